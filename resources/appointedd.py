@@ -1,0 +1,464 @@
+"""The API client: lists walked page by page through the server's own next links, single records, retries, the rate budget.
+
+What lives here: HTTP and JSON:API, strictly read. What does not: OAuth (`oauth`), the rules of repeating (`retries`), windows, columns, files.
+It only reads: GET here, POST to the token endpoint in `oauth`, nothing else. Redirects are not followed, and a link to another origin is refused, so
+a token never leaves the origin it was configured for. Sources: JSON:API 1.1, evidence sections 5 and 6.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qs, urljoin, urlsplit
+
+import httpx
+import msgspec
+import stamina
+import stamina.instrumentation
+
+from resources.contract import Contract, StreamContract
+from resources.errors import (
+    AbilityRefusedError,
+    BrokenAnswerError,
+    DeadCursorError,
+    GaveUpError,
+    UnprovenEndError,
+)
+from resources.oauth import ClientCredentials
+from resources.rate import RateBudget
+from resources.retries import ATTEMPTS, TroubleError, http_date, judge, retry_after_s
+from resources.settings import ClientSettings, Settings
+
+log = logging.getLogger(__name__)
+# Retries are told by this module's own log lines; stamina's would go to standard output where structlog is installed.
+stamina.instrumentation.set_on_retry_hooks(())
+
+Record = dict[str, Any]
+Query = Mapping[str, str]
+# Whole numbers stay int, all others become Decimal: 0.10 and 12.1 survive as written (evidence 5.12).
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+# Lengths at which a page without any pagination member may just be full (design 3).
+SUSPICIOUS_LENGTHS = frozenset({10, 20, 25, 50, 100})
+TIMEOUT = httpx.Timeout(60.0, connect=15.0)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a list.
+
+    `fetched_at` is the answer's `Date` (server time, UTC). `total` counts everything that matches, where the server says so.
+    `is_shifting` tells that the next link numbers pages or rows, so that a row which leaves the list moves the others.
+    """
+
+    records: list[Any]
+    included: list[Any]
+    next_url: str | None
+    total: int | None
+    fetched_at: datetime
+    has_pagination: bool
+    is_shifting: bool
+    media_type: str
+
+
+@dataclass
+class Traffic:
+    """What talking to the API has cost so far; counted by all threads of one API client."""
+
+    requests: int = 0
+    retries: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def count(self, *, requests: int = 0, retries: int = 0) -> None:
+        """Add to the counts."""
+        with self.lock:
+            self.requests += requests
+            self.retries += retries
+
+
+class ApiClient:
+    """One OAuth API client on one API: everything it may read, nothing it could write. Close it, or use it in a `with`.
+
+    `without` holds the (stream, ability) pairs that this server refused; they are not tried again in this run.
+    """
+
+    def __init__(self, client: ClientSettings, settings: Settings, contract: Contract) -> None:
+        access = settings.api_access()
+        self.name = client.name
+        self.contract = contract
+        self.traffic = Traffic()
+        self.rate = RateBudget(settings.sync_requests_per_second)
+        self.without: set[tuple[str, str]] = set()
+        self._base_url = access.base_url + "/"
+        self._origin = _origin(self._base_url)
+        # Plain http means this machine (settings refuse anything else): a proxy would only be in the way.
+        self._http = httpx.Client(
+            timeout=TIMEOUT,
+            trust_env=self._origin[0] == "https",
+            follow_redirects=False,
+            limits=httpx.Limits(max_connections=settings.sync_concurrency + 1),
+            headers={"Accept": contract.http.media_type, "User-Agent": "appointedd-warehouse"},
+        )
+        # httpx offers its own header for everything it can decode; the token request must not carry the list's Accept.
+        self._auth = ClientCredentials(client, access.token_url, contract.oauth, self._send_token_request)
+
+    def __enter__(self) -> ApiClient:
+        """The client itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def has(self, stream: str, ability: str) -> bool:
+        """Whether the contract declares an ability for a stream and this server has not refused it."""
+        if (stream, ability) in self.without:
+            return False
+        parameters, of_stream = self.contract.parameters, self.contract.streams[stream]
+        match ability:
+            case "account_filter":
+                return of_stream.account_filter and bool(parameters.account)
+            case "filters":
+                return self.contract.abilities.filters and bool(parameters.updated_since)
+            case "upper_bound":
+                return (
+                    self.contract.abilities.upper_bound
+                    and bool(parameters.updated_until)
+                    and self.has(stream, "filters")
+                )
+            case "include":
+                return self.contract.abilities.include and bool(parameters.include and of_stream.include)
+            case _:
+                return bool(getattr(self.contract.abilities, ability)) and bool(getattr(parameters, ability, True))
+
+    def pages(self, stream: str, filters: Query, own: Query) -> Iterator[Page]:
+        """Walk one list to the end that the server gives it: the next link absent or null.
+
+        `filters` are optional parameters of a window or account; `own` is one of the stream's queries in the contract.
+        Raises `AbilityRefusedError` (first page), `DeadCursorError` (a later page was refused), `BrokenAnswerError`, `GaveUpError`,
+        `UnprovenEndError`, `ClientRefusedError`.
+        """
+        of_stream = self.contract.streams[stream]
+        optional = self._optional(stream, of_stream) | dict(filters)
+        url = urljoin(self._base_url, of_stream.path)
+        first = self._first_page(stream, url, optional, own)
+        page, seen = first, {url}
+        while True:
+            yield page
+            if page.next_url is None:
+                break
+            if page.next_url in seen:
+                raise BrokenAnswerError(
+                    f"{stream}: the next link of a page leads to a page that was already read; the walk would never end."
+                )
+            seen.add(page.next_url)
+            page = self._page(stream, page.next_url, None)
+        size = int(optional.get(self.contract.parameters.page_size, "0") or 0)
+        if not first.has_pagination and len(first.records) in SUSPICIOUS_LENGTHS | {size}:
+            raise UnprovenEndError(
+                f"{stream}: the only page holds exactly {len(first.records)} records and no pagination member, so nothing shows that it is "
+                f"all. Say in the contract where the next link stands (document.next), or set the page size the server uses."
+            )
+
+    def single(self, stream: str, record_id: str) -> Page | None:
+        """One record by id as a page of one; None where the server says 404."""
+        of_stream = self.contract.streams[stream]
+        url = urljoin(self._base_url, f"{of_stream.path}/{_path_segment(record_id)}")
+        query = {}
+        if self.has(stream, "include"):
+            query[self.contract.parameters.include] = ",".join(of_stream.include)
+        try:
+            response = self._get(url, query)
+        except TroubleError as trouble:
+            if trouble.status == httpx.codes.NOT_FOUND:
+                return None
+            raise _give_up(stream, trouble) from None
+        document = _document(response)
+        if not isinstance(document.get("data"), dict):
+            raise BrokenAnswerError(f"{stream}: a single record came without an object under data.")
+        return self._read(response, {**document, "data": [document["data"]]})
+
+    def _optional(self, stream: str, of_stream: StreamContract) -> dict[str, str]:
+        parameters = self.contract.parameters
+        query = {}
+        if self.has(stream, "page_size"):
+            query[parameters.page_size] = parameters.page_size_value
+        if self.has(stream, "sort") and parameters.sort_value:
+            query[parameters.sort] = parameters.sort_value
+        if self.has(stream, "include"):
+            query[parameters.include] = ",".join(of_stream.include)
+        return query
+
+    def _ability_of(self, parameter: str) -> str | None:
+        parameters = self.contract.parameters
+        return {
+            parameters.page_size: "page_size",
+            parameters.sort: "sort",
+            parameters.include: "include",
+            parameters.updated_since: "filters",
+            parameters.updated_until: "upper_bound",
+            parameters.account: "account_filter",
+        }.get(parameter)
+
+    def _first_page(self, stream: str, url: str, optional: Query, own: Query) -> Page:
+        """The first page; a 400 here tells which optional parameter the server does not know (design 3)."""
+        try:
+            return self._page(stream, url, {**optional, **own}, is_first=True)
+        except _BadRequestError as refusal:
+            named = [p for p in refusal.parameters if p in optional]
+            suspects = named or self._culprits(stream, url, optional, own)
+            abilities = [a for a in map(self._ability_of, suspects) if a]
+            if not abilities:
+                raise GaveUpError(f"{stream}: {refusal.trouble}") from None
+            ability = abilities[0]
+            raise AbilityRefusedError(
+                f"{stream}: the API refuses the parameter {suspects[0]!r}, so the sync goes on without it "
+                f"(ability {ability!r}; correct its name in the contract, or switch it off there).",
+                stream=stream,
+                ability=ability,
+            ) from None
+
+    def _culprits(self, stream: str, url: str, optional: Query, own: Query) -> list[str]:
+        """The server did not name the parameter: the one without which the refusal goes away, tried one by one."""
+        for parameter in optional:
+            without = {k: v for k, v in optional.items() if k != parameter}
+            try:
+                self._page(stream, url, {**without, **own}, is_first=True)
+            except _BadRequestError:
+                continue
+            return [parameter]
+        try:
+            self._page(stream, url, own, is_first=True)
+        except _BadRequestError:
+            return []
+        return list(optional)  # only all together make it pass: drop them one after the other
+
+    def _page(self, stream: str, url: str, query: Query | None, *, is_first: bool = False) -> Page:
+        try:
+            response = self._get(url, query)
+        except TroubleError as trouble:
+            if is_first and trouble.status == httpx.codes.BAD_REQUEST:
+                raise _BadRequestError(trouble) from None
+            if not is_first and trouble.status in (400, 404, 409, 410, 422):
+                raise DeadCursorError(f"{stream}: the API refuses a next link it gave itself: {trouble}") from None
+            raise _give_up(stream, trouble) from None
+        document = _document(response)
+        page = self._read(response, document)
+        for record in page.records:
+            self._complete_linkage(stream, record, page.included)
+        return page
+
+    def _read(self, response: httpx.Response, document: Record) -> Page:
+        date = http_date(response.headers.get("Date"))
+        if date is None:
+            raise BrokenAnswerError(
+                "The API's answers carry no Date header, so there is no clock to measure completeness by (a local clock is never used)."
+            )
+        holder, _, last = self.contract.document.next.rpartition(".")
+        links = _at(document, holder)
+        next_url = self._link(links.get(last) if isinstance(links, dict) else None, str(response.url))
+        total = _at(document, self.contract.document.total)
+        query = parse_qs(urlsplit(next_url or "").query)
+        return Page(
+            records=document["data"],
+            included=document.get("included") or [],
+            next_url=next_url,
+            total=total if isinstance(total, int) and not isinstance(total, bool) else None,
+            fetched_at=date,
+            has_pagination=(isinstance(links, dict) and bool(links.keys() & {last, "first", "last", "prev"}))
+            or isinstance(total, int),
+            is_shifting=any(p in query for p in self.contract.document.shifting_parameters),
+            media_type=response.headers.get("Content-Type", "").partition(";")[0].strip(),
+        )
+
+    def _link(self, link: object, base: str) -> str | None:
+        """A link is a string, an object with `href`, or null, and may be relative (JSON:API 1.1, links)."""
+        if isinstance(link, dict):
+            link = link.get("href")
+        if link is None or link == "":
+            return None
+        if not isinstance(link, str):
+            raise BrokenAnswerError(f"The next link is neither text nor an object with href: {type(link).__name__}.")
+        url = urljoin(base, link)
+        if _origin(url) != self._origin:
+            raise BrokenAnswerError(
+                f"A next link leads to another origin ({_shown_origin(url)}); it was not followed, so that no token leaves "
+                f"{_shown_origin(self._base_url)}."
+            )
+        return url
+
+    def _complete_linkage(self, stream: str, record: object, included: list[Any]) -> None:
+        """A to-many linkage may be paginated through the relationship's own next link (evidence 6.1): read it to its end."""
+        relationships = record.get("relationships") if isinstance(record, dict) else None
+        for relationship in relationships.values() if isinstance(relationships, dict) else ():
+            links = relationship.get("links") if isinstance(relationship, dict) else None
+            if not isinstance(links, dict) or not links.get("next") or not isinstance(relationship.get("data"), list):
+                continue
+            url, seen = self._link(links.pop("next"), self._base_url), set[str]()
+            while url is not None:
+                if url in seen:
+                    raise BrokenAnswerError(f"{stream}: the next link of a relationship leads in a circle.")
+                seen.add(url)
+                page = self._read(response := self._linked(stream, url), _document(response))
+                relationship["data"] += [
+                    {"type": r.get("type"), "id": r.get("id")} for r in page.records if isinstance(r, dict)
+                ]
+                included += [r for r in page.records if isinstance(r, dict) and "attributes" in r] + page.included
+                url = page.next_url
+
+    def _linked(self, stream: str, url: str) -> httpx.Response:
+        try:
+            return self._get(url, None)
+        except TroubleError as trouble:
+            raise _give_up(stream, trouble) from None
+
+    def _get(self, url: str, query: Query | None) -> httpx.Response:
+        """One GET, repeated as `retries.judge` says; raises the last `TroubleError`."""
+        for attempt in stamina.retry_context(
+            on=lambda error: judge(error, datetime.now(UTC)), attempts=ATTEMPTS, timeout=None, wait_max=30.0
+        ):
+            with attempt:
+                if attempt.num > 1:
+                    self.traffic.count(retries=1)
+                request = self._http.build_request("GET", url, params=dict(query) if query is not None else None)
+                response = self._send(request, self._auth)
+                if response.status_code == httpx.codes.OK:
+                    _document(response)
+                    return response
+                raise self._trouble(response)
+        raise AssertionError("stamina ends with an answer or an error")
+
+    def _send_token_request(self, request: httpx.Request) -> httpx.Response:
+        return self._send(request, None)
+
+    def _send(self, request: httpx.Request, auth: httpx.Auth | None) -> httpx.Response:
+        if auth is not None:
+            self.rate.wait_turn()
+        self.traffic.count(requests=1)
+        try:
+            response = self._http.send(request, auth=auth)
+        except httpx.HTTPError as error:
+            # Only the kind of error and the path: a message of httpx may quote the whole request.
+            trouble = TroubleError(f"{type(error).__name__} on {request.method} {request.url.path}: {error}")
+            log.warning("%s", trouble)
+            raise trouble from None
+        if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            pause = retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"), datetime.now(UTC))
+            self.rate.note_limit(min(pause or 1.0, 120.0))
+        else:
+            self.rate.note_answer()
+        return response
+
+    def _trouble(self, response: httpx.Response) -> TroubleError:
+        trouble = _RefusalError(
+            f"HTTP {response.status_code} on GET {response.request.url.path}{_told(response)}",
+            status=response.status_code,
+            retry_after=response.headers.get("Retry-After"),
+            date=response.headers.get("Date"),
+        )
+        trouble.parameters = _named_parameters(response)
+        log.info("%s", trouble)
+        return trouble
+
+
+class _RefusalError(TroubleError):
+    """A `TroubleError` that knows which query parameters the server named."""
+
+    parameters: tuple[str, ...] = ()
+
+
+class _BadRequestError(Exception):
+    """A 400 on a first page."""
+
+    def __init__(self, trouble: TroubleError) -> None:
+        super().__init__(str(trouble))
+        self.trouble = trouble
+        self.parameters = trouble.parameters if isinstance(trouble, _RefusalError) else ()
+
+
+def open_clients(settings: Settings, contract: Contract) -> list[ApiClient]:
+    """One `ApiClient` for each configured API client, in the order of the settings."""
+    return [ApiClient(client, settings, contract) for client in settings.api_access().clients]
+
+
+def _document(response: httpx.Response) -> Record:
+    """A list or single document as JSON:API promises it; `TroubleError` (to be repeated) where it is not."""
+    cached = response.extensions.get("document")
+    if cached is not None:
+        return cached  # type: ignore[no-any-return]  # extensions are untyped; only this function writes the key
+    where = f"on GET {response.request.url.path}"
+    try:
+        value = _decode(response.content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        kind = response.headers.get("Content-Type", "no content type")
+        raise TroubleError(f"a body that is not JSON ({kind}) {where}: {error}") from None
+    if not isinstance(value, dict) or "data" not in value or "errors" in value:
+        raise TroubleError(f"HTTP 200 without a data member {where}; it is not a JSON:API document{_told(response)}")
+    if not isinstance(value["data"], dict | list) or not isinstance(value.get("included") or [], list):
+        raise TroubleError(f"data or included has the wrong form {where}")
+    response.extensions["document"] = value
+    return value
+
+
+def _errors(response: httpx.Response) -> list[Record]:
+    try:
+        body = msgspec.json.decode(response.content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []  # gateways answer in HTML or not at all (evidence 7.8); the status alone speaks then
+    errors = body.get("errors") if isinstance(body, dict) else None
+    return [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
+
+
+def _told(response: httpx.Response) -> str:
+    """What the API itself says is wrong: code, title, detail and source of each error object."""
+    parts = []
+    for error in _errors(response)[:3]:
+        source = error.get("source") if isinstance(error.get("source"), dict) else {}
+        words = [error.get("code"), error.get("title"), error.get("detail"), *(source or {}).values()]
+        parts.append(", ".join(str(w)[:200] for w in words if w))
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _named_parameters(response: httpx.Response) -> tuple[str, ...]:
+    sources = [e.get("source") for e in _errors(response)]
+    return tuple(s["parameter"] for s in sources if isinstance(s, dict) and isinstance(s.get("parameter"), str))
+
+
+def _give_up(stream: str, trouble: TroubleError) -> GaveUpError:
+    if trouble.status == httpx.codes.FORBIDDEN:
+        cure = " The API client may not read this; its creator can change its permissions."
+    elif trouble.status == httpx.codes.NOT_FOUND:
+        cure = f" Is streams.{stream}.path right in the contract?"
+    elif trouble.status is not None and 300 <= trouble.status < 400:
+        cure = " Redirects are not followed with a token; is APPOINTEDD_BASE_URL right?"
+    elif trouble.status is not None and trouble.status < 500 and trouble.status != 429:
+        cure = ""
+    else:
+        cure = f" Gave up after {ATTEMPTS} attempts; what was committed stays, and the next run asks for the rest."
+    return GaveUpError(f"{stream}: {trouble}.{cure}")
+
+
+def _at(document: Record, dotted: str) -> Any:
+    value: Any = document
+    for name in dotted.split(".") if dotted else ():
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if dotted else document
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _shown_origin(url: str) -> str:
+    scheme, host, port = _origin(url)
+    return f"{scheme}://{host}:{port}"
+
+
+def _path_segment(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._~-]", lambda m: "".join(f"%{b:02X}" for b in m.group().encode()), text)

@@ -1,0 +1,162 @@
+"""The contract as a typed, validated value: `contract.toml` with a user's own file laid over it, key by key.
+
+What lives here: the model and the loading. What does not: any name of the API (those are in the TOML) and any use of them.
+Units: `leeway_seconds` in seconds. Errors: `ContractError` with the path of the key and the nearest right one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from resources.errors import ContractError
+
+DEFAULT_CONTRACT = Path(__file__).with_name("contract.toml")
+# Tables whose keys are the user's to choose: words for statuses.
+OPEN_TABLES = {("statuses", "booking"), ("statuses", "participant")}
+
+Names = tuple[str, ...]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Http(_Part):
+    """How answers are asked for."""
+
+    media_type: str = Field(min_length=3)
+
+
+class OAuth(_Part):
+    """How a token is asked for (RFC 6749 sections 2.3.1 and 4.4)."""
+
+    client_authentication: Literal["basic", "post"]
+    scope: str
+    leeway_seconds: int = Field(ge=0)
+
+
+class Abilities(_Part):
+    """What the server can do beyond plain lists."""
+
+    page_size: bool
+    filters: bool
+    upper_bound: bool
+    sort: bool
+    include: bool
+    single: bool
+
+
+class Parameters(_Part):
+    """Names of query parameters, and two values; an empty name is never sent."""
+
+    page_size: str
+    page_size_value: str = Field(pattern=r"^[1-9]\d*$")
+    updated_since: str
+    updated_until: str
+    account: str
+    sort: str
+    sort_value: str
+    include: str
+
+
+class Document(_Part):
+    """Places in a list document, as dotted paths."""
+
+    next: str = Field(min_length=1)
+    total: str
+    shifting_parameters: Names
+
+
+class Redact(_Part):
+    """Members that are removed wherever they stand."""
+
+    members: Names
+
+
+class AccountReference(_Part):
+    """How a row names its account: relationships first, then attributes."""
+
+    relationships: Names
+    attributes: Names
+
+
+class Statuses(_Part):
+    """Stored word → spellings, for both levels of status (evidence 5.8)."""
+
+    booking: dict[str, Names]
+    participant: dict[str, Names]
+
+
+class StreamContract(_Part):
+    """One list endpoint. `columns` gives the names to look for, by column; the first present wins."""
+
+    path: str = Field(min_length=1)
+    types: Names = Field(min_length=1)
+    include: Names
+    account_filter: bool
+    queries: tuple[dict[str, str], ...] = Field(min_length=1)
+    columns: dict[str, Names]
+    participant_columns: dict[str, Names] = {}
+    date_fields: Names = ()
+
+
+class Contract(_Part):
+    """Every name of the API that the product uses."""
+
+    http: Http
+    oauth: OAuth
+    abilities: Abilities
+    parameters: Parameters
+    document: Document
+    redact: Redact
+    account_reference: AccountReference
+    statuses: Statuses
+    streams: dict[str, StreamContract]
+
+
+def _overlay(base: dict[str, Any], own: dict[str, Any], path: tuple[str, ...], file: Path) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in own.items():
+        here = (*path, key)
+        if key not in base and path not in OPEN_TABLES:
+            near = difflib.get_close_matches(key, base, n=1, cutoff=0.4)
+            cure = f"Did you mean {'.'.join((*path, near[0]))}?" if near else f"There are: {', '.join(sorted(base))}."
+            raise ContractError(f"{file}: {'.'.join(here)} is not a key of the contract. {cure}")
+        if isinstance(base.get(key), dict):
+            if not isinstance(value, dict):
+                raise ContractError(f"{file}: {'.'.join(here)} is a table; write its keys under [{'.'.join(here)}].")
+            merged[key] = _overlay(base[key], value, here, file)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ContractError(f"APPOINTEDD_CONTRACT names {file}, which does not exist.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContractError(f"{file} cannot be read: {error}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ContractError(f"{file} is not valid TOML: {error}.") from None
+
+
+def load_contract(own_file: Path | None = None) -> Contract:
+    """The default contract, with `own_file` laid over it where one is given; raises `ContractError`."""
+    values = _read(DEFAULT_CONTRACT)
+    if own_file is not None:
+        values = _overlay(values, _read(own_file), (), own_file)
+    try:
+        return Contract.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            f"{own_file or DEFAULT_CONTRACT}: {'.'.join(map(str, e['loc']))}: {e['msg']}; found {e['input']!r}."
+            for e in error.errors()
+        ]
+        raise ContractError("\n".join(lines)) from None

@@ -1,0 +1,90 @@
+"""Every error the product raises on purpose, sorted by what the caller should do.
+
+    ProductError                 one sentence that names the culprit and the cure
+    ├── UsageError               stop, exit code 2: a setting, the contract or a command is wrong
+    │   ├── SettingsError
+    │   └── ContractError
+    ├── ApiError                 exit code 1: something may be missing
+    │   ├── ClientRefusedError   end this API client's part; the others go on
+    │   └── SliceError           end this slice; others go on
+    │       ├── AbilityRefusedError   drop the named ability and plan again
+    │       ├── DeadCursorError       start this slice again
+    │       ├── GaveUpError           the retries are used up
+    │       ├── BrokenAnswerError     the answer is not what JSON:API promises
+    │       └── UnprovenEndError      the walk ended and nothing shows that it is complete
+    └── WarehouseError           exit code 1: stop, the file is not what it should be
+        ├── LeaseHeldError       another process writes
+        └── PublishBlockedError  a blocking check failed; the published file was left as it is
+
+Nothing here carries a secret: messages are built from names, status codes and the API's own error texts.
+"""
+
+from __future__ import annotations
+
+
+class ProductError(Exception):
+    """The root: its text is a sentence for a person."""
+
+
+class UsageError(ProductError):
+    """The command cannot start as it was asked for (exit code 2)."""
+
+
+class SettingsError(UsageError):
+    """A setting is missing or wrong."""
+
+
+class ContractError(UsageError):
+    """`contract.toml`, or the file that overrides it, is wrong."""
+
+
+class ApiError(ProductError):
+    """The API, or the way to it, stopped something from being read (exit code 1)."""
+
+
+class ClientRefusedError(ApiError):
+    """The API refuses this API client for good; repeating cannot help (RFC 6749 section 5.2, RFC 6750 section 3.1)."""
+
+
+class SliceError(ApiError):
+    """One slice could not be read to its end."""
+
+
+class AbilityRefusedError(SliceError):
+    """The server refused an optional query parameter on a first page.
+
+    `ability` is the name of the contract's switch: page_size, filters, upper_bound, account_filter, sort or include.
+    """
+
+    def __init__(self, message: str, *, stream: str, ability: str) -> None:
+        super().__init__(message)
+        self.stream = stream
+        self.ability = ability
+
+
+class DeadCursorError(SliceError):
+    """A later page of a walk was refused: the server forgot its own cursor."""
+
+
+class GaveUpError(SliceError):
+    """A request failed more often than the bound on retries allows."""
+
+
+class BrokenAnswerError(SliceError):
+    """An answer that breaks JSON:API in a way that repeating does not mend."""
+
+
+class UnprovenEndError(SliceError):
+    """A walk that came to an end without proof of being complete."""
+
+
+class WarehouseError(ProductError):
+    """The warehouse file cannot be used, or holds what it must not hold (exit code 1)."""
+
+
+class LeaseHeldError(WarehouseError):
+    """Another process holds the lease on the warehouse."""
+
+
+class PublishBlockedError(WarehouseError):
+    """A blocking check found rows; the published file was not replaced."""

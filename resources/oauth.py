@@ -1,0 +1,162 @@
+"""OAuth 2.0 client credentials as an `httpx.Auth`: one token for each API client, asked for once however many threads need it.
+
+What lives here: asking for a token, keeping it in memory, renewing it. What does not: retry rules (`retries`), pages (`appointedd`).
+Sources: RFC 6749 sections 2.3.1, 4.4, 5.1, 5.2; RFC 6750 section 3.1; evidence section 6.2. Units: seconds of a monotonic clock.
+Errors: `ClientRefusedError` where repeating cannot help, `TroubleError` (to be retried) elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote_plus
+
+import httpx
+import msgspec
+
+from resources.contract import OAuth
+from resources.errors import ClientRefusedError
+from resources.retries import TroubleError
+from resources.settings import ClientSettings
+
+RENEWALS_PER_REQUEST = 5
+# RFC 6749 section 5.2; all of them need a person.
+PERMANENT_ERRORS = {
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+}
+CURE = (
+    "Check the client id and secret. A secret is shown only once, when the API client is made, so a lost one cannot be read again: "
+    "make a new one in Appointedd (Connect, API connection, API V2). Only the person who made an API client can edit it."
+)
+
+
+@dataclass
+class _Token:
+    value: str
+    renew_at: float | None
+    has_served: bool = False
+
+
+class ClientCredentials(httpx.Auth):
+    """Adds a bearer token to each request of one API client, and renews it when it must.
+
+    `send` sends the token request and returns the answer; retrying is the caller's, by raising `TroubleError` from here.
+    The secret is read when a token is asked for and kept nowhere else; `repr` shows the API client's name.
+    """
+
+    requires_response_body = False
+
+    def __init__(
+        self,
+        client: ClientSettings,
+        token_url: str,
+        contract: OAuth,
+        send: Callable[[httpx.Request], httpx.Response],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._token_url = token_url
+        self._contract = contract
+        self._send = send
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._token: _Token | None = None
+        self._refused: ClientRefusedError | None = None
+
+    def __repr__(self) -> str:
+        """Name only: no id, no secret, no token."""
+        return f"ClientCredentials({self._client.name!r})"
+
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """httpx's own hook: the request goes out with a token, and again with a new one after each 401, five times at most."""
+        refused: _Token | None = None
+        for _ in range(RENEWALS_PER_REQUEST + 1):
+            token = self._current(refused)
+            request.headers["Authorization"] = f"Bearer {token.value}"
+            response = yield request
+            if response.status_code != httpx.codes.UNAUTHORIZED:
+                token.has_served = True
+                return
+            refused = token
+        raise self._end(f"the API refused {RENEWALS_PER_REQUEST + 1} tokens in turn for one request")
+
+    def _current(self, refused: _Token | None) -> _Token:
+        """The token to use; one thread asks for a new one while the others wait for it."""
+        with self._lock:
+            if self._refused:
+                raise self._refused
+            token = self._token
+            if token is not None and token is refused:
+                if not token.has_served:
+                    raise self._end("the API refuses a token that its own token endpoint has just issued")
+                token = None  # it had served: it has expired or was revoked
+            if token is None or (token.renew_at is not None and self._clock() >= token.renew_at):
+                token = self._token = self._ask()
+            return token
+
+    def _end(self, reason: str) -> ClientRefusedError:
+        self._refused = ClientRefusedError(f"API client {self._client.name!r}: {reason}. {CURE}")
+        return self._refused
+
+    def _ask(self) -> _Token:
+        form = {"grant_type": "client_credentials"}
+        if self._contract.scope:
+            form["scope"] = self._contract.scope
+        headers = {"Accept": "application/json"}
+        secret = self._client.client_secret.get_secret_value()
+        if self._contract.client_authentication == "basic":
+            # Form-urlencoded first, then joined (RFC 6749 section 2.3.1): httpx.BasicAuth would leave out the first step.
+            pair = f"{quote_plus(self._client.client_id)}:{quote_plus(secret)}"
+            headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        else:
+            form |= {"client_id": self._client.client_id, "client_secret": secret}
+        asked_at = self._clock()
+        response = self._send(httpx.Request("POST", self._token_url, data=form, headers=headers))
+        answer = _json_object(response.content)
+        if response.status_code == httpx.codes.OK and answer is not None:
+            return self._read(answer, asked_at)
+        error = str((answer or {}).get("error", ""))
+        if error in PERMANENT_ERRORS or response.status_code == httpx.codes.UNAUTHORIZED:
+            told = f"{error or 'HTTP 401'} {(answer or {}).get('error_description') or ''}".strip()
+            raise self._end(f"the token endpoint refuses it: {told.replace(secret, '***')}")
+        if 300 <= response.status_code < 500 and response.status_code not in (408, 425, 429):
+            raise self._end(f"the token endpoint answered HTTP {response.status_code}; is APPOINTEDD_TOKEN_URL right?")
+        raise TroubleError(
+            f"the token endpoint answered HTTP {response.status_code} without a usable token",
+            # A 200 that holds no token is a broken body, which is worth repeating; a status would forbid it.
+            status=None if response.status_code == httpx.codes.OK else response.status_code,
+            retry_after=response.headers.get("Retry-After"),
+            date=response.headers.get("Date"),
+        )
+
+    def _read(self, answer: dict[str, Any], asked_at: float) -> _Token:
+        value, kind, lifetime = answer.get("access_token"), answer.get("token_type"), answer.get("expires_in")
+        if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
+            raise TroubleError("the token endpoint answered without an access_token")
+        if isinstance(kind, str) and kind.lower() != "bearer":
+            raise self._end(
+                f"the token endpoint issues tokens of type {kind!r}; this product can use bearer tokens only"
+            )
+        if isinstance(lifetime, str) and lifetime.isdecimal():
+            lifetime = int(lifetime)
+        if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or lifetime <= 0:
+            return _Token(value, None)  # no lifetime told: it is renewed when it is refused (evidence G5)
+        # Never more than half the lifetime, or a short-lived token would be renewed before every request.
+        return _Token(value, asked_at + lifetime - min(self._contract.leeway_seconds, lifetime / 2))
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None  # not an error here: the caller judges an answer without JSON by its status
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,77 @@
+"""Whether a failed request is sent again, and after how long: one pure function, and the values it judges.
+
+What lives here: the decision. What does not: sockets, waiting, counting. `stamina` does the waiting, with exponential backoff and jitter.
+Sources: RFC 9110 section 10.2.3 and RFC 6585 section 4 (Retry-After as seconds or as a date), evidence section 6.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+ATTEMPTS = 8
+LONGEST_WAIT_S = 120.0
+# A 4xx says that the request is wrong; these four say that the moment is.
+RETRIED_STATUS = frozenset({408, 425, 429})
+
+
+@dataclass
+class TroubleError(Exception):
+    """One failed attempt.
+
+    `status` is None where no complete answer arrived (time-out, reset) or where its body could not be read as promised.
+    `retry_after` and `date` are the answer's headers as sent.
+    """
+
+    text: str
+    status: int | None = None
+    retry_after: str | None = None
+    date: str | None = None
+
+    def __str__(self) -> str:
+        """The sentence that goes into messages."""
+        return self.text
+
+
+def retry_after_s(retry_after: str | None, date: str | None, now: datetime) -> float | None:
+    """Seconds that the server asks to wait; None where it asks for nothing that can be read.
+
+    A date is measured against the answer's own `Date`, so that a wrong local clock does not matter.
+    """
+    if retry_after is None:
+        return None
+    text = retry_after.strip()
+    if text.isdecimal():
+        return float(text)
+    try:
+        until = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    reference = http_date(date) or now
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    return max(0.0, (until - reference).total_seconds())
+
+
+def http_date(text: str | None) -> datetime | None:
+    """An HTTP date (RFC 9110 section 5.6.7) as a UTC instant; None where there is none that can be read."""
+    if text is None:
+        return None
+    try:
+        instant = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def judge(trouble: Exception, now: datetime) -> bool | float:
+    """False: do not repeat. True: repeat after the usual backoff. A number: repeat after so many seconds."""
+    if not isinstance(trouble, TroubleError):
+        return False
+    if trouble.status is not None and trouble.status < 500 and trouble.status not in RETRIED_STATUS:
+        return False
+    asked = retry_after_s(trouble.retry_after, trouble.date, now)
+    if asked is None:
+        return True
+    return asked if asked <= LONGEST_WAIT_S else False

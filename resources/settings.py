@@ -1,0 +1,236 @@
+"""Everything a user may set, from the environment, an `.env` file or secret files, validated, with sentences for what is wrong.
+
+What lives here: names, defaults, types, examples. What does not: the API's names (`contract.toml`) and anything that opens a socket or a file of data.
+Precedence: environment, then the `.env` file, then secret files, then the defaults below. Secrets are `SecretStr`: they show as `**********`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+from dotenv import dotenv_values
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError as SourceError
+
+from resources.errors import SettingsError
+
+PROJECT_FOLDER = Path(__file__).resolve().parents[1]
+PREFIXES = ("APPOINTEDD_", "SYNC_", "WAREHOUSE_")
+ENV_FILE_VARIABLE = "APPOINTEDD_ENV_FILE"
+SECRETS_FOLDER = Path("/run/secrets")
+
+
+def _from_project(path: Path) -> Path:
+    return path if path.is_absolute() else PROJECT_FOLDER / path
+
+
+def _zone(name: str) -> str:
+    if name not in available_timezones():
+        near = difflib.get_close_matches(name, available_timezones(), n=1, cutoff=0.6)
+        raise ValueError(f"{name!r} is not an IANA time zone" + (f"; did you mean {near[0]}?" if near else ""))
+    return name
+
+
+def _cron(text: str) -> str:
+    # Dagster judges the values when the schedule loads; here only the shape is judged, so that the command line needs no Dagster.
+    if not re.fullmatch(r"[\d\w*/,#?-]+(\s+[\d\w*/,#?-]+){4}", text.strip()):
+        raise ValueError(f"{text!r} is not a cron expression of five fields")
+    return text
+
+
+def _origin_is_safe(url: str) -> str:
+    """Plain http only to a loopback address: a token is a password (design promise 6)."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it is not an http(s) address")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("an address here carries no user name, password, query or fragment")
+    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise ValueError("plain http is accepted for this machine only (127.0.0.1, localhost); use https")
+    return url.rstrip("/")
+
+
+FromProject = Annotated[Path, AfterValidator(_from_project)]
+Zone = Annotated[str, AfterValidator(_zone)]
+Cron = Annotated[str, AfterValidator(_cron)]
+Address = Annotated[str, AfterValidator(_origin_is_safe)]
+
+
+class ClientSettings(BaseModel):
+    """One API client (OAuth client credentials); it sees one or more accounts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    name: str = Field(min_length=1)
+    client_id: str = Field(min_length=1)
+    client_secret: SecretStr = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class ApiAccess:
+    """What is needed to call the API: both addresses and at least one API client."""
+
+    base_url: str
+    token_url: str
+    clients: tuple[ClientSettings, ...]
+
+
+class Settings(BaseSettings):
+    """The settings; each field's name in capitals is the variable. Field order is the order of `.env.example`."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True)
+
+    appointedd_base_url: Address | None = Field(
+        None, description="Address of the API, without a collection", examples=["https://api.example.com/v2"]
+    )
+    appointedd_token_url: Address | None = Field(
+        None, description="Address of the OAuth 2.0 token endpoint", examples=["https://api.example.com/oauth/token"]
+    )
+    appointedd_client_id: str | None = Field(None, description="Client id of one API client", examples=["5f3c…"])
+    appointedd_client_secret: SecretStr | None = Field(
+        None, description="Its secret, shown once when the API client was made", examples=["the-secret"]
+    )
+    appointedd_clients: tuple[ClientSettings, ...] = Field(
+        (),
+        description="Several API clients as a JSON list; instead of APPOINTEDD_CLIENT_ID",
+        examples=['[{"name": "north", "client_id": "…", "client_secret": "…"}]'],
+    )
+    appointedd_contract: FromProject | None = Field(
+        None,
+        description="A TOML file that overrides resources/contract.toml key by key",
+        examples=["contract.local.toml"],
+    )
+    warehouse_path: FromProject = Field(
+        Path("data/warehouse.duckdb"),
+        validate_default=True,
+        description="The working file: the sync's own, not for analysts",
+        examples=["data/warehouse.duckdb"],
+    )
+    warehouse_published_path: FromProject = Field(
+        Path("data/analytics.duckdb"),
+        validate_default=True,
+        description="The published file that analysts open",
+        examples=["data/analytics.duckdb"],
+    )
+    warehouse_memory_limit_mb: int = Field(
+        512, ge=64, description="Memory that DuckDB may use while writing, in MB", examples=["512"]
+    )
+    sync_time_zone: Zone = Field(
+        "UTC", description="Zone of the schedule and of the change-day partitions", examples=["Europe/London"]
+    )
+    sync_schedule: Cron = Field("0 2 * * *", description="When the nightly runs (cron)", examples=["0 2 * * *"])
+    sync_sweep_schedule: Cron = Field("0 4 * * 0", description="When the sweep runs (cron)", examples=["0 4 * * 0"])
+    sync_history_start: date = Field(
+        date(2015, 1, 1),
+        description="First change-day partition and first cut of a first load; it never excludes rows",
+        examples=["2015-01-01"],
+    )
+    sync_overlap_minutes: int = Field(
+        1440, ge=0, description="How far each nightly reaches back before the newest window", examples=["1440"]
+    )
+    sync_concurrency: int = Field(4, ge=1, le=64, description="Slices fetched side by side", examples=["4"])
+    sync_requests_per_second: float = Field(
+        10, gt=0, description="Rate budget of each API client, in requests a second", examples=["10"]
+    )
+    sync_account_time_zones: dict[str, Zone] = Field(
+        default_factory=dict,
+        description="Time zone of each account, by slug or id, as a JSON object",
+        examples=['{"northgate-madrid": "Europe/Madrid"}'],
+    )
+
+    def api_access(self) -> ApiAccess:
+        """The addresses and API clients, complete; raises `SettingsError` naming what is missing."""
+        base_url, token_url = self.appointedd_base_url, self.appointedd_token_url
+        client_id, secret = self.appointedd_client_id, self.appointedd_client_secret
+        if self.appointedd_clients and (client_id or secret):
+            raise SettingsError(
+                "APPOINTEDD_CLIENTS and APPOINTEDD_CLIENT_ID are both set; keep one of them: "
+                "the list for several API clients, the id and secret for one."
+            )
+        clients = self.appointedd_clients
+        if not clients and client_id and secret:
+            clients = (ClientSettings(name="default", client_id=client_id, client_secret=secret),)
+        if base_url is None or token_url is None or not clients:
+            needed = {"appointedd_base_url": base_url, "appointedd_token_url": token_url}
+            if not clients:
+                needed |= {"appointedd_client_id": client_id, "appointedd_client_secret": secret}
+            raise SettingsError("\n".join(_sentence(n, "is not set") for n, value in needed.items() if value is None))
+        if len({c.name for c in clients}) != len(clients):
+            raise SettingsError("APPOINTEDD_CLIENTS: two API clients have the same name; give each a name of its own.")
+        return ApiAccess(base_url, token_url, clients)
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        """`SYNC_TIME_ZONE` as a zone."""
+        return ZoneInfo(self.sync_time_zone)
+
+    @cached_property
+    def history_start_at(self) -> datetime:
+        """Midnight of `SYNC_HISTORY_START` in `SYNC_TIME_ZONE`, as a UTC instant."""
+        start = self.sync_history_start
+        return datetime(start.year, start.month, start.day, tzinfo=self.zone).astimezone(UTC)
+
+
+def _sentence(field: str, wrong: str) -> str:
+    variable = field.upper()
+    info = Settings.model_fields[field]
+    example = f" Example: {variable}={info.examples[0]}" if info.examples else ""
+    return f"{variable} {wrong}. {info.description}.{example}"
+
+
+def _refuse_strangers(names: list[str], where: str, *, near_only: bool) -> None:
+    """A misspelt variable would otherwise be ignored without a word.
+
+    In the environment other programs may own names with our prefixes, so there only a near miss counts (`near_only`).
+    """
+    known = [n.upper() for n in Settings.model_fields] + [ENV_FILE_VARIABLE]
+    for name in names:
+        if name.upper() in known or not name.upper().startswith(PREFIXES):
+            continue
+        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.88 if near_only else 0.5)
+        if near or not near_only:
+            hint = f" Did you mean {near[0]}?" if near else " See .env.example for the names there are."
+            raise SettingsError(f"{name} in {where} is not a setting of this product.{hint}")
+
+
+def env_file() -> Path | None:
+    """The `.env` file in use: `APPOINTEDD_ENV_FILE`, or `.env` in the project's folder; an empty value means none."""
+    chosen = os.environ.get(ENV_FILE_VARIABLE)
+    if chosen == "":
+        return None
+    path = _from_project(Path(chosen or ".env"))
+    if chosen and not path.is_file():
+        raise SettingsError(f"{ENV_FILE_VARIABLE} names {path}, which is not a file.")
+    return path if path.is_file() else None
+
+
+def load_settings() -> Settings:
+    """Read the settings; raises `SettingsError` with one line for each thing that is wrong."""
+    file = env_file()
+    _refuse_strangers(list(os.environ), "the environment", near_only=True)
+    if file:
+        _refuse_strangers(list(dotenv_values(file)), str(file), near_only=False)
+    sources: dict[str, Any] = {"_env_file": file, "_secrets_dir": SECRETS_FOLDER if SECRETS_FOLDER.is_dir() else None}
+    try:
+        return Settings(**sources)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            field, *inside = (str(part) for part in problem["loc"])
+            place = f" (at {'.'.join(inside)})" if inside else ""
+            lines.append(_sentence(field, f"is wrong{place}: {problem['msg'].removeprefix('Value error, ')}"))
+        raise SettingsError("\n".join(lines)) from None
+    except SourceError as error:
+        # The source's own message names the field and not the value; its cause may show a secret, hence `from None`.
+        named = [f for f in Settings.model_fields if f'"{f}"' in str(error)]
+        raise SettingsError(_sentence(named[0], "is not valid JSON") if named else str(error)) from None
