@@ -161,7 +161,7 @@ class Settings(BaseSettings):
         if not clients and client_id and secret:
             clients = (ClientSettings(name="default", client_id=client_id, client_secret=secret),)
         if base_url is None or token_url is None or not clients:
-            needed = {"appointedd_base_url": base_url, "appointedd_token_url": token_url}
+            needed: dict[str, object] = {"appointedd_base_url": base_url, "appointedd_token_url": token_url}
             if not clients:
                 needed |= {"appointedd_client_id": client_id, "appointedd_client_secret": secret}
             raise SettingsError("\n".join(_sentence(n, "is not set") for n, value in needed.items() if value is None))

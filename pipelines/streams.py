@@ -1,0 +1,179 @@
+"""What differs between the streams, as data: tables, columns, kinds of value, children. No control flow lives here.
+
+The names a column has in the API are in `resources/contract.toml`; its SQL type and comment in `sql/schema`. A test holds all three together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+Kind = Literal[
+    "text", "reference", "instant", "money", "number", "integer", "boolean", "date", "json", "zone", "status"
+]
+
+DTYPES: dict[Kind, pl.DataType] = {
+    "text": pl.String(),
+    "reference": pl.String(),
+    "instant": pl.Datetime("us", "UTC"),
+    "money": pl.Decimal(18, 4),
+    "number": pl.Decimal(38, 9),
+    "integer": pl.Int32(),
+    "boolean": pl.Boolean(),
+    "date": pl.Date(),
+    "json": pl.String(),
+    "zone": pl.String(),
+    "status": pl.String(),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column that comes from the API. A `status` column is stored in the contract's words, beside its `<name>_raw`."""
+
+    name: str
+    kind: Kind = "text"
+
+
+@dataclass(frozen=True)
+class Child:
+    """A child table: the rows that one parent record lists. `key` comes after the parent's own key."""
+
+    table: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One kind of API record. `statuses` names the contract's word list; `id_column` is None where the account is the record."""
+
+    name: str
+    id_column: str | None
+    columns: tuple[Column, ...]
+    children: tuple[Child, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Key columns of the stream's table; always led by `account_id`."""
+        return ("account_id", self.id_column) if self.id_column else ("account_id",)
+
+    @property
+    def table(self) -> str:
+        """Name of the stream's table in the schema `core`."""
+        return self.name
+
+
+def _columns(**kinds: Kind) -> tuple[Column, ...]:
+    return tuple(Column(name, kind) for name, kind in kinds.items())
+
+
+STAMPS = _columns(created_at="instant", updated_at="instant")
+
+ACCOUNTS = Stream(
+    name="accounts",
+    id_column=None,
+    columns=_columns(name="text", slug="text", time_zone="zone", currency="text") + STAMPS,
+)
+
+CUSTOMERS = Stream(
+    name="customers",
+    id_column="customer_id",
+    columns=_columns(
+        first_name="text",
+        last_name="text",
+        email="text",
+        mobile="text",
+        phone="text",
+        is_marketing_opted_in="boolean",
+    )
+    + STAMPS,
+    children=(
+        Child(
+            table="customer_custom_fields",
+            key=("field_id",),
+            columns=_columns(
+                value_kind="text",
+                value_raw="json",
+                value_text="text",
+                value_number="number",
+                is_value_true="boolean",
+                value_on="date",
+            ),
+        ),
+        Child(table="customer_tags", key=("tag",), columns=()),
+    ),
+)
+
+BOOKINGS = Stream(
+    name="bookings",
+    id_column="booking_id",
+    columns=_columns(
+        service_id="reference",
+        service_name="text",
+        event_id="reference",
+        start_at="instant",
+        end_at="instant",
+        buffer_start_at="instant",
+        buffer_end_at="instant",
+        time_zone="zone",
+        status="status",
+        booking_type="text",
+        price="money",
+        total_spaces_count="integer",
+        max_occupancy_count="integer",
+        is_online_group_allowed="boolean",
+        created_source="text",
+        last_modified_source="text",
+    )
+    + STAMPS,
+    children=(
+        Child(
+            table="booking_customers",
+            key=("customer_booking_id",),
+            columns=_columns(
+                customer_id="reference",
+                status="status",
+                spaces_count="integer",
+                total_spaces_count="integer",
+                total_price="money",
+                is_paid="boolean",
+                paid_online_amount="money",
+                booking_source="text",
+                time_zone="zone",
+                locale="text",
+                notes="text",
+                price_points="json",
+            )
+            + STAMPS,
+        ),
+        Child(table="booking_resources", key=("resource_id",), columns=_columns(resource_name="text")),
+        Child(
+            table="booking_answers",
+            key=("customer_booking_id", "question_id"),
+            columns=_columns(label="text", answer_kind="text", answer_text="text", is_answer_true="boolean"),
+        ),
+    ),
+)
+
+EVENTS = Stream(
+    name="events",
+    id_column="event_id",
+    columns=_columns(
+        service_id="reference",
+        title="text",
+        start_at="instant",
+        end_at="instant",
+        time_zone="zone",
+        status="status",
+        capacity_count="integer",
+        spaces_taken_count="integer",
+    )
+    + STAMPS,
+)
+
+STREAMS: dict[str, Stream] = {s.name: s for s in (ACCOUNTS, CUSTOMERS, BOOKINGS, EVENTS)}
+# The streams that are read by change time; the accounts are read whole at the start of every run.
+CHANGING = (CUSTOMERS, BOOKINGS, EVENTS)
