@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from itertools import pairwise
 from typing import Literal
 
 Kind = Literal["nightly", "sweep", "backfill"]
@@ -20,6 +21,8 @@ WIDER = timedelta(seconds=1)
 MARGIN = timedelta(seconds=60)
 # Accounts whose heads begin this close together share one slice.
 CLOSE = timedelta(days=1)
+# A window up to this long is one slice: cutting costs a request for each piece.
+LONGEST_UNCUT = timedelta(days=366)
 
 
 @dataclass(frozen=True, order=True)
@@ -45,6 +48,7 @@ class Can:
     filters: bool
     upper_bound: bool
     account_filter: bool
+    needs_account: bool = False  # rows do not name their account: each account is asked for alone
 
 
 @dataclass(frozen=True)
@@ -99,11 +103,16 @@ def missing(windows: Iterable[Window], end: datetime, overlap: timedelta) -> lis
 
 
 def cut(window: Window, history_start: datetime) -> list[Window]:
-    """A window cut at the years' ends after `history_start`, newest first; the oldest piece keeps its open start."""
+    """A window of more than a year cut at the years' ends after `history_start`, newest first; the oldest piece keeps its open start."""
+    if (
+        window.until - max(window.since, min(history_start, window.until)) <= LONGEST_UNCUT
+        and window.since != BEGINNING
+    ):
+        return [window]
     years = range(history_start.year, window.until.year + 1)
     starts = [history_start, *(datetime(year, 1, 1, tzinfo=UTC) for year in years)]
     edges = sorted({window.since, window.until, *(s for s in starts if window.since < s < window.until)})
-    pieces = [Window(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [Window(a, b) for a, b in pairwise(edges)]
     return pieces[::-1]
 
 
@@ -125,6 +134,22 @@ def plan(
     everyone = tuple(sorted(windows))
     if not everyone:
         return []
+    if can.needs_account:
+        alone = replace(can, needs_account=False, account_filter=False)
+        return [
+            replace(piece, only_account=account)
+            for account in everyone
+            for piece in plan(
+                stream,
+                api_client,
+                request,
+                {account: windows[account]},
+                end=end,
+                overlap=overlap,
+                history_start=history_start,
+                can=alone,
+            )
+        ]
 
     def of(window: Window, accounts: tuple[str, ...], only: str | None = None) -> Slice:
         return Slice(

@@ -1,0 +1,51 @@
+"""Whether a walk that has ended has read everything: a pure judgement on what was counted.
+
+What lives here: the rule (design 3). What does not: walking. Only cursors survive rows that leave the list while it is read; numbered pages slip, so
+they need a total that agrees or a second walk that brings nothing new. A total that says more than was read is believed only if it stays so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["settled", "again", "unsettled", "different", "unproven"]
+MOST_WALKS = 4
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What one walk of a list counted. `new_count`: keys that no earlier walk of the same slice had met."""
+
+    pages_count: int
+    is_shifting: bool
+    first_total: int | None
+    last_total: int | None
+    distinct_count: int
+    new_count: int
+
+
+def judge(walks: Sequence[Walk]) -> Verdict:
+    """The verdict after the last of `walks`.
+
+    `settled`: complete. `again`: walk once more. `unsettled`: complete as far as anyone can tell, but the totals kept moving (warns).
+    `different`: a steady total says that rows are missing. `unproven`: numbered pages never came to rest. The last two make the run red.
+    """
+    last = walks[-1]
+    total = last.last_total
+    is_steady = total is not None and last.first_total == total
+    if is_steady and last.distinct_count == total:
+        return "settled"
+    slips = last.is_shifting and last.pages_count > 1
+    if not slips:
+        if total is None or last.distinct_count >= total:
+            return "settled"
+        if len(walks) == 1:
+            return "again"
+        return "different" if is_steady else "unsettled"
+    if len(walks) > 1 and last.new_count == 0:
+        if is_steady and total is not None and last.distinct_count < total:
+            return "different"
+        return "settled" if total is None or is_steady else "unsettled"
+    return "again" if len(walks) < MOST_WALKS else "unproven"

@@ -1,0 +1,191 @@
+"""The DuckDB file as such: opening and closing it, bringing its schema up to date, and the only reader of `sql/`.
+
+What lives here: connections, migrations, SQL files. What does not: what the tables mean (`warehouse`), publishing (`publish`).
+Errors: `WarehouseError` with the cure. Every connection works in UTC, whatever the host's zone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import duckdb
+
+from resources.errors import WarehouseError
+from resources.settings import PROJECT_FOLDER
+
+log = logging.getLogger(__name__)
+SQL_FOLDER = PROJECT_FOLDER / "sql"
+# Readable by every client from 1.4 on, whatever version writes it: 2.x would write a format that 1.5 cannot open.
+STORAGE = "v1.4.0"
+LEAST_FREE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Check:
+    """One file of `sql/checks`: a query that returns offending rows; none means that it passes."""
+
+    name: str
+    stream: str
+    is_blocking: bool
+    says: str
+    sql: str
+
+
+@cache
+def sql_file(name: str) -> str:
+    """The text of a file below `sql/`."""
+    return (SQL_FOLDER / name).read_text(encoding="utf-8")
+
+
+@cache
+def checks() -> tuple[Check, ...]:
+    """All checks, by name; their headers give severity, stream and what a finding means."""
+    found = []
+    for path in sorted((SQL_FOLDER / "checks").glob("*.sql")):
+        text = path.read_text(encoding="utf-8")
+        header = dict(re.findall(r"^-- (severity|stream|says): (.+)$", text, re.MULTILINE))
+        found.append(Check(path.stem, header["stream"], header["severity"] == "block", header["says"], text))
+    return tuple(found)
+
+
+@cache
+def marts() -> tuple[str, ...]:
+    """Names of the mart views, in the order in which they are created."""
+    names = []
+    for path in sorted((SQL_FOLDER / "marts").glob("*.sql")):
+        names += re.findall(r"create or replace view marts\.(\w+)", path.read_text(encoding="utf-8"))
+    return tuple(names)
+
+
+def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) -> duckdb.DuckDBPyConnection:
+    """A connection in UTC; raises `WarehouseError` where the file is in use or cannot be opened."""
+    config: dict[str, str | bool | int | float | list[str]] = {}
+    if memory_limit_mb:
+        config = {
+            "memory_limit": f"{memory_limit_mb}MB",
+            "preserve_insertion_order": "false",
+            "storage_compatibility_version": STORAGE,
+        }
+    try:
+        connection = duckdb.connect(path, read_only=read_only, config=config)
+    except duckdb.IOException as error:
+        if "lock" in str(error).lower():
+            held = re.search(r"\(PID (\d+)\)", str(error))
+            raise WarehouseError(
+                f"{path} is open in another program{f' (process {held[1]})' if held else ''}. Close it there; "
+                f"for reading, open the published file, which is never locked."
+            ) from None
+        raise WarehouseError(f"{path} cannot be opened: {str(error).splitlines()[0]}") from None
+    connection.execute("set TimeZone = 'UTC'")  # the session's zone is the host's otherwise
+    return connection
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """All or nothing, also when the process is told to stop in the middle."""
+    connection.begin()
+    try:
+        yield
+        connection.commit()
+    except BaseException:
+        # A failed COMMIT or a full disk has already ended the transaction; the first error is the one that counts.
+        try:
+            connection.rollback()
+        except duckdb.Error as second:
+            log.debug("Rolling back after an error: %s", second)
+        raise
+
+
+def check_space(folder: Path, needed_bytes: int) -> None:
+    """Raise `WarehouseError` before a disk is full, rather than after."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes + LEAST_FREE_BYTES:
+        raise WarehouseError(
+            f"{folder} has {free // 1_000_000} MB free, and {(needed_bytes + LEAST_FREE_BYTES) // 1_000_000} MB are needed. "
+            f"Make room there, or name another place in WAREHOUSE_PATH and WAREHOUSE_PUBLISHED_PATH."
+        )
+
+
+def open_for_writing(path: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnection:
+    """The warehouse, made or migrated where needed. The caller holds the lease.
+
+    Before an existing file is migrated a copy is kept beside it as `<name>.before-NNN`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    check_space(path.parent, 0)
+    is_new = not path.exists()
+    connection = connect(path, read_only=False, memory_limit_mb=memory_limit_mb)
+    if is_new:
+        path.chmod(0o600)  # it will hold personal data; so far it is empty
+    try:
+        done = _applied(connection)
+        pending = [(n, f) for n, f in _migrations() if n not in done]
+        newest = max((n for n, _ in _migrations()), default=0)
+        _refuse_newer(path, max(done, default=0), newest)
+        if pending and done:
+            connection.close()
+            _keep_copy(path, pending[0][0])
+            connection = connect(path, read_only=False, memory_limit_mb=memory_limit_mb)
+        for number, file in pending:
+            _apply(connection, number, file)
+        _refresh_marts(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _refuse_newer(path: Path, found: int, known: int) -> None:
+    if found > known:
+        raise WarehouseError(
+            f"{path} was written by a newer version of this product (schema {found}, this one knows {known}). "
+            f"Install that version again; nothing was changed."
+        )
+
+
+def _migrations() -> list[tuple[int, Path]]:
+    return [(int(p.name[:3]), p) for p in sorted((SQL_FOLDER / "schema").glob("[0-9][0-9][0-9]_*.sql"))]
+
+
+def _applied(connection: duckdb.DuckDBPyConnection) -> set[int]:
+    with transaction(connection):
+        connection.execute("create schema if not exists ops")
+        connection.execute(
+            "create table if not exists ops.migrations (number INTEGER, name VARCHAR, applied_at TIMESTAMPTZ)"
+        )
+    return {n for (n,) in connection.execute("select number from ops.migrations where number > 0").fetchall()}
+
+
+def _keep_copy(path: Path, number: int) -> None:
+    """A copy to go back to; the connection is closed, or copying would drop DuckDB's lock."""
+    check_space(path.parent, path.stat().st_size)
+    copy = path.with_name(f"{path.name}.before-{number:03d}")
+    shutil.copy2(path, copy)
+    log.warning("The schema of %s is brought up to date; a copy of the file as it was is %s", path, copy)
+
+
+def _apply(connection: duckdb.DuckDBPyConnection, number: int, file: Path) -> None:
+    with transaction(connection):
+        connection.execute(file.read_text(encoding="utf-8"))
+        connection.execute("insert into ops.migrations values (?, ?, now())", [number, file.stem])
+
+
+def _refresh_marts(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the views again where their text has changed since it was last done."""
+    texts = [p.read_text(encoding="utf-8") for p in sorted((SQL_FOLDER / "marts").glob("*.sql"))]
+    name = "marts " + hashlib.blake2b("\0".join(texts).encode(), digest_size=8).hexdigest()
+    if connection.execute("select 1 from ops.migrations where number = 0 and name = ?", [name]).fetchone():
+        return
+    with transaction(connection):
+        for text in texts:
+            connection.execute(text)
+        connection.execute("delete from ops.migrations where number = 0")
+        connection.execute("insert into ops.migrations values (0, ?, now())", [name])

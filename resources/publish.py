@@ -1,0 +1,100 @@
+"""The published file: what analysts open, written under a temporary name, checked, synced and renamed over the old one.
+
+What lives here: the checks as a gate and the copy. What does not: what a check asks (`sql/checks`).
+Publishing runs the blocking checks itself, whoever calls it. Readers of the old file keep it until they close it; a reader never meets a lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from resources.database import Check, check_space, checks, connect, open_for_writing, transaction
+from resources.errors import PublishBlockedError, WarehouseError
+from resources.lease import lease
+from resources.warehouse import WRITER_WAIT_S, Warehouse
+
+log = logging.getLogger(__name__)
+SHOWN_ROWS = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found: how many rows offend, and the first of them as text."""
+
+    check: Check
+    count: int
+    examples: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """One sentence with the first offending rows."""
+        return f"{self.check.name}: {self.count} rows. {self.check.says} First: {'; '.join(self.examples)}"
+
+
+def run_checks(connection: duckdb.DuckDBPyConnection, chosen: Iterable[Check]) -> list[Finding]:
+    """Run checks on an open warehouse; a finding for each, with count 0 where it passes."""
+    findings = []
+    for check in chosen:
+        rows = connection.execute(check.sql).fetchall()
+        examples = tuple(", ".join(map(str, row)) for row in rows[:SHOWN_ROWS])
+        findings.append(Finding(check, len(rows), examples))
+    return findings
+
+
+def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRITER_WAIT_S) -> list[Finding]:
+    """Publish the warehouse; gives the findings of the warning checks.
+
+    Raises `PublishBlockedError` where a blocking check finds rows: the published file is then left as it was.
+    """
+    with lease(warehouse.path, f"publishing, run {run_id}", wait_s=wait_s):
+        connection = open_for_writing(warehouse.path, warehouse.memory_limit_mb)
+        try:
+            findings = [f for f in run_checks(connection, checks()) if f.count]
+            blocking = [f for f in findings if f.check.is_blocking]
+            if blocking:
+                told = "\n".join(f"  {finding}" for finding in blocking)
+                raise PublishBlockedError(
+                    f"{warehouse.published_path} was not replaced, because it would be wrong:\n{told}"
+                )
+            with transaction(connection):
+                connection.execute(
+                    "insert into ops.publications values (?, ?, ?)", [datetime.now(UTC), run_id, version]
+                )
+            connection.execute("checkpoint")
+        finally:
+            connection.close()
+        _replace(warehouse.path, warehouse.published_path)
+    return findings
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Copy, check, sync, rename. The source is closed: copying an open file would drop DuckDB's lock on it."""
+    if source.with_name(source.name + ".wal").exists():
+        raise WarehouseError(f"{source} was not closed cleanly; run the sync once more, which opens and mends it.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    check_space(target.parent, source.stat().st_size)
+    temporary = target.with_name(f".{target.name}.new")
+    try:
+        shutil.copyfile(source, temporary)
+        temporary.chmod(0o640)
+        copy = connect(temporary, read_only=True)
+        copy.execute("select count(*) from marts.data_status").fetchone()
+        copy.close()
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+    log.info("Published %s (%.1f MB)", target, target.stat().st_size / 1e6)
