@@ -1,0 +1,29 @@
+"""An emulator of Appointedd's public API V2, built from its evidence file: a seeded world, served over HTTP in many dialects.
+
+It shares no code with the product, so the two can only agree through the contract.
+"""
+
+from .emulator import Emulator
+from .faults import Delay, Fault, Replace, Reset, SetHeaders, Status, Truncate, on
+from .messages import Logged, Request, Response
+from .switches import ORGANISATIONS, Naming, Switches
+from .world import World
+
+__all__ = [
+    "ORGANISATIONS",
+    "Delay",
+    "Emulator",
+    "Fault",
+    "Logged",
+    "Naming",
+    "Replace",
+    "Request",
+    "Reset",
+    "Response",
+    "SetHeaders",
+    "Status",
+    "Switches",
+    "Truncate",
+    "World",
+    "on",
+]
