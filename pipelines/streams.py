@@ -10,6 +10,8 @@ from typing import Literal
 
 import polars as pl
 
+from resources.warehouse import Table
+
 Kind = Literal[
     "text", "reference", "instant", "money", "number", "integer", "boolean", "date", "json", "zone", "status"
 ]
@@ -64,6 +66,11 @@ class Stream:
     def table(self) -> str:
         """Name of the stream's table in the schema `core`."""
         return self.name
+
+    @property
+    def target(self) -> Table:
+        """Where the stream's batches go."""
+        return Table(self.table, self.key, {child.table: child.key for child in self.children})
 
 
 def _columns(**kinds: Kind) -> tuple[Column, ...]:

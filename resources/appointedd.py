@@ -131,6 +131,8 @@ class ApiClient:
                     and bool(parameters.updated_until)
                     and self.has(stream, "filters")
                 )
+            case "sort":
+                return self.contract.abilities.sort and bool(parameters.sort and of_stream.sort)
             case "include":
                 return self.contract.abilities.include and bool(parameters.include and of_stream.include)
             case _:
@@ -188,8 +190,8 @@ class ApiClient:
         query = {}
         if self.has(stream, "page_size"):
             query[parameters.page_size] = parameters.page_size_value
-        if self.has(stream, "sort") and parameters.sort_value:
-            query[parameters.sort] = parameters.sort_value
+        if self.has(stream, "sort"):
+            query[parameters.sort] = of_stream.sort
         if self.has(stream, "include"):
             query[parameters.include] = ",".join(of_stream.include)
         return query

@@ -52,7 +52,7 @@ class Abilities(_Part):
 
 
 class Parameters(_Part):
-    """Names of query parameters, and two values; an empty name is never sent."""
+    """Names of query parameters, and the page size; an empty name is never sent."""
 
     page_size: str
     page_size_value: str = Field(pattern=r"^[1-9]\d*$")
@@ -60,7 +60,6 @@ class Parameters(_Part):
     updated_until: str
     account: str
     sort: str
-    sort_value: str
     include: str
 
 
@@ -98,6 +97,7 @@ class StreamContract(_Part):
     path: str = Field(min_length=1)
     types: Names = Field(min_length=1)
     include: Names
+    sort: str
     account_filter: bool
     queries: tuple[dict[str, str], ...] = Field(min_length=1)
     columns: dict[str, Names]

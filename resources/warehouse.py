@@ -163,6 +163,12 @@ class Writer:
                 },
             )
 
+    def accounts(self) -> list[tuple[str, str | None, str | None]]:
+        """Live accounts: (account_id, slug, time zone that the API sent)."""
+        return self.connection.execute(
+            "select account_id, slug, time_zone from core.accounts where deleted_at is null order by account_id"
+        ).fetchall()
+
     def set_time_zones(self, zones: pl.DataFrame) -> list[str]:
         """Replace `ops.account_time_zones` for the accounts in the frame; gives the accounts whose zone changed."""
         with transaction(self.connection), self._registered(zones=zones):

@@ -1,5 +1,5 @@
 -- Bookkeeping: runs, the ledger, the state, drift, quarantine, evidence; and the versions that were replaced.
-create schema ops;
+create schema if not exists ops;
 create schema history;
 create schema marts;
 

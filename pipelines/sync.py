@@ -1,0 +1,160 @@
+"""The imperative core: in which order a run reads, commits, checks and publishes.
+
+What lives here: the order of things. What does not: decisions about time (`plan`), shape (`normalise`) or completeness (`completeness`), HTTP, SQL,
+Dagster. The command line and the assets call the same functions, so both leave the same warehouse.
+A failure ends its slice, its API client or its stream, never another's; it is written down as a problem, and a run with a problem is red.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
+from pipelines.run import Run, StreamReport, all_accounts, counted
+from pipelines.streams import CHANGING, Stream
+from pipelines.walker import NeedsAccountError, Tell, Walker
+from resources.errors import AbilityRefusedError, PublishBlockedError
+from resources.publish import publish
+from resources.warehouse import Warehouse, Writer
+
+log = logging.getLogger(__name__)
+# A share of records in quarantine above this makes the run red: it is no longer one odd record, but a contract that does not fit.
+QUARANTINE_SHARE = 0.01
+
+
+def plan_stream(run: Run, stream: Stream, windows: Mapping[str, Sequence[Window]], request: Request) -> list[Slice]:
+    """The slices of one stream for all API clients of a run, newest first."""
+    slices = []
+    for name, client in run.clients.items():
+        can = Can(
+            filters=client.has(stream.name, "filters"),
+            upper_bound=client.has(stream.name, "upper_bound"),
+            account_filter=client.has(stream.name, "account_filter"),
+            needs_account=(name, stream.name) in run.needs_account,
+        )
+        slices += plan(
+            stream.name,
+            name,
+            request,
+            {account: windows.get(account, ()) for account in run.accounts[name]},
+            end=run.end,
+            overlap=timedelta(minutes=run.settings.sync_overlap_minutes),
+            history_start=run.settings.history_start_at,
+            can=can,
+        )
+    return slices
+
+
+def stored_windows(writer: Writer, stream: Stream) -> dict[str, list[Window]]:
+    """Committed windows by account."""
+    return {
+        account: [Window(since or BEGINNING, until) for since, until in own]
+        for account, own in writer.windows(stream.name).items()
+    }
+
+
+def sync_stream(run: Run, stream: Stream, tell: Tell = log.info) -> StreamReport:
+    """Read and commit one stream as the run's request says; gives what was done, problems included. Raises only what concerns the whole warehouse."""
+    report = StreamReport(stream.name)
+    with (
+        counted(report, run.clients.values()),
+        run.warehouse.writer(f"{run.request.kind} of {stream.name}, run {run.run_id}") as writer,
+    ):
+        try:
+            before = stored_windows(writer, stream)
+            _walk_plan(run, stream, writer, run.request, report, tell)
+            first = [a for a in all_accounts(run.accounts) if a not in before]
+            if run.request.kind == "nightly" and first and not report.problems:
+                _end_first_load(run, stream, writer, set(first), report, tell)
+        finally:
+            served = all_accounts(run.accounts)
+            marks = writer.watermarks(stream.name)
+            report.watermarks = {account: marks.get(account) for account in sorted(served)}
+            if report.counts.quarantined > QUARANTINE_SHARE * max(report.counts.read, 1):
+                report.problems.append(
+                    f"{stream.name}: {report.counts.quarantined} of {report.counts.read} records could not become rows; they are kept in "
+                    f"ops.quarantine with the reason."
+                )
+            writer.end_run(run.run_id, report.problems, report.warnings)
+    return report
+
+
+def _end_first_load(
+    run: Run, stream: Stream, writer: Writer, first: set[str], report: StreamReport, tell: Tell
+) -> None:
+    """A first load ends with a sweep: rows that no window of change time shows, such as those without one, come with it (design 6)."""
+    new = [
+        n
+        for n, c in run.clients.items()
+        if c.has(stream.name, "filters") and set(run.accounts[n]) <= first and run.accounts[n]
+    ]
+    if new:
+        tell(f"{stream.name}: first load; reading the list once more as a whole, to be sure of it")
+        _walk_plan(run, stream, writer, Request("sweep"), report, tell, only=new)
+
+
+def _walk_plan(
+    run: Run,
+    stream: Stream,
+    writer: Writer,
+    request: Request,
+    report: StreamReport,
+    tell: Tell,
+    only: Sequence[str] | None = None,
+) -> None:
+    """Plan, read and commit; plan again where the server refuses an ability, or where rows turn out not to name their account."""
+    while True:
+        slices = plan_stream(run, stream, stored_windows(writer, stream), request)
+        slices = [s for s in slices if only is None or s.api_client in only]
+        try:
+            Walker(run, stream, writer, report, tell).walk(slices)
+        except AbilityRefusedError as refusal:
+            for client in run.clients.values():
+                client.without.add((refusal.stream, refusal.ability))
+            tell(str(refusal))
+            target = report.problems if refusal.ability == "include" else report.warnings
+            target.append(str(refusal))
+        except NeedsAccountError as finding:
+            run.needs_account.add((finding.api_client, stream.name))
+        else:
+            return
+
+
+@dataclass
+class RunReport:
+    """What a whole run did. `findings`: what the warning checks found, as sentences. `published`: whether the analysts' file is new."""
+
+    run_id: str
+    kind: str
+    streams: list[StreamReport]
+    findings: list[str] = field(default_factory=list)
+    published: bool = False
+    publish_problem: str | None = None
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the run is red; empty where it is complete."""
+        own = [self.publish_problem] if self.publish_problem else []
+        return [p for report in self.streams for p in report.problems] + own
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know, though nothing is missing."""
+        return [w for report in self.streams for w in report.warnings] + self.findings
+
+
+def sync_all(run: Run, streams: Sequence[Stream] = CHANGING, tell: Tell = log.info) -> list[StreamReport]:
+    """The accounts' report and one for each stream, in order. A stream that fails does not keep the next from being read."""
+    return [run.accounts_report, *(sync_stream(run, stream, tell) for stream in streams)]
+
+
+def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:
+    """Check and publish what is committed, also after a partly red run; what the checks say goes into the report."""
+    try:
+        report.findings = [str(finding) for finding in publish(warehouse, report.run_id, version)]
+        report.published = True
+    except PublishBlockedError as blocked:
+        report.publish_problem = str(blocked)

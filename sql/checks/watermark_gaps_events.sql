@@ -1,0 +1,17 @@
+-- severity: warn
+-- stream: events
+-- says: A stretch of the events of the account has never been read, so marts may lack rows of it: let the nightly run, which asks for the gap, and if the gap stays, read the problems of the last run.
+with visible as (
+    select distinct account_id
+    from ops.windows
+    where stream = 'accounts'
+        and until = (select max(until) from ops.windows where stream = 'accounts')
+)
+select visible.account_id, accounts.name as account_name, watermarks.watermark_at, watermarks.highest_window_at
+from visible
+left join core.accounts as accounts using (account_id)
+left join ops.watermarks as watermarks
+    on watermarks.account_id = visible.account_id
+    and watermarks.stream = 'events'
+where watermarks.watermark_at is null
+    or watermarks.has_gap

@@ -1,0 +1,136 @@
+-- Grain: one row per account and stream (accounts, customers, bookings, events), for every account that has a row or a window anywhere, deleted and frozen ones
+-- too. Key: account_id, stream. The answer to "is this complete?". problems, published_at, quarantined_count and unsettled_count are not the account's own:
+-- they stand for the whole run, file or stream and repeat on its rows.
+-- Units: rows. Time zone: *_at is UTC, server time unless its comment says local clock; complete_through_on is a day in the account's reporting time zone.
+create or replace view marts.data_status as
+with streams as (
+    select stream from (values ('accounts'), ('customers'), ('bookings'), ('events')) as listed (stream)
+),
+stored as (
+    select 'accounts' as stream, account_id, count(*) - count(deleted_at) as rows_count, count(deleted_at) as tombstones_count
+    from core.accounts
+    group by account_id
+    union all
+    select 'customers', account_id, count(*) - count(deleted_at), count(deleted_at)
+    from core.customers
+    group by account_id
+    union all
+    select 'bookings', account_id, count(*) - count(deleted_at), count(deleted_at)
+    from core.bookings
+    group by account_id
+    union all
+    select 'events', account_id, count(*) - count(deleted_at), count(deleted_at)
+    from core.events
+    group by account_id
+),
+known as (
+    select account_id from stored
+    union
+    select account_id from ops.windows
+),
+visible as (
+    select distinct account_id
+    from ops.windows
+    where stream = 'accounts'
+        and until = (select max(until) from ops.windows where stream = 'accounts')
+),
+sweeps as (
+    select stream, account_id, max(until) as last_sweep_at
+    from ops.windows
+    where kind = 'sweep'
+    group by stream, account_id
+),
+slices as (
+    select stream, unnest(account_ids) as account_id, run_id, committed_at
+    from ops.slices
+),
+committed as (
+    select stream, account_id, arg_max(run_id, committed_at) as run_id
+    from slices
+    group by stream, account_id
+),
+quarantined as (
+    select stream, count(*) as quarantined_count
+    from ops.quarantine
+    group by stream
+),
+slice_ends as (
+    select slice_id, max(committed_at) as committed_at
+    from ops.slices
+    group by slice_id
+),
+-- A reconciliation has no time of its own: its slice has, or else its run; one that has neither counts as the newest.
+reconciled as (
+    select reconciliations.stream, reconciliations.verdict
+    from ops.reconciliations as reconciliations
+    left join slice_ends using (slice_id)
+    left join ops.runs as runs using (run_id)
+    qualify row_number() over (
+        partition by reconciliations.stream, reconciliations.api_client
+        order by coalesce(slice_ends.committed_at, runs.started_at) desc nulls first, reconciliations.rowid desc
+    ) = 1
+),
+unsettled as (
+    select stream, count(*) as unsettled_count
+    from reconciled
+    where verdict = 'unsettled'
+    group by stream
+),
+newest_run as (
+    select problems
+    from ops.runs
+    order by started_at desc, run_id desc
+    limit 1
+)
+select
+    known.account_id,
+    accounts.account_name,
+    streams.stream,
+    watermarks.watermark_at as complete_until_at,
+    cast(timezone(coalesce(accounts.reporting_time_zone, 'UTC'), watermarks.watermark_at) as date) - 1 as complete_through_on,
+    coalesce(watermarks.has_gap, false) as has_gap,
+    coalesce(stored.rows_count, 0) as rows_count,
+    coalesce(stored.tombstones_count, 0) as tombstones_count,
+    committed.run_id as last_run_id,
+    runs.kind as last_run_kind,
+    runs.status as last_run_status,
+    runs.ended_at as last_run_ended_at,
+    sweeps.last_sweep_at,
+    visible.account_id is not null as is_visible,
+    coalesce(accounts.is_zone_assumed, true) as is_zone_assumed,
+    (select max(published_at) from ops.publications) as published_at,
+    coalesce((select problems from newest_run), cast([] as varchar[])) as problems,
+    coalesce(quarantined.quarantined_count, 0) as quarantined_count,
+    coalesce(unsettled.unsettled_count, 0) as unsettled_count
+from known
+cross join streams
+left join marts.accounts as accounts on accounts.account_id = known.account_id
+left join stored on stored.account_id = known.account_id and stored.stream = streams.stream
+left join ops.watermarks as watermarks on watermarks.account_id = known.account_id and watermarks.stream = streams.stream
+left join committed on committed.account_id = known.account_id and committed.stream = streams.stream
+left join ops.runs as runs on runs.run_id = committed.run_id
+left join sweeps on sweeps.account_id = known.account_id and sweeps.stream = streams.stream
+left join visible on visible.account_id = known.account_id
+left join quarantined on quarantined.stream = streams.stream
+left join unsettled on unsettled.stream = streams.stream;
+
+comment on view marts.data_status is 'Is it complete? One row per account and stream, frozen, deleted and new accounts too. Key: account_id, stream. Times in UTC.';
+comment on column marts.data_status.account_id is 'Account.';
+comment on column marts.data_status.account_name is 'Account name; null where the account was never listed.';
+comment on column marts.data_status.stream is 'accounts, customers, bookings or events.';
+comment on column marts.data_status.complete_until_at is 'Every change before this instant (server time, UTC) is in the warehouse; null while the oldest history is still missing. Rows may be newer.';
+comment on column marts.data_status.complete_through_on is 'Last whole local day whose changes are all in the warehouse; null where complete_until_at is.';
+comment on column marts.data_status.has_gap is 'Whether a stretch of time before the newest reading is missing.';
+comment on column marts.data_status.rows_count is 'Live rows.';
+comment on column marts.data_status.tombstones_count is 'Rows kept as deleted.';
+comment on column marts.data_status.last_run_id is 'Run that last committed a slice of this stream for this account: ops.runs.';
+comment on column marts.data_status.last_run_kind is 'Kind of that run: nightly, sweep, backfill or renormalise.';
+comment on column marts.data_status.last_run_status is 'Status of that run: running, green (complete) or red (something may be missing; see problems).';
+comment on column marts.data_status.last_run_ended_at is 'End of that run by the local clock (UTC); null while it runs, or if it was killed.';
+comment on column marts.data_status.last_sweep_at is 'Server time up to which the last complete sweep counts (UTC): deletions before it are known. Null: never swept.';
+comment on column marts.data_status.is_visible is 'Whether the newest complete account list has the account; false: frozen, its rows stay as they are until it returns.';
+comment on column marts.data_status.is_zone_assumed is 'Whether the account''s reporting time zone is only assumed; then local days may be wrong.';
+comment on column marts.data_status.published_at is 'When this file was published, by the local clock (UTC); null in a working file that never was.';
+comment on column marts.data_status.problems is 'Sentences that made the newest run red, whatever account they concern; empty for a green one.';
+comment on column marts.data_status.quarantined_count is 'Records of the stream, of all accounts and times, that could not become a row: ops.quarantine.';
+comment on column marts.data_status.unsettled_count is 'API clients whose newest reconciliation of the stream is unsettled: its end could not be proved.';
