@@ -293,7 +293,7 @@ class _Reader:
                     "field_id": field_id,
                     "value_kind": typed.kind,
                     "value_raw": as_json(value),
-                    "value_text": typed.text,
+                    "value_text": typed.text if typed.kind == "text" else None,
                     "value_number": str(value) if typed.kind == "number" else None,
                     "is_value_true": typed.boolean,
                     "value_on": self._day(value, zone, field_id, record_id),

@@ -103,19 +103,11 @@ def open_run(
         report = StreamReport(ACCOUNTS.name)
         with counted(report, clients.values()), warehouse.writer(f"{request.kind}, run {run_id}") as writer:
             writer.start_run(run_id, request.kind, started_by, version)
-            read = {}
-            for client in clients.values():
-                try:
-                    read[client.name] = read_accounts(client, request)
-                except ApiError as error:
-                    report.problems.append(str(error))
-            # The end is the Date of the API's own first answer, less a margin: never the local clock (design promise 2).
-            end = min((p.began_at for p in read.values()), default=datetime.now(UTC)) - MARGIN
-            listed = {name: tuple(part.batch.rows.get_column("account_id")) for name, part in read.items()}
-            served = _shared_out(listed)
-            for name, part in read.items():
+            seen = list_accounts(clients, request, report.problems)
+            served = seen.served
+            for name, part in seen.read.items():
                 own = part.batch.rows.filter(pl.col("account_id").is_in(served[name]))
-                part.slice = replace(part.slice, accounts=served[name], window=Window(BEGINNING, end))
+                part.slice = replace(part.slice, accounts=served[name], window=Window(BEGINNING, seen.end))
                 part.batch = replace(part.batch, rows=own)
                 commit_part(writer, run_id, ACCOUNTS.target, part, report, slice_id=new_run_id(), number=1)
             zones = account_zones(writer, settings, contract, report.warnings)
@@ -127,13 +119,40 @@ def open_run(
             settings=settings,
             contract=contract,
             warehouse=warehouse,
-            clients={n: c for n, c in clients.items() if n in read},
-            end=end,
+            clients={n: c for n, c in clients.items() if n in seen.read},
+            end=seen.end,
             accounts=served,
-            listed=listed,
+            listed=seen.listed,
             zones=zones,
             accounts_report=report,
         )
+
+
+@dataclass(frozen=True)
+class AccountLists:
+    """The account lists at a run's start. `read`: API client → its list; those that failed are missing. The rest as in `Run`."""
+
+    read: dict[str, ReadPart]
+    end: datetime
+    listed: dict[str, tuple[str, ...]]
+    served: dict[str, tuple[str, ...]]
+
+
+def list_accounts(clients: Mapping[str, ApiClient], request: Request, problems: list[str]) -> AccountLists:
+    """Read the account list of every API client; one that fails has its problem noted, and the others go on. Nothing is written."""
+    read = {}
+    for client in clients.values():
+        try:
+            read[client.name] = read_accounts(client, request)
+        except ApiError as error:
+            text = str(error)
+            text = text if text.startswith("API client") else f"API client {client.name!r}: {text}"
+            log.warning("%s", text)
+            problems.append(text)
+    # The end is the Date of the API's own first answer, less a margin: never the local clock (design promise 2).
+    end = min((p.began_at for p in read.values()), default=datetime.now(UTC)) - MARGIN
+    listed = {name: tuple(part.batch.rows.get_column("account_id")) for name, part in read.items()}
+    return AccountLists(read, end, listed, _shared_out(listed))
 
 
 def read_accounts(client: ApiClient, request: Request) -> ReadPart:
@@ -202,14 +221,6 @@ def commit_part(
 ) -> None:
     """Commit a part that was read, and count it."""
     piece, batch = part.slice, part.batch
-    partial = batch.children.get("booking_customers")
-    if partial is not None and partial.get_column("is_partial").any():
-        text = (
-            "bookings: participants came as linkage only, so their status, price and answers are not known. "
-            "Give the contract the include path that brings them (streams.bookings.include, abilities.include)."
-        )
-        if text not in report.warnings:
-            report.warnings.append(text)
     counts = writer.commit(
         Part(
             slice_id=slice_id,

@@ -115,8 +115,7 @@ def _walk_plan(
             for client in run.clients.values():
                 client.without.add((refusal.stream, refusal.ability))
             tell(str(refusal))
-            target = report.problems if refusal.ability == "include" else report.warnings
-            target.append(str(refusal))
+            report.warnings.append(str(refusal))
         except NeedsAccountError as finding:
             run.needs_account.add((finding.api_client, stream.name))
         else:

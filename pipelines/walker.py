@@ -133,6 +133,7 @@ class Walker:
     def _take(self, piece: Slice, part: ReadPart) -> None:
         """Commit one part; of a sweep the last one only after the second look."""
         self._watch_account_filter(piece, part.batch)
+        self._watch_include(piece, part.batch)
         gone = None
         if piece.kind == "sweep":
             self.met.setdefault(piece, []).append(part.batch.rows.select(self.stream.key))
@@ -186,6 +187,19 @@ class Walker:
         for late in found:
             self._commit(piece, late, None)
         return replace(part, slice=replace(piece, accounts=accounts)), gone
+
+    def _watch_include(self, piece: Slice, batch: Batch) -> None:
+        """Children of which only the linkage came lack their content: a warning where the contract asks for no more, red where it was refused."""
+        if not any(f.get_column("is_partial").any() for f in batch.children.values()):
+            return
+        text = (
+            f"{self.stream.name}: participants came as linkage only, so their status, price and answers are not known. Give the contract the "
+            f"include path that brings them (streams.{self.stream.name}.include, abilities.include)."
+        )
+        if (self.stream.name, "include") in self.run.clients[piece.api_client].without:
+            self._problem(text)
+        elif text not in self.report.warnings:
+            self.report.warnings.append(text)
 
     def _watch_account_filter(self, piece: Slice, batch: Batch) -> None:
         """Where rows do not name their account, a filter that the server ignores would hand every row to every account."""

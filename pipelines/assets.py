@@ -1,0 +1,255 @@
+"""The assets: one short body for every stream, and the published file with its marts.
+
+What lives here: what Dagster is told (metadata, partitions, failures). What does not: how anything is synced (`sync`) or published
+(`resources.publish`). Partition D of a stream says: every row whose last change lay on D, when D was read, is in the warehouse.
+No `from __future__ import annotations` here: Dagster reads the annotations of the functions that a factory makes.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, date, datetime, timedelta
+from importlib.metadata import version
+from typing import Any
+
+import dagster as dg
+
+from pipelines.plan import Request, Window, complete_days, days
+from pipelines.run import Run, StreamReport, open_run
+from pipelines.streams import ACCOUNTS, CHANGING, Stream
+from pipelines.sync import RunReport, publish_run, sync_stream
+from resources.dagster_resources import AppointeddResource, WarehouseResource, close_run, once
+from resources.database import SQL_FOLDER, marts, sql_file
+from resources.settings import Settings
+from resources.warehouse import Warehouse
+
+VERSION = version("appointedd-warehouse")
+KIND_TAG = "appointedd/kind"
+RANGE_START, RANGE_END, PARTITION = (
+    "dagster/asset_partition_range_start",
+    "dagster/asset_partition_range_end",
+    "dagster/partition",
+)
+PUBLISHED = dg.AssetKey("analytics")
+DESCRIPTIONS = {
+    "accounts": "The account list of every API client, read whole at the start of each run.",
+    "customers": "Customers of all accounts, with tags and custom fields.",
+    "bookings": "Bookings of all accounts, with participants, bookable resources and answers.",
+    "events": "Events of all accounts (evidence 1.3: by working assumption, group sessions that people book into).",
+}
+
+
+def partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
+    """Change days in the configured zone, from `SYNC_HISTORY_START` to yesterday."""
+    return dg.DailyPartitionsDefinition(
+        start_date=settings.sync_history_start.isoformat(), timezone=settings.sync_time_zone
+    )
+
+
+def request_of(tags: Mapping[str, str], settings: Settings) -> Request:
+    """What a Dagster run asks for: its partitions as a backfill, a sweep by its tag, else a nightly."""
+    first = tags.get(RANGE_START) or tags.get(PARTITION)
+    if first:
+        last = tags.get(RANGE_END) or first
+        start, end = (_midnight(date.fromisoformat(day), settings) for day in (first, last))
+        return Request(
+            "backfill", Window(start, _midnight(end.astimezone(settings.zone).date() + timedelta(days=1), settings))
+        )
+    return Request("sweep" if tags.get(KIND_TAG) == "sweep" else "nightly")
+
+
+def _midnight(day: date, settings: Settings) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=settings.zone).astimezone(UTC)
+
+
+def _run(context: dg.AssetExecutionContext, appointedd: AppointeddResource, warehouse: WarehouseResource) -> Run:
+    """The one `Run` of this Dagster run; the first asset that asks opens it, and reads the account list."""
+
+    def open_it() -> AbstractContextManager[Run]:
+        settings = appointedd.settings
+        return open_run(
+            settings,
+            appointedd.contract,
+            warehouse.open(),
+            request_of(context.run.tags, settings),
+            run_id=context.run.run_id,
+            started_by="dagster",
+            version=VERSION,
+        )
+
+    return once(context.run.run_id, open_it)
+
+
+def describe(warehouse: Warehouse, schema: str, table: str) -> dict[str, Any]:
+    """Dagster's standard metadata of a table: columns with their descriptions, from the DuckDB catalogue, and the number of live rows."""
+    with warehouse.reader() as (connection, _):
+        columns = connection.execute(
+            """
+            select column_name, data_type, comment, is_nullable from duckdb_columns()
+            where schema_name = ? and table_name = ? order by column_index
+            """,
+            [schema, table],
+        ).fetchall()
+        live = "where deleted_at is null" if any(c[0] == "deleted_at" for c in columns) else ""
+        (count,) = connection.execute(f"select count(*) from {schema}.{table} {live}").fetchone() or (0,)  # noqa: S608  names are ours
+    return {
+        "dagster/row_count": count,
+        "dagster/column_schema": dg.TableSchema(
+            columns=[
+                dg.TableColumn(n, kind, comment, constraints=dg.TableColumnConstraints(nullable=nullable))
+                for n, kind, comment, nullable in columns
+            ]
+        ),
+    }
+
+
+def _metadata(report: StreamReport) -> dict[str, Any]:
+    known: dict[str, Any] = {f"rows_{name}": count for name, count in vars(report.counts).items()}
+    known |= {
+        "slices": report.slices,
+        "pages": report.pages,
+        "requests": report.requests,
+        "retries": report.retries,
+        "waited_for_rate_limit_s": round(report.waited_s, 3),
+        "accounts": len(report.watermarks),
+    }
+    if report.watermark:
+        known["watermark"] = dg.MetadataValue.timestamp(report.watermark)
+    for name, sentences in (("warnings", report.warnings), ("problems", report.problems)):
+        if sentences:
+            known[name] = dg.MetadataValue.md("\n".join(f"- {s}" for s in sentences))
+    return known
+
+
+def _log_complete_days(context: dg.AssetExecutionContext, run: Run, report: StreamReport) -> None:
+    """Mark the change days that every account has completed by now and that do not show as materialised yet."""
+    known = complete_days(report.watermarks.values(), run.settings.zone, run.settings.sync_history_start)
+    if known is None or run.problems:
+        return
+    done = context.instance.get_materialized_partitions(context.asset_key)
+    for day in days(*known):
+        if day.isoformat() not in done:
+            context.log_event(dg.AssetMaterialization(context.asset_key, partition=day.isoformat()))
+
+
+def _told(
+    context: dg.AssetExecutionContext, run: Run, report: StreamReport, warehouse: Warehouse, stream: Stream
+) -> dg.MaterializeResult[Any]:
+    """What one stream's report means to Dagster; raises `dg.Failure` where something may be missing.
+
+    A failure is raised instead of a result, never after one: yielding a result and then failing would mark every partition of the range.
+    """
+    for warning in report.warnings:
+        context.log.warning(warning)
+    metadata = _metadata(report) | describe(warehouse, "core", stream.table)
+    window, problems = run.request.window, list(dict.fromkeys(run.problems + report.problems))
+    if window is not None and window.until > run.end:
+        problems.append(
+            f"{stream.name}: by the API's clock the last of these days is not over yet ({run.end:%Y-%m-%d %H:%M} UTC), so it cannot be complete. "
+            f"Backfill up to the day before."
+        )
+    if window is None and stream is not ACCOUNTS:
+        _log_complete_days(context, run, report)
+    if problems:
+        raise dg.Failure("\n".join(problems), metadata=metadata, allow_retries=False)
+    return dg.MaterializeResult(metadata=metadata)
+
+
+@dg.asset(name=ACCOUNTS.name, group_name="core", kinds={"duckdb"}, description=DESCRIPTIONS[ACCOUNTS.name])
+def accounts(
+    context: dg.AssetExecutionContext, appointedd: AppointeddResource, warehouse: WarehouseResource
+) -> dg.MaterializeResult[Any]:
+    """The account list, which the run has read at its opening. A failing API client is told by the streams, or the others could not go on."""
+    run = _run(context, appointedd, warehouse)
+    if not run.clients or context.run.asset_selection == {context.asset_key}:
+        return _told(context, run, run.accounts_report, run.warehouse, ACCOUNTS)
+    for problem in run.problems:
+        context.log.error(problem)
+    report = run.accounts_report
+    return dg.MaterializeResult(metadata=_metadata(report) | describe(run.warehouse, "core", ACCOUNTS.table))
+
+
+def stream_asset(stream: Stream, partitions_def: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """The asset of one stream."""
+
+    def _asset(
+        context: dg.AssetExecutionContext, appointedd: AppointeddResource, warehouse: WarehouseResource
+    ) -> dg.MaterializeResult[Any]:
+        run = _run(context, appointedd, warehouse)
+        return _told(context, run, sync_stream(run, stream, context.log.info), run.warehouse, stream)
+
+    with warnings.catch_warnings():
+        # Dagster calls `backfill_policy` beta; without it a backfill of a range would be one run for each day.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        decorate = dg.asset(
+            name=stream.name,
+            deps=[accounts],
+            group_name="core",
+            kinds={"duckdb"},
+            partitions_def=partitions_def,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            description=DESCRIPTIONS[stream.name],
+        )
+        return decorate(_asset)
+
+
+def _mart_deps(name: str) -> list[dg.AssetKey]:
+    """Streams and marts that a mart reads, from its own SQL."""
+    text = next(t for t in map(sql_file, _mart_files()) if f"view marts.{name} " in t)
+    text = re.sub(r"--.*|'(?:[^']|'')*'", "", text)  # comments may name other views
+    parents = {child.table: stream.name for stream in CHANGING for child in stream.children}
+    tables = set(re.findall(r"\bcore\.(\w+)", text))
+    found = {dg.AssetKey(parents.get(table, table)) for table in tables}
+    found |= {
+        dg.AssetKey(["marts", mart]) for mart in set(re.findall(r"\bmarts\.(\w+)", text)) - {name} if mart in marts()
+    }
+    return sorted(found)
+
+
+def _mart_files() -> list[str]:
+    return [f"marts/{p.name}" for p in sorted((SQL_FOLDER / "marts").glob("*.sql"))]
+
+
+@dg.multi_asset(
+    name="publish",
+    group_name="published",
+    can_subset=True,
+    specs=[
+        dg.AssetSpec(
+            PUBLISHED,
+            deps=[ACCOUNTS.name, *(s.name for s in CHANGING)],
+            kinds={"duckdb"},
+            description="The published file that analysts open: checked, then renamed over the old one; never locked.",
+        ),
+        *(
+            dg.AssetSpec(
+                ["marts", mart],
+                deps=_mart_deps(mart),
+                kinds={"duckdb", "view"},
+                description="A view in the published file, for analysts.",
+            )
+            for mart in marts()
+        ),
+    ],
+)
+def publish(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult[Any]]:
+    """Check and publish; the marts are views in the same file, so they are as new as it is."""
+    close_run(context.run.run_id)
+    opened = warehouse.open()
+    report = RunReport(context.run.run_id, "publish", [])
+    publish_run(opened, report, VERSION)
+    for warning in report.warnings:
+        context.log.warning(warning)
+    if report.problems:
+        raise dg.Failure("\n".join(report.problems), allow_retries=False)
+    order = [PUBLISHED, *(dg.AssetKey(["marts", mart]) for mart in marts())]
+    for key in (k for k in order if k in context.selected_asset_keys):
+        if key == PUBLISHED:
+            size = opened.published_path.stat().st_size
+            yield dg.MaterializeResult(
+                asset_key=key,
+                metadata={"path": dg.MetadataValue.path(opened.published_path), "size_mb": round(size / 1e6, 2)},
+            )
+        else:
+            yield dg.MaterializeResult(asset_key=key, metadata=describe(opened, "marts", key.path[-1]))

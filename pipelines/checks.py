@@ -1,0 +1,57 @@
+"""Asset checks: each runs one `sql/checks/*.sql`, which returns offending rows; none means that it passes.
+
+What lives here: what Dagster is told. What does not: what a check asks (`sql/checks`) and the gate before publishing (`resources.publish`), which
+runs the blocking ones itself, whoever calls it.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from resources.dagster_resources import WarehouseResource
+from resources.database import Check, checks
+from resources.publish import run_checks
+
+
+def _checks_of(stream: str, chosen: list[Check]) -> dg.AssetChecksDefinition:
+    @dg.multi_asset_check(
+        name=f"{stream}_checks",
+        can_subset=True,
+        specs=[
+            dg.AssetCheckSpec(
+                c.name,
+                asset=stream,
+                blocking=c.is_blocking,
+                description=c.says,
+                metadata={"sql": dg.MetadataValue.md(f"```sql\n{c.sql}\n```")},
+            )
+            for c in chosen
+        ],
+    )
+    def _run_checks(
+        context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
+    ) -> Iterator[dg.AssetCheckResult]:
+        selected = {key.name for key in context.selected_asset_check_keys}
+        with warehouse.open().reader() as (connection, _):
+            findings = run_checks(connection, [c for c in chosen if c.name in selected])
+        for finding in findings:
+            metadata: dict[str, Any] = {"offending_rows": finding.count}
+            if finding.examples:
+                metadata["first"] = dg.MetadataValue.md("\n".join(f"- {e}" for e in finding.examples))
+            yield dg.AssetCheckResult(
+                passed=finding.count == 0,
+                check_name=finding.check.name,
+                asset_key=stream,
+                severity=dg.AssetCheckSeverity.ERROR if finding.check.is_blocking else dg.AssetCheckSeverity.WARN,
+                description=None if finding.count == 0 else finding.check.says,
+                metadata=metadata,
+            )
+
+    return _run_checks
+
+
+def asset_checks() -> list[dg.AssetChecksDefinition]:
+    """One set of checks for each stream that has any."""
+    streams = sorted({c.stream for c in checks()})
+    return [_checks_of(stream, [c for c in checks() if c.stream == stream]) for stream in streams]

@@ -1,0 +1,28 @@
+"""The one assembler: assets, checks, jobs, schedules, the sensor, resources. No logic. Loads with no setting made."""
+
+import dagster as dg
+
+from pipelines.assets import accounts, partitions, publish, stream_asset
+from pipelines.checks import asset_checks
+from pipelines.schedules import NIGHTLY, PUBLISH, SWEEP, publish_after_red_run, schedules
+from pipelines.streams import CHANGING
+from resources.dagster_resources import AppointeddResource, WarehouseResource
+from resources.settings import Settings, load_settings
+
+
+def build(settings: Settings) -> dg.Definitions:
+    """The definitions for some settings: they decide the partitions and the schedules."""
+    change_days = partitions(settings)
+    return dg.Definitions(
+        assets=[accounts, *(stream_asset(stream, change_days) for stream in CHANGING), publish],
+        asset_checks=asset_checks(),
+        jobs=[NIGHTLY, SWEEP, PUBLISH],
+        schedules=schedules(settings),
+        sensors=[publish_after_red_run],
+        resources={"appointedd": AppointeddResource(), "warehouse": WarehouseResource()},
+        # One process: a multiprocess step costs seconds, and all steps share one account list and one lease.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build(load_settings())
