@@ -109,7 +109,7 @@ def cut(window: Window, history_start: datetime) -> list[Window]:
         and window.since != BEGINNING
     ):
         return [window]
-    years = range(history_start.year, window.until.year + 1)
+    years = range(history_start.year + 1, window.until.year + 1)
     starts = [history_start, *(datetime(year, 1, 1, tzinfo=UTC) for year in years)]
     edges = sorted({window.since, window.until, *(s for s in starts if window.since < s < window.until)})
     pieces = [Window(a, b) for a, b in pairwise(edges)]
@@ -175,12 +175,12 @@ def plan(
         return [of(piece, everyone) for piece in cut(asked, history_start)]
 
     needs = {account: missing(own, end, overlap) for account, own in windows.items()}
-    head = _shared_head(needs)
+    head = _shared_head(needs, end)
     if not can.upper_bound:
         # No window can be split: one slice from the earliest need of those that share it; who lags has his own, where one account can be asked for.
-        since = {account: own[0].since for account, own in needs.items()}
-        laggards = [a for a in everyone if can.account_filter and since[a] < head]
-        shared = min((since[a] for a in everyone if a not in laggards), default=None)
+        since = {account: own[0].since for account, own in needs.items() if own}
+        laggards = [a for a in everyone if can.account_filter and a in since and since[a] < head]
+        shared = min((start for a, start in since.items() if a not in laggards), default=None)
         slices = [] if shared is None else [of(Window(shared, end), everyone)]
         return slices + [of(Window(since[a], end), (a,), a) for a in laggards]
     wanted: dict[Window, list[str]] = defaultdict(list)
@@ -189,7 +189,7 @@ def plan(
             older = Window(need.since, min(need.until, head))
             if older.since < older.until:
                 wanted[older].append(account)
-    slices = [of(piece, everyone) for piece in cut(Window(head, end), history_start)]
+    slices = [of(piece, everyone) for piece in cut(Window(head, end), history_start)] if head < end else []
     for need, accounts in wanted.items():
         for piece in cut(need, history_start):
             if can.account_filter and len(accounts) < len(everyone):
@@ -199,11 +199,14 @@ def plan(
     return sorted(set(slices), key=lambda s: (s.window.until, s.window.since, s.accounts), reverse=True)
 
 
-def _shared_head(needs: Mapping[str, Sequence[Window]]) -> datetime:
-    """Where the head that all accounts share begins: at the earliest of those that lie close to the latest."""
-    starts = [own[-1].since for own in needs.values()]
-    latest = max(starts)
-    return min(s for s in starts if latest - s <= CLOSE)
+def _shared_head(needs: Mapping[str, Sequence[Window]], end: datetime) -> datetime:
+    """Where the head that all accounts share begins: at the earliest of those that lie close to the latest; at `end` where none is needed.
+
+    Without an overlap an account that is complete up to `end` needs no head.
+    """
+    starts = [own[-1].since for own in needs.values() if own and own[-1].until >= end]
+    latest = max(starts, default=end)
+    return min((s for s in starts if latest - s <= CLOSE), default=end)
 
 
 def complete_days(marks: Iterable[datetime | None], zone: tzinfo, history_start: date) -> tuple[date, date] | None:

@@ -16,7 +16,7 @@ from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
 from pipelines.run import Run, StreamReport, all_accounts, counted
 from pipelines.streams import CHANGING, Stream
 from pipelines.walker import NeedsAccountError, Tell, Walker
-from resources.errors import AbilityRefusedError, PublishBlockedError
+from resources.errors import AbilityRefusedError, ProductError, PublishBlockedError
 from resources.publish import publish
 from resources.warehouse import Warehouse, Writer
 
@@ -69,6 +69,11 @@ def sync_stream(run: Run, stream: Stream, tell: Tell = log.info) -> StreamReport
             first = [a for a in all_accounts(run.accounts) if a not in before]
             if run.request.kind == "nightly" and first and not report.problems:
                 _end_first_load(run, stream, writer, set(first), report, tell)
+        except BaseException as error:
+            # The run's row must not say that all is well, whatever ends the stream: Ctrl-C, a full disk, a bug.
+            told = str(error) if isinstance(error, ProductError) else f"stopped by {type(error).__name__}"
+            report.problems.append(f"{stream.name}: was not read to its end: {told}")
+            raise
         finally:
             served = all_accounts(run.accounts)
             marks = writer.watermarks(stream.name)

@@ -86,6 +86,7 @@ class ClientCredentials(httpx.Auth):
             if response.status_code != httpx.codes.UNAUTHORIZED:
                 token.has_served = True
                 return
+            response.read()  # gives its connection back: the token request may need one while this thread waits
             refused = token
         raise self._end(f"the API refused {RENEWALS_PER_REQUEST + 1} tokens in turn for one request")
 
@@ -140,7 +141,8 @@ class ClientCredentials(httpx.Auth):
 
     def _read(self, answer: dict[str, Any], asked_at: float) -> _Token:
         value, kind, lifetime = answer.get("access_token"), answer.get("token_type"), answer.get("expires_in")
-        if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
+        # A token that no header can carry (a space at its end, say) would be quoted by the HTTP library's own complaint.
+        if not isinstance(value, str) or not value or value != value.strip() or not (value.isascii() and value.isprintable()):
             raise TroubleError("the token endpoint answered without an access_token")
         if isinstance(kind, str) and kind.lower() != "bearer":
             raise self._end(

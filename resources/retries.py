@@ -44,14 +44,8 @@ def retry_after_s(retry_after: str | None, date: str | None, now: datetime) -> f
     text = retry_after.strip()
     if text.isdecimal():
         return float(text)
-    try:
-        until = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    reference = http_date(date) or now
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return max(0.0, (until - reference).total_seconds())
+    until = http_date(text)
+    return None if until is None else max(0.0, (until - (http_date(date) or now)).total_seconds())
 
 
 def http_date(text: str | None) -> datetime | None:
@@ -60,9 +54,9 @@ def http_date(text: str | None) -> datetime | None:
         return None
     try:
         instant = parsedate_to_datetime(text)
-    except ValueError:
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
 def judge(trouble: Exception, now: datetime) -> bool | float:

@@ -412,13 +412,8 @@ class Writer:
     def _columns_of(self, table: str) -> list[str]:
         """Columns of a core table in the order of the catalogue."""
         if table not in self._columns:
-            rows = self.connection.execute(
-                "select column_name from duckdb_columns() where schema_name = 'core' and table_name = ? order by column_index",
-                [table],
-            ).fetchall()
-            if not rows:
-                raise WarehouseError(f"{self.path} has no table core.{table}; is it a warehouse of this product?")
-            self._columns[table] = [name for (name,) in rows]
+            described = self.connection.execute(f"select * from core.{table} limit 0").description  # noqa: S608  names are ours
+            self._columns[table] = [column[0] for column in described or ()]
         return self._columns[table]
 
     @contextmanager

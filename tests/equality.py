@@ -99,13 +99,12 @@ def differences(
     with duckdb.connect(path, read_only=True) as connection:
         connection.execute("set TimeZone = 'UTC'")
         for table, expected_rows in truth.items():
-            types = {
-                name: kind
-                for name, kind in connection.execute(
+            types = dict(
+                connection.execute(
                     "select column_name, data_type from duckdb_columns() where schema_name = 'core' and table_name = ?",
                     [table],
                 ).fetchall()
-            }
+            )
             columns = [c for c in (expected_rows[0] if expected_rows else types) if c not in ignore]
             key = [c for c in columns if c in KEYS[table]]
             rows = connection.execute(
@@ -121,7 +120,10 @@ def differences(
             expected = {tuple(r[k] for k in key): {c: _plain(r[c]) for c in columns} for r in expected_rows}
             if len(actual) != len(rows):
                 found.append(f"{table}: {len(rows) - len(actual)} duplicate keys")
-            for name, keys in (("missing", expected.keys() - actual.keys()), ("too many", actual.keys() - expected.keys())):
+            for name, keys in (
+                ("missing", expected.keys() - actual.keys()),
+                ("too many", actual.keys() - expected.keys()),
+            ):
                 if keys:
                     found.append(f"{table}: {len(keys)} {name}, such as {sorted(keys, key=str)[:2]}")
             for k in expected.keys() & actual.keys():

@@ -1,0 +1,315 @@
+"""The command line, `appointedd-warehouse`: options in, exit codes, logs and output out; everything else is called.
+
+What lives here: commands, their options, what goes to which stream, which error gives which exit code. What does not: work (`commands`, `preview`,
+`status`, `doctor`, `shell`) and its look (`report`). Dagster is never imported; what is slow to import is imported by the command that needs it.
+
+Exit codes: 0 done, also with warnings; 1 a row, page or account may be missing; 2 wrong use, settings or contract; 130 stopped by Ctrl-C.
+Logs and refusals go to standard error, tables and JSON to standard output.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import typer.core
+
+from resources.errors import ProductError, UsageError
+
+if TYPE_CHECKING:
+    from pipelines.plan import Request
+    from resources.contract import Contract
+    from resources.settings import Settings
+
+NAME = "appointedd-warehouse"
+OWN_PACKAGES = ("pipelines", "resources")
+log = logging.getLogger(__name__)
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands, with the one place where an error becomes a sentence and an exit code. Anything else is a bug, and keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ProductError as error:
+            _refuse(str(error))
+            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            log.debug("Refused by the system", exc_info=True)
+            _refuse(f"{error.filename}: {error.strerror}. `{NAME} check` looks at files and folders.")
+            raise typer.Exit(1) from None
+        except (KeyboardInterrupt, RuntimeError) as error:
+            # DuckDB turns a Ctrl-C during a query into a RuntimeError.
+            if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__cause__, KeyboardInterrupt):
+                raise
+            _refuse("Stopped by Ctrl-C. Slices that were committed stay, and the next sync asks for the rest.")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    name=NAME,
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they would print local variables
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """The entry point."""
+    # A name that the terminal's encoding lacks must not end a command.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    app()
+
+
+def _refuse(text: str) -> None:
+    from pipelines.report import printable
+
+    print(printable(text), file=sys.stderr)
+
+
+# Options
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"{NAME} {version(NAME)}")
+        raise typer.Exit
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log details too.")]
+Sweep = Annotated[bool, typer.Option("--sweep", help="Read everything again and look for what was deleted.")]
+Streams = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stream",
+        metavar="NAME",
+        help="Only this stream: accounts, customers, bookings or events; can be repeated. Default: all.",
+    ),
+]
+From = Annotated[
+    datetime | None,
+    typer.Option(
+        "--from",
+        formats=["%Y-%m-%d"],
+        metavar="DATE",
+        help="Backfill: read what changed from this day on, in SYNC_TIME_ZONE; together with --to.",
+    ),
+]
+To = Annotated[
+    datetime | None,
+    typer.Option("--to", formats=["%Y-%m-%d"], metavar="DATE", help="Backfill: up to and including this day."),
+]
+
+
+@app.callback()
+def _root(
+    is_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Appointedd's public API V2 in a DuckDB file. Settings come from the environment or .env; see .env.example.
+
+    Exit codes: 0 done, also with warnings; 1 a row, page or account may be missing; 2 wrong use or settings.
+    """
+
+
+# Commands
+
+
+@app.command()
+def check(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """Look at settings, token, accounts, one page of each stream, clock, disk and files; say what is wrong and the cure."""
+    _log_to_stderr(quiet, verbose)
+    from pipelines import doctor, report
+
+    lines = []
+    for line in doctor.examine():
+        lines.append(line)
+        if not as_json:
+            report.show_line(line)
+    if as_json:
+        report.print_json(report.check_json(lines))
+    raise typer.Exit(max(line.exit_code for line in lines))
+
+
+@app.command()
+def sync(
+    sweep: Sweep = False,
+    stream: Streams = None,
+    first_day: From = None,
+    last_day: To = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Read what changed, commit it, check it and publish it. Waits for another sync that is under way."""
+    _log_to_stderr(quiet, verbose)
+    settings, contract = _loaded()
+    request = _request(settings, sweep, first_day, last_day)
+    from pipelines import commands, report
+
+    done = commands.sync_once(settings, contract, request, commands.chosen_streams(stream or []), version(NAME))
+    if as_json:
+        report.print_json(report.sync_json(done, settings.warehouse_published_path))
+    else:
+        report.show_sync(done, settings.warehouse_published_path)
+    raise typer.Exit(1 if done.problems else 0)
+
+
+@app.command()
+def plan(
+    sweep: Sweep = False,
+    stream: Streams = None,
+    first_day: From = None,
+    last_day: To = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show what a sync would ask, and about how many requests that takes. Reads the account lists, writes nothing."""
+    _log_to_stderr(quiet, verbose)
+    settings, contract = _loaded()
+    request = _request(settings, sweep, first_day, last_day)
+    from pipelines import commands, report
+    from pipelines.preview import preview
+    from resources.warehouse import Warehouse
+
+    found = preview(settings, contract, Warehouse(settings), request, commands.chosen_streams(stream or []))
+    if as_json:
+        report.print_json(report.plan_json(found))
+    else:
+        report.show_plan(found)
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command()
+def status(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """Show how complete each stream of each account is, the newest runs, and what arrived oddly."""
+    _log_to_stderr(quiet, verbose)
+    from pipelines import report
+    from pipelines.status import read_status
+    from resources.settings import load_settings
+    from resources.warehouse import Warehouse
+
+    found = read_status(Warehouse(load_settings()), datetime.now(UTC))
+    if as_json:
+        report.print_json(report.status_json(found))
+    else:
+        report.show_status(found)
+
+
+@app.command()
+def renormalise(
+    stream: Streams = None, as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """Shape the stored records again by the present contract, without calling the API; then check and publish."""
+    _log_to_stderr(quiet, verbose)
+    settings, contract = _loaded()
+    from pipelines import commands, report
+
+    done = commands.renormalise_once(settings, contract, commands.chosen_streams(stream or []), version(NAME))
+    if as_json:
+        report.print_json(report.renormalise_json(done, settings.warehouse_published_path))
+    else:
+        report.show_renormalise(done, settings.warehouse_published_path)
+    raise typer.Exit(1 if done.problems else 0)
+
+
+@app.command()
+def shell(
+    command: Annotated[
+        str | None, typer.Option("--command", "-c", metavar="SQL", help="Run this and leave, instead of a prompt.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the published file in SQL; it is opened for reading only."""
+    from pipelines import report
+    from pipelines import shell as sql
+    from resources.settings import load_settings
+
+    path = load_settings().warehouse_published_path
+    if command is None:
+        if as_json:
+            raise UsageError("--json needs a statement: appointedd-warehouse shell --json -c 'select …'")
+        sql.prompt(path)
+        return
+    with sql.open_published(path) as connection:
+        if not as_json:
+            sql.show(sql.run(connection, command, sql.ROWS_SHOWN))
+            return
+        results = list(sql.run(connection, command))
+    if len(results) != 1:
+        raise UsageError(f"--json prints one result, and these are {len(results)} statements.")
+    report.print_json(report.result_json(results[0].columns, results[0].rows))
+
+
+# What several commands need
+
+
+def _loaded() -> tuple[Settings, Contract]:
+    from resources.contract import load_contract
+    from resources.settings import load_settings
+
+    settings = load_settings()
+    return settings, load_contract(settings.appointedd_contract)
+
+
+def _request(settings: Settings, is_sweep: bool, first: datetime | None, last: datetime | None) -> Request:
+    """What the options ask for; refuses what does not go together, and settings without an API, before anything slow is imported."""
+    settings.api_access()
+    if (first is None) != (last is None):
+        raise UsageError("--from and --to belong together: give the first and the last day, or neither.")
+    if is_sweep and first:
+        raise UsageError("--sweep reads everything; it takes no --from and --to.")
+    from pipelines.commands import change_days
+    from pipelines.plan import Request
+
+    if first and last:
+        return Request("backfill", change_days(first.date(), last.date(), settings.zone))
+    return Request("sweep" if is_sweep else "nightly")
+
+
+def _log_to_stderr(is_quiet: bool, is_verbose: bool) -> None:
+    """Our own log lines on standard error, and of others only warnings; coloured where a person watches."""
+    if is_quiet and is_verbose:
+        raise UsageError("--quiet and --verbose contradict each other.")
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        handler: logging.Handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False)
+        handler.setFormatter(_Printable("%(message)s"))
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
+    handler.set_name(NAME)
+    root = logging.getLogger()
+    for old in [h for h in root.handlers if h.get_name() == NAME]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    for name in OWN_PACKAGES:
+        logging.getLogger(name).setLevel(logging.DEBUG if is_verbose else logging.WARNING if is_quiet else logging.INFO)
+    for name in ("httpx", "httpcore"):  # they would log every request
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _Printable(logging.Formatter):
+    """Log lines quote the API's texts, which must not steer a terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
+        from pipelines.report import printable
+
+        return printable(super().formatMessage(record))

@@ -1,0 +1,111 @@
+"""What the commands that write do, whole, without a face: a sync, and shaping the stored documents again; each ends with publishing.
+
+What lives here: the calls, in order. What does not: options, output and exit codes (`cli`), and every rule (`sync`, `renormalise`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta, tzinfo
+
+from pipelines.plan import Request, Window
+from pipelines.renormalise import renormalise_stream
+from pipelines.run import new_run_id, open_run
+from pipelines.streams import ACCOUNTS, STREAMS, Stream
+from pipelines.sync import RunReport, publish_run, sync_all
+from pipelines.zones import account_zones
+from resources.contract import Contract
+from resources.errors import ContractError, UsageError, WarehouseError
+from resources.settings import Settings
+from resources.warehouse import Warehouse
+
+STARTED_BY = "cli"
+
+
+@dataclass
+class RenormaliseReport(RunReport):
+    """As `RunReport`; `rows` has (stream, rows read, rows changed) instead of reports of reading."""
+
+    rows: list[tuple[str, int, int]] = field(default_factory=list)
+    own_warnings: list[str] = field(default_factory=list)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know, though nothing is missing."""
+        return self.own_warnings + self.findings
+
+
+def chosen_streams(names: Sequence[str]) -> list[Stream]:
+    """Streams by name, each once and in the order of a run; all of them where none is named."""
+    unknown = [n for n in names if n not in STREAMS]
+    if unknown:
+        raise UsageError(f"There is no stream {unknown[0]!r}; there are {', '.join(STREAMS)}.")
+    return [stream for name, stream in STREAMS.items() if not names or name in names]
+
+
+def change_days(first: date, last: date, zone: tzinfo) -> Window:
+    """The change days from `first` to `last`, both included, as a window of time."""
+    if first > last:
+        raise UsageError(f"--from {first} is after --to {last}.")
+    try:
+        after = last + timedelta(days=1)
+        since, until = (datetime(d.year, d.month, d.day, tzinfo=zone).astimezone(UTC) for d in (first, after))
+    except OverflowError:
+        raise UsageError(f"--from {first} --to {last} goes beyond the years that can be told.") from None
+    return Window(since, until)
+
+
+def sync_once(
+    settings: Settings, contract: Contract, request: Request, streams: Sequence[Stream], version: str
+) -> RunReport:
+    """Read what the request asks for, commit it, check and publish; `streams` as chosen, the accounts are always read."""
+    warehouse = Warehouse(settings)
+    run_id = new_run_id()
+    with open_run(settings, contract, warehouse, request, run_id=run_id, started_by=STARTED_BY, version=version) as run:
+        report = RunReport(run_id, request.kind, sync_all(run, [s for s in streams if s is not ACCOUNTS]))
+    _publish(warehouse, report, version)
+    if request.window is not None and request.window.until > run.end:
+        report.findings.insert(
+            0,
+            f"By the API's clock ({run.end:%Y-%m-%d %H:%M} UTC) the last of these days is not over yet; changes still to come are the next "
+            f"sync's.",
+        )
+    return report
+
+
+def renormalise_once(
+    settings: Settings, contract: Contract, streams: Sequence[Stream], version: str
+) -> RenormaliseReport:
+    """Shape the stored documents of some streams again, without the API; check and publish. A contract that does not fit makes the run red."""
+    warehouse = Warehouse(settings)
+    if not warehouse.path.exists():
+        raise WarehouseError(f"{warehouse.path} does not exist yet. The first sync makes it: appointedd-warehouse sync")
+    report = RenormaliseReport(new_run_id(), "renormalise", [])
+    with warehouse.writer(f"renormalise, run {report.run_id}") as writer:
+        writer.start_run(report.run_id, report.kind, STARTED_BY, version)
+        problem = "The run was stopped before it had shaped all rows."
+        try:
+            # Accounts first: the zones that other streams are read with may come from them.
+            if ACCOUNTS in streams:
+                report.rows.append((ACCOUNTS.name, *renormalise_stream(writer, ACCOUNTS, contract, {})))
+            zones = account_zones(writer, settings, contract, report.own_warnings)
+            for stream in streams:
+                if stream is not ACCOUNTS:
+                    report.rows.append((stream.name, *renormalise_stream(writer, stream, contract, zones)))
+            problem = ""
+        except ContractError as error:
+            problem = str(error)
+            raise
+        finally:
+            writer.end_run(report.run_id, [problem] if problem else [], report.own_warnings)
+    _publish(warehouse, report, version)
+    return report
+
+
+def _publish(warehouse: Warehouse, report: RunReport, version: str) -> None:
+    """Publish; a file that cannot be published is a problem of the run, and what was read is reported all the same."""
+    try:
+        publish_run(warehouse, report, version)
+    except (WarehouseError, OSError) as error:
+        report.publish_problem = f"{warehouse.published_path} was not replaced: {error}"

@@ -1,0 +1,727 @@
+"""The API client against a real server that does what servers do: every form of paging, every refusal, every kind of trouble."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import stamina
+
+from resources.appointedd import ApiClient, Page, open_clients
+from resources.contract import load_contract
+from resources.errors import (
+    AbilityRefusedError,
+    BrokenAnswerError,
+    ClientRefusedError,
+    DeadCursorError,
+    GaveUpError,
+    SliceError,
+    UnprovenEndError,
+)
+from resources.rate import RateBudget
+from resources.retries import ATTEMPTS
+from resources.settings import Settings
+from tests.emulator import ORGANISATIONS, Emulator, Fault, Replace, Reset, SetHeaders, Status, Switches, Truncate, World, on
+from tests.emulator.faults import Action
+from tests.emulator.messages import Request
+
+Json = dict[str, Any]
+SECRET_WORDS = ("emu-secret", "Bearer ", "Basic ")
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting() -> Iterator[None]:
+    with stamina.set_testing(True, attempts=ATTEMPTS, cap=True):
+        yield
+
+
+class Waits:
+    """Time for a rate budget: it passes only by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+class Bench:
+    """A client at a server, and the levers."""
+
+    def __init__(self, emulator: Emulator, client: ApiClient) -> None:
+        self.emulator = emulator
+        self.client = client
+        self.world = emulator.world
+        self.waits = Waits()
+        client.rate = RateBudget(1e6, lambda: self.waits.now, self.waits.sleep)
+
+    def pages(self, stream: str = "customers", **filters: str) -> list[Page]:
+        return list(self.client.pages(stream, filters, {}))
+
+    def ids(self, stream: str = "customers", **filters: str) -> list[str]:
+        return [record["id"] for page in self.pages(stream, **filters) for record in page.records]
+
+    def fault(self, action: Action, match: Callable[[Request], bool] = on("/v2/"), times: int | None = 1) -> None:
+        self.emulator.faults.append(Fault(match, action, times))
+
+    def answer(self, change: Callable[[Json], Json], match: Callable[[Request], bool] = on("/v2/"), times: int | None = 1) -> None:
+        self.fault(Replace(lambda body: json.dumps(change(json.loads(body))).encode()), match, times)
+
+    def sizes(self, value: str, stream: str | None = None, **own: Any) -> None:
+        """Another page size, or other entries of the contract."""
+        contract = self.client.contract
+        if stream:
+            streams = contract.streams | {stream: contract.streams[stream].model_copy(update=own)}
+            contract = contract.model_copy(update={"streams": streams})
+        parameters = contract.parameters.model_copy(update={"page_size_value": value})
+        self.client.contract = contract.model_copy(update={"parameters": parameters})
+
+    def asked(self, path: str) -> list[dict[str, str]]:
+        return [r.query for r in self.emulator.requests if r.path == "/v2/" + path]
+
+
+@contextmanager
+def bench(switches: Switches | None = None, **own: Any) -> Iterator[Bench]:
+    world = World(seed=2, accounts=2, customers=25, bookings=25, events=3)
+    with Emulator(world, switches) as emulator:
+        values: dict[str, Any] = {name.lower(): value for name, value in emulator.environment().items()}
+        contract = load_contract().model_copy(update=own)
+        plain = Settings(_env_file=None, sync_requests_per_second=1e6, **values)  # type: ignore[call-arg]
+        (client,) = open_clients(plain, contract)
+        with client:
+            one = Bench(emulator, client)
+            one.sizes("10")
+            yield one
+
+
+def first_page(request: Request) -> bool:
+    return request.path.startswith("/v2/") and "page[after]" not in request.query
+
+
+def later_page(request: Request) -> bool:
+    return request.path.startswith("/v2/") and "page[after]" in request.query
+
+
+# ---- paging ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("links", ["absolute", "relative", "object"])
+@pytest.mark.parametrize("paging", ["cursor", "number", "offset"])
+def test_a_walk_follows_the_links_to_the_end(links: Any, paging: Any) -> None:
+    with bench(Switches(links=links, paging=paging)) as b:
+        pages = b.pages()
+        assert sorted(r["id"] for p in pages for r in p.records) == sorted(c.id for c in b.world.customers)
+        assert [len(p.records) for p in pages] == [10, 10, 5]
+        assert [p.next_url is None for p in pages] == [False, False, True]
+        assert [p.is_shifting for p in pages] == [paging != "cursor", paging != "cursor", False]
+        assert {p.fetched_at for p in pages} == {b.world.clock.now()}
+        assert {p.media_type for p in pages} == {"application/vnd.api+json"}
+        assert {p.total for p in pages} == {None}
+
+
+@pytest.mark.parametrize("spelling", ["//{netloc}{rest}", "?{query}", "{path}?{query}", {"href": "{path}?{query}"}])
+def test_relative_references_are_resolved_against_the_page(spelling: Any) -> None:
+    def respell(document: Json) -> Json:
+        link = document["links"]["next"]
+        if link:
+            parts = urlsplit(link)
+            words = {"netloc": parts.netloc, "rest": f"{parts.path}?{parts.query}", "path": parts.path, "query": parts.query}
+            text = (spelling["href"] if isinstance(spelling, dict) else spelling).format(**words)
+            document["links"]["next"] = {"href": text, "meta": {}} if isinstance(spelling, dict) else text
+        return document
+
+    with bench() as b:
+        b.answer(respell, times=None)
+        assert len(set(b.ids())) == 25
+
+
+@pytest.mark.parametrize("end", [None, "", {"href": None}, {"meta": {}}])
+def test_every_form_of_no_next_link_is_the_end(end: object) -> None:
+    with bench() as b:
+        b.answer(lambda d: d | {"links": {"next": end}})
+        assert len(b.pages()) == 1
+
+
+def test_an_absent_next_member_is_the_end_where_others_show_paging() -> None:
+    with bench() as b:
+        b.answer(lambda d: d | {"links": {"first": "/v2/customers"}})
+        assert len(b.pages()) == 1
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://127.0.0.1/v2/customers",
+        "http://evil.example.test/v2/customers",
+        "//evil.example.test/v2/customers",
+        "http://127.0.0.1:1/v2/customers",
+        "http://localhost.evil.example.test/",
+        {"href": "http://evil.example.test/"},
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+    ],
+)
+def test_a_link_to_another_origin_is_never_followed(link: object) -> None:
+    with bench() as b:
+        b.answer(lambda d: d | {"links": {"next": link}})
+        with pytest.raises(BrokenAnswerError, match="another origin"):
+            b.pages()
+        assert b.emulator.count() == 1
+
+
+@pytest.mark.parametrize("link", ["http://127.0.0.1:99999/x", "http://[::1/x", "/v2/\x01", 7, ["/v2/customers"], True, {"href": 7}])
+def test_a_link_that_is_no_link_is_a_broken_answer(link: object) -> None:
+    with bench() as b:
+        b.answer(lambda d: d | {"links": {"next": link}})
+        with pytest.raises(BrokenAnswerError, match="next link"):
+            b.pages()
+
+
+def test_a_next_link_that_comes_round_again_is_an_error() -> None:
+    with bench() as b:
+        links: list[object] = []
+
+        def turn(document: Json) -> Json:
+            links.append(document["links"]["next"])
+            return document | {"links": {"next": links[0]}}
+
+        b.answer(turn, times=None)
+        with pytest.raises(BrokenAnswerError, match="never end"):
+            b.pages()
+        assert b.emulator.count() == 2
+
+
+def test_an_empty_page_does_not_end_a_walk() -> None:
+    with bench() as b:
+        b.answer(lambda d: d | {"data": []}, later_page)
+        pages = b.pages()
+        assert [len(p.records) for p in pages] == [10, 0, 5]
+
+
+@pytest.mark.parametrize("count", [10, 20, 25, 50, 100, 7])
+def test_a_page_without_any_pagination_that_may_just_be_full_is_unproven(count: int) -> None:
+    rows = [{"type": "customers", "id": str(n)} for n in range(count)]
+    with bench() as b:
+        b.sizes("7")
+        b.answer(lambda _: {"data": rows})
+        with pytest.raises(UnprovenEndError, match=f"exactly {count} records"):
+            b.pages()
+
+
+@pytest.mark.parametrize(
+    ("count", "rest"),
+    [
+        (9, {}),
+        (0, {}),
+        (10, {"links": {"self": "/x", "prev": None}}),
+        (10, {"links": {"next": None}}),
+        (10, {"meta": {"total": 10}}),
+    ],
+)
+def test_a_page_that_shows_its_end_is_proven(count: int, rest: Json) -> None:
+    rows = [{"type": "customers", "id": str(n)} for n in range(count)]
+    with bench() as b:
+        b.answer(lambda _: {"data": rows} | rest)
+        assert len(b.pages()[0].records) == count
+
+
+def test_links_without_pagination_prove_nothing() -> None:
+    with bench() as b:
+        b.answer(lambda d: {"data": d["data"], "links": {"self": "/v2/customers"}})
+        with pytest.raises(UnprovenEndError):
+            b.pages()
+
+
+@pytest.mark.parametrize(("total", "read"), [(25, 25), (True, None), ("25", None), (None, None), (2.5, None)])
+def test_a_total_is_a_whole_number_or_nothing(total: object, read: int | None) -> None:
+    with bench() as b:
+        b.answer(lambda d: d | {"meta": {"total": total}})
+        page = next(b.client.pages("customers", {}, {}))
+        assert page.total == read
+
+
+def test_numbers_arrive_as_written() -> None:
+    with bench() as b:
+        b.fault(Replace(b'{"data": [{"price": 0.10, "deposit": 12.1, "whole": 3, "big": 12345678901234567890.5}], "links": {"next": null}}'))
+        (page,) = b.pages()
+        assert list(map(str, page.records[0].values())) == ["0.10", "12.1", "3", "12345678901234567890.5"]
+        assert isinstance(page.records[0]["price"], Decimal)
+
+
+def test_a_dialect_of_other_names_is_spoken_through_the_contract_alone() -> None:
+    with bench(Switches(naming=ORGANISATIONS)) as b:
+        assert {r["type"] for r in b.pages("events")[0].records} == {"events"}
+        b.sizes("10", "accounts", path="organisations")
+        assert len(b.ids("accounts")) == 2
+
+
+# ---- what is asked -----------------------------------------------------------------------------------------------------------
+
+
+def test_first_pages_carry_the_optional_parameters_and_later_ones_the_link_alone() -> None:
+    with bench() as b:
+        b.pages("bookings", **{"filter[updatedAfter]": "2020-01-01T00:00:00Z"})
+        first, *others = b.asked("bookings")
+        assert first == {
+            "page[size]": "10",
+            "sort": "updated",
+            "include": "customerBookings",
+            "filter[updatedAfter]": "2020-01-01T00:00:00Z",
+        }
+        assert others
+        assert all(o.keys() == first.keys() | {"page[after]"} for o in others)
+
+
+def test_brackets_are_encoded_and_the_headers_are_those_of_json_api() -> None:
+    seen: list[Request] = []
+    with bench() as b:
+        b.emulator.hooks.append(seen.append)
+        b.pages("accounts")
+        request = seen[-1]
+        assert "page%5Bsize%5D=10" in request.target
+        assert "[" not in request.target
+        assert request.headers["accept"] == "application/vnd.api+json"
+        assert "content-type" not in request.headers
+        assert request.body == b""
+
+
+def test_a_contract_without_abilities_sends_nothing() -> None:
+    names = load_contract().abilities
+    with bench(abilities=names.model_copy(update=dict.fromkeys(type(names).model_fields, False))) as b:
+        assert len(set(b.ids("bookings"))) == 25
+        assert b.asked("bookings")[0] == {}
+        assert not any(b.client.has("customers", a) for a in ("filters", "upper_bound", "sort", "include", "single", "page_size"))
+
+
+def test_an_ability_without_a_name_is_no_ability() -> None:
+    parameters = load_contract().parameters.model_copy(update=dict.fromkeys(("updated_since", "sort", "account"), ""))
+    with bench(parameters=parameters) as b:
+        assert [b.client.has("customers", a) for a in ("filters", "upper_bound", "sort", "account_filter")] == [False] * 4
+
+
+def test_nothing_but_get_and_the_token_request_is_ever_sent() -> None:
+    with bench() as b:
+        b.fault(Status(503), times=3)
+        b.fault(Status(401), later_page)
+        b.ids("accounts")
+        b.ids()
+        b.ids("bookings")
+        b.client.single("customers", next(iter(b.world.customers)).id)
+        b.client.single("customers", "none")
+        methods = Counter((r.method, r.path.split("/")[1]) for r in b.emulator.requests)
+        assert methods.keys() == {("GET", "v2"), ("POST", "oauth")}
+        assert not [name for name in vars(ApiClient) if name in ("post", "put", "patch", "delete", "request")]
+
+
+# ---- single records ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_single_record_comes_as_a_page_of_one_with_its_included() -> None:
+    with bench() as b:
+        booking = next(x for x in b.world.bookings if x.participants)
+        page = b.client.single("bookings", booking.id)
+        assert page is not None
+        assert page.records[0]["id"] == booking.id
+        assert {i["id"] for i in page.included} == {p.id for p in booking.participants}
+        assert page.fetched_at == b.world.clock.now()
+
+
+def test_a_single_404_is_none_and_other_refusals_are_not() -> None:
+    with bench() as b:
+        assert b.client.single("customers", "gone") is None
+        for status in (403, 410, 400):
+            b.fault(Status(status))
+            with pytest.raises(GaveUpError):
+                b.client.single("customers", "gone")
+        b.answer(lambda d: d | {"data": [d["data"]]})
+        with pytest.raises(BrokenAnswerError, match="without an object"):
+            b.client.single("customers", next(iter(b.world.customers)).id)
+
+
+@pytest.mark.parametrize("record_id", ["../accounts", "a/b", "a?b=c", "a#b", "é ü", "%2e%2e", "a\\b"])
+def test_an_id_stays_one_segment_of_the_path(record_id: str) -> None:
+    seen: list[Request] = []
+    with bench() as b:
+        b.emulator.hooks.append(seen.append)
+        assert b.client.single("customers", record_id) is None
+        assert seen[-1].path == "/v2/customers/" + record_id
+        assert seen[-1].target.count("/") == 3
+        assert seen[-1].pairs == []
+
+
+# ---- relationships with pages of their own -----------------------------------------------------------------------------------
+
+
+def split_linkage(b: Bench, form: str) -> tuple[str, list[Any]]:
+    """Cut the participants of one booking into pages of one: the first in the record, the rest behind the relationship's next link."""
+    booking = max(b.world.bookings, key=lambda x: len(x.participants))
+    assert len(booking.participants) >= 3
+    kept: list[Any] = []
+    path = f"/v2/bookings/{booking.id}/relationships/customerBookings"
+
+    def link(number: int) -> object:
+        text = f"{path}?page={number}"
+        return {"object": {"href": text}, "relative": text, "absolute": b.emulator.origin + text}[form]
+
+    def one(record: Json) -> None:
+        relationship = record["relationships"]["customerBookings"]
+        kept[:] = relationship["data"]
+        relationship |= {"data": kept[:1], "links": {"self": path, "next": link(1)}}
+
+    def of_list(document: Json) -> Json:
+        data = document["data"]
+        for record in data if isinstance(data, list) else [data]:
+            if record["id"] == booking.id:
+                one(record)
+        return document
+
+    def page(number: int) -> bytes:
+        following = link(number + 1) if number + 1 < len(kept) else None
+        return json.dumps({"data": [kept[number]], "links": {"next": following}}).encode()
+
+    b.answer(of_list, lambda r: r.path.startswith("/v2/bookings") and r.path != path, times=None)
+    # A status answers in the place of the server; the body is made when it is needed, from what was cut before.
+    b.emulator.hooks.append(lambda r: answers.update({n: page(n) for n in range(1, len(kept))}) if r.path == path else None)
+    answers: dict[int, bytes] = {}
+    for number in range(1, len(booking.participants)):
+        b.emulator.faults.append(
+            Fault(
+                lambda r, n=number: r.path == path and r.query.get("page") == str(n),  # type: ignore[misc]
+                Replace(lambda _, n=number: answers[n]),  # type: ignore[misc]
+                None,
+            )
+        )
+        b.emulator.faults.append(Fault(lambda r: r.path == path, Status(200, content_type="application/vnd.api+json"), None))
+    return booking.id, [p.id for p in booking.participants]
+
+
+@pytest.mark.parametrize("form", ["absolute", "relative", "object"])
+def test_a_linkage_in_pages_is_read_to_its_end(form: str) -> None:
+    with bench() as b:
+        b.sizes("100")
+        booking_id, participants = split_linkage(b, form)
+        (page,) = b.pages("bookings")
+        (record,) = [r for r in page.records if r["id"] == booking_id]
+        assert [i["id"] for i in record["relationships"]["customerBookings"]["data"]] == participants
+        assert "next" not in record["relationships"]["customerBookings"]["links"]
+
+
+def test_a_linkage_in_pages_of_a_single_record_is_read_to_its_end() -> None:
+    with bench() as b:
+        booking_id, participants = split_linkage(b, "relative")
+        page = b.client.single("bookings", booking_id)
+        assert page is not None
+        assert [i["id"] for i in page.records[0]["relationships"]["customerBookings"]["data"]] == participants
+
+
+def test_a_linkage_page_that_fails_ends_the_slice_instead_of_cutting_the_list() -> None:
+    with bench() as b:
+        b.sizes("100")
+        split_linkage(b, "relative")
+        b.emulator.faults.insert(0, Fault(lambda r: "relationships" in r.path, Status(403), None))
+        with pytest.raises(GaveUpError):
+            b.pages("bookings")
+
+
+@pytest.mark.parametrize(("link", "told"), [("http://evil.example.test/", "another origin"), ("/v2/customers", "circle")])
+def test_a_linkage_link_is_as_untrusted_as_any(link: str, told: str) -> None:
+    relationship = {"data": [], "links": {"next": link}}
+    row = {"type": "customers", "id": "1", "relationships": {"friends": relationship}}
+    with bench() as b:
+        b.answer(lambda _: {"data": [row], "links": {"next": None}})
+        b.answer(lambda _: {"data": [], "links": {"next": link}}, times=None)
+        with pytest.raises(BrokenAnswerError, match=told):
+            b.pages()
+
+
+def test_a_relationship_without_data_is_left_alone() -> None:
+    relationship = {"links": {"next": "/v2/customers?page=2"}}
+    row = {"type": "customers", "id": "1", "relationships": {"a": relationship, "b": None, "c": {"data": None, "links": 7}}}
+    with bench() as b:
+        b.answer(lambda _: {"data": [row, 7, None], "links": {"next": None}})
+        (page,) = b.pages()
+        assert page.records == [row, 7, None]
+
+
+# ---- refusals ----------------------------------------------------------------------------------------------------------------
+
+FILTERS = {"filter[updatedAfter]": "2020-01-01T00:00:00Z", "filter[updatedBefore]": "2030-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("switches", "stream", "filters", "ability"),
+    [
+        (Switches(sort=False), "customers", {}, "sort"),
+        (Switches(page_size=False), "customers", {}, "page_size"),
+        (Switches(include=False), "bookings", {}, "include"),
+        (Switches(filters=False), "customers", FILTERS, "filters"),
+        (Switches(upper_bound=False), "customers", FILTERS, "upper_bound"),
+        (Switches(account_filter=frozenset()), "customers", {"filter[account]": "a"}, "account_filter"),
+        (Switches(max_page_size=5), "customers", {}, "page_size"),
+    ],
+)
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_refused_parameter_names_its_ability(
+    switches: Switches, stream: str, filters: dict[str, str], ability: str, is_named: bool
+) -> None:
+    with bench(switches) as b:
+        b.client.without.add((stream, "include" if ability != "include" else ""))
+        if not is_named:
+            b.fault(Replace(b"<html>Bad Request</html>"), lambda r: r.path.startswith("/v2/") and b_is_bad(b, r), None)
+        with pytest.raises(AbilityRefusedError) as refusal:
+            b.pages(stream, **filters)
+        assert (refusal.value.stream, refusal.value.ability) == (stream, ability)
+        assert f"ability '{ability}'" in str(refusal.value)
+        b.client.without.add((stream, ability))
+        kept = {k: v for k, v in filters.items() if b.client._ability_of(k) != ability}
+        if ability == "filters":
+            kept = {}
+        assert len(b.ids(stream, **kept)) == 25
+
+
+def b_is_bad(b: Bench, request: Request) -> bool:
+    """Whether the emulator refuses this request: known from the parameters that its dialect lacks."""
+    s, q = b.emulator.switches, request.query
+    return (
+        (not s.sort and "sort" in q)
+        or ((not s.page_size or s.max_page_size < 10) and "page[size]" in q)
+        or (not s.include and "include" in q)
+        or (not s.filters and any(k.startswith("filter[up") for k in q))
+        or (not s.upper_bound and "filter[updatedBefore]" in q)
+        or (not s.account_filter and "filter[account]" in q)
+    )
+
+
+def test_several_unnamed_refusals_drop_one_ability_after_the_other() -> None:
+    bare = Status(400, body=b"")
+    with bench() as b:
+        b.fault(bare, lambda r: r.path == "/v2/customers" and bool({"sort", "page[size]"} & r.query.keys()), None)
+        dropped = []
+        while True:
+            try:
+                assert len(b.ids()) >= 25
+                break
+            except AbilityRefusedError as refusal:
+                dropped.append(refusal.ability)
+                b.client.without.add(("customers", refusal.ability))
+        assert sorted(dropped) == ["page_size", "sort"]
+
+
+def test_a_400_that_stays_without_parameters_is_no_ability() -> None:
+    with bench() as b:
+        b.fault(Status(400, body=b'{"errors": [{"title": "Closed", "detail": "for good"}]}'), times=None)
+        with pytest.raises(GaveUpError, match=r"HTTP 400 on GET /v2/customers \(Closed, for good\)"):
+            b.pages()
+
+
+def test_a_refused_query_of_the_contract_itself_is_no_ability() -> None:
+    with bench() as b, pytest.raises(GaveUpError, match="nonsense"):
+        list(b.client.pages("accounts", {}, {"nonsense": "1"}))
+
+
+def test_a_refused_ability_belongs_to_its_stream() -> None:
+    with bench() as b:
+        b.client.without.add(("customers", "filters"))
+        assert not b.client.has("customers", "filters")
+        assert not b.client.has("customers", "upper_bound")
+        assert b.client.has("bookings", "upper_bound")
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 410, 422])
+def test_a_next_link_that_the_server_refuses_is_a_dead_cursor(status: int) -> None:
+    with bench() as b:
+        b.fault(Status(status), later_page)
+        with pytest.raises(DeadCursorError, match=f"HTTP {status}"):
+            b.pages()
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (404, "Is streams.customers.path right in the contract"),
+        (403, "its creator can change its permissions"),
+        (301, "Redirects are not followed"),
+        (302, "is APPOINTEDD_BASE_URL right"),
+        (405, "HTTP 405"),
+        (406, "HTTP 406"),
+    ],
+)
+def test_a_refusal_is_told_with_its_cure_and_not_repeated(status: int, told: str) -> None:
+    with bench() as b:
+        b.fault(Status(status, headers={"Location": "http://evil.example.test/"}), times=None)
+        with pytest.raises(GaveUpError, match=told):
+            b.pages()
+        assert b.emulator.count() == 1
+
+
+def test_a_403_on_a_later_page_is_no_dead_cursor() -> None:
+    with bench() as b:
+        b.fault(Status(403), later_page)
+        with pytest.raises(GaveUpError, match="permissions"):
+            b.pages()
+
+
+def test_what_the_api_says_is_told() -> None:
+    error = {"code": "x1", "title": "No", "detail": "d" * 500, "source": {"parameter": "p"}, "links": {"about": "?"}}
+    body = json.dumps({"errors": [error, 7, {"detail": "second"}, {}, {"title": "fifth"}]}).encode()
+    with bench() as b:
+        b.fault(Status(403, body=body))
+        with pytest.raises(GaveUpError) as failure:
+            b.pages()
+        assert f"(x1, No, {'d' * 200}, p; second; )" in str(failure.value)
+
+
+# ---- trouble -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Status(500),
+        Status(502, body=b""),
+        Status(503),
+        Status(504, body=b'{"errors": 7}'),
+        Status(408),
+        Status(425),
+        Status(429, body=b""),
+        Status(200),  # a maintenance page with the wrong status
+        Status(200, body=b""),
+        Status(200, body=b'{"meta": {}}'),
+        Status(200, body=b"[]"),
+        Status(200, body=b'{"data": null}'),
+        Status(200, body=b'{"data": [], "errors": []}'),
+        Status(200, body=b'{"data": [], "included": "x"}'),
+        Status(200, body=b'{"data": ["\xff"]}'),
+        Truncate(0.5),
+        Truncate(0.0),
+        Reset(),
+        Replace(b'{"data": [{"id": "1"'),
+        SetHeaders({"Content-Encoding": "gzip"}),
+    ],
+)
+@pytest.mark.parametrize("where", [first_page, later_page])
+def test_trouble_of_the_moment_is_repeated_and_costs_no_row(action: Action, where: Callable[[Request], bool]) -> None:
+    with bench() as b:
+        b.fault(action, where, times=2)
+        assert sorted(b.ids()) == sorted(c.id for c in b.world.customers)
+        assert b.client.traffic.retries == 2
+        assert b.emulator.count() == 3 + 2
+        assert b.client.traffic.requests == 3 + 2 + 1
+
+
+@pytest.mark.parametrize("action", [Status(503), Status(200), Reset(), Truncate(0.3)])
+def test_trouble_that_stays_is_given_up_and_never_taken_for_an_end(action: Action) -> None:
+    with bench() as b:
+        b.fault(action, later_page, times=None)
+        walk = b.client.pages("customers", {}, {})
+        assert len(next(walk).records) == 10
+        with pytest.raises(GaveUpError, match=f"Gave up after {ATTEMPTS} attempts"):
+            next(walk)
+        assert b.emulator.count() == 1 + ATTEMPTS
+
+
+@pytest.mark.parametrize(("form", "pause"), [("seconds", 7.0), ("date", 7.0), (None, 1.0), ("odd", 1.0), ("long", 120.0)])
+def test_a_429_holds_the_whole_client_for_as_long_as_it_asks(form: str | None, pause: float) -> None:
+    with bench() as b:
+        # The world's clock is years away from ours: a date counts from the answer's own Date.
+        until = (b.world.clock.now() + timedelta(seconds=7)).strftime("%a, %d %b %Y %H:%M:%S GMT")
+        text = {"seconds": "7", "date": until, "odd": "presently", "long": "120", None: ""}[form]
+        b.fault(Status(429, headers={"Retry-After": text}))
+        assert len(b.ids()) == 25
+        assert max(b.waits.slept) == pytest.approx(pause)
+        assert b.client.rate.per_second == pytest.approx(5e5)
+
+
+def test_a_wait_that_is_too_long_is_not_waited_for() -> None:
+    with bench() as b:
+        b.fault(Status(429, headers={"Retry-After": "3600"}), times=None)
+        with pytest.raises(GaveUpError, match="HTTP 429"):
+            b.pages()
+        assert b.emulator.count() == 1
+
+
+def test_without_a_date_there_is_no_clock_to_measure_by() -> None:
+    for odd in (None, "yesterday"):
+        with bench() as b:
+            b.fault(SetHeaders({"Date": odd}), times=None)
+            with pytest.raises(BrokenAnswerError, match="no Date header"):
+                b.pages()
+
+
+def test_an_object_where_a_list_is_due_is_a_broken_answer() -> None:
+    for match in (first_page, later_page):
+        with bench() as b:
+            b.answer(lambda d: d | {"data": d["data"][0]}, match)
+            with pytest.raises(BrokenAnswerError, match="list"):
+                b.pages()
+
+
+def test_a_server_that_is_not_there_is_told_by_its_path_alone() -> None:
+    with bench() as b:
+        b.pages("accounts")
+        b.emulator.stop()
+        with pytest.raises(GaveUpError, match=r"ConnectError on GET /v2/customers"):
+            b.pages()
+
+
+@pytest.mark.parametrize("switches", [Switches(gzip=True), Switches(media_type="plain"), Switches(instants="offset")])
+def test_harmless_dialects_make_no_difference(switches: Switches) -> None:
+    with bench(switches) as b:
+        assert len(b.ids("bookings")) == 25
+
+
+# ---- secrets -----------------------------------------------------------------------------------------------------------------
+
+
+def test_no_secret_is_in_any_log_or_message(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with bench() as b:
+        token = ""
+        for action in (Status(500), Reset(), Truncate(), Status(429), Status(403), SetHeaders({"Date": None})):
+            b.fault(action, times=1 if isinstance(action, Reset) else 2)
+            try:
+                b.pages()
+            except SliceError as error:
+                caplog.records.append(logging.LogRecord("told", 0, "", 0, str(error), None, None))
+            token = next(iter(b.world.tokens))
+        b.fault(Status(401), times=None)
+        with pytest.raises(ClientRefusedError) as refusal:
+            b.pages()
+            b.pages()
+        assert token.startswith("emu-")
+        text = caplog.text + str(refusal.value) + repr(vars(b.client)) + repr(b.client._auth) + "".join(r.getMessage() for r in caplog.records)
+        assert "GET /v2/customers" in text
+        assert not [t for t in b.world.tokens if t in text]
+        assert not [word for word in SECRET_WORDS if word in text]
+
+
+def test_two_clients_keep_their_own_tokens_and_budgets() -> None:
+    with bench() as b:
+        world = b.world
+        mine = next(iter(world.accounts)).id
+        world.clients["north"] = type(world.clients["emu-client"])("north-secret", {mine})
+        plain = Settings(
+            _env_file=None,  # type: ignore[call-arg]
+            appointedd_base_url=b.emulator.base_url,
+            appointedd_token_url=b.emulator.token_url,
+            appointedd_clients=(  # type: ignore[arg-type]  # pydantic reads them
+                {"name": "all", "client_id": "emu-client", "client_secret": "emu-secret"},
+                {"name": "north", "client_id": "north", "client_secret": "north-secret"},
+            ),
+        )
+        whole, north = open_clients(plain, b.client.contract)
+        with whole, north:
+            assert [r["id"] for p in north.pages("accounts", {}, {}) for r in p.records] == [mine]
+            assert len([r for p in whole.pages("accounts", {}, {}) for r in p.records]) == 2
+            assert whole.rate is not north.rate
+            assert (whole.traffic.requests, north.traffic.requests) == (2, 2)

@@ -1,0 +1,309 @@
+"""When a walk counts as complete: the rule as a table, its bounds as properties, and the walks of one slice on a real socket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import stamina
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.completeness import MOST_WALKS, Verdict, Walk, judge
+from pipelines.plan import BEGINNING, Slice, Window
+from pipelines.reading import PAGES_PER_PART, AccountsUnnamedError, ReadPart, filters_of, read_slice
+from pipelines.streams import CUSTOMERS
+from resources.appointedd import ApiClient, Page, open_clients
+from resources.contract import load_contract
+from resources.errors import DeadCursorError, UnprovenEndError
+from resources.settings import Settings
+from tests.emulator import Emulator, Fault, Replace, Status, Switches, World
+from tests.emulator.messages import Request
+
+PROPERTY = settings(derandomize=True, deadline=None, max_examples=200)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting() -> Iterator[None]:
+    with stamina.set_testing(True, attempts=8, cap=True):
+        yield
+
+
+def walk(
+    total: int | None = None,
+    read: int = 10,
+    *,
+    first: int | None = None,
+    new: int | None = None,
+    pages: int = 3,
+    shifting: bool = False,
+) -> Walk:
+    return Walk(
+        pages_count=pages,
+        is_shifting=shifting,
+        first_total=total if first is None else first,
+        last_total=total,
+        distinct_count=read,
+        new_count=read if new is None else new,
+    )
+
+
+CASES: list[tuple[str, list[Walk], Verdict]] = [
+    ("a cursor walk without a total", [walk()], "settled"),
+    ("an empty list", [walk(read=0, pages=1)], "settled"),
+    ("a total that agrees", [walk(10)], "settled"),
+    ("a total of nothing", [walk(0, 0, pages=1)], "settled"),
+    ("rows came while it was read: more than the total", [walk(9, 10)], "settled"),
+    ("the total fell to what was read", [walk(9, 10, first=10)], "settled"),
+    ("a total that says more is not believed at once", [walk(11, 10)], "again"),
+    ("it moved, and says more", [walk(11, 10, first=10)], "again"),
+    ("a second walk finds them", [walk(11, 10), walk(11, 11, new=1)], "settled"),
+    ("a steady total says more again: rows are missing", [walk(11, 10), walk(11, 10, new=0)], "different"),
+    ("a steady total says more though new keys came", [walk(12, 10), walk(12, 11, new=1)], "different"),
+    ("a moving total says more again", [walk(11, 10), walk(12, 11, first=11, new=1)], "unsettled"),
+    ("the first page gave no total", [Walk(2, False, None, 11, 10, 10), Walk(2, False, None, 11, 10, 0)], "unsettled"),
+    ("numbered, one page", [walk(shifting=True, pages=1)], "settled"),
+    ("numbered, a steady total that agrees", [walk(10, shifting=True)], "settled"),
+    ("numbered, no total", [walk(shifting=True)], "again"),
+    ("numbered, a moving total that agrees in the end", [walk(10, first=11, shifting=True)], "again"),
+    ("numbered, fewer than the total", [walk(11, shifting=True)], "again"),
+    ("numbered, more than the total", [walk(9, shifting=True)], "again"),
+    ("numbered, no new key", [walk(shifting=True), walk(shifting=True, new=0)], "settled"),
+    ("numbered, one new key", [walk(shifting=True), walk(read=11, shifting=True, new=1)], "again"),
+    ("numbered, no new key, steady total agrees", [walk(11, shifting=True), walk(10, shifting=True, new=0)], "settled"),
+    ("numbered, no new key, steady total says more", [walk(11, shifting=True)] * 1 + [walk(11, shifting=True, new=0)], "different"),
+    ("numbered, no new key, moving total", [walk(11, shifting=True), walk(11, first=12, shifting=True, new=0)], "unsettled"),
+    ("numbered, never at rest", [walk(shifting=True, new=1)] * MOST_WALKS, "unproven"),
+    ("numbered, at rest at last", [walk(shifting=True, new=1)] * (MOST_WALKS - 1) + [walk(shifting=True, new=0)], "settled"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("walks", "verdict"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_verdict(walks: list[Walk], verdict: Verdict) -> None:
+    assert judge(walks) == verdict
+
+
+totals = st.none() | st.integers(0, 6)
+any_walk = st.builds(
+    Walk,
+    pages_count=st.integers(1, 3),
+    is_shifting=st.booleans(),
+    first_total=totals,
+    last_total=totals,
+    distinct_count=st.integers(0, 6),
+    new_count=st.integers(0, 6),
+)
+
+
+@PROPERTY
+@given(st.lists(any_walk, min_size=1, max_size=MOST_WALKS))
+def test_no_walk_is_settled_against_a_total_that_says_more(walks: list[Walk]) -> None:
+    last = walks[-1]
+    if last.last_total is not None and last.distinct_count < last.last_total:
+        assert judge(walks) != "settled"
+
+
+@PROPERTY
+@given(any_walk, st.lists(any_walk, min_size=MOST_WALKS, max_size=MOST_WALKS))
+def test_walking_again_comes_to_an_end(first: Walk, rest: list[Walk]) -> None:
+    for number in range(1, MOST_WALKS + 1):
+        verdict = judge([first, *rest][:number])
+        if verdict != "again":
+            return
+    pytest.fail("still walking")
+
+
+@PROPERTY
+@given(any_walk)
+def test_one_walk_over_slipping_pages_proves_nothing_without_a_steady_total(only: Walk) -> None:
+    if only.is_shifting and only.pages_count > 1 and judge([only]) == "settled":
+        assert only.first_total == only.last_total == only.distinct_count
+
+
+# ---- the walks of one slice --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def reading(switches: Switches | None = None, **world: int) -> Iterator[tuple[Emulator, ApiClient]]:
+    sizes = {"accounts": 2, "customers": 60, "bookings": 0, "events": 0} | world
+    with Emulator(World(seed=3, **sizes), switches) as emulator:  # type: ignore[arg-type]  # all of them are counts
+        values = {name.lower(): value for name, value in emulator.environment().items()}
+        plain = Settings(_env_file=None, sync_requests_per_second=1e6, **values)  # type: ignore[call-arg, arg-type]
+        contract = load_contract()
+        parameters = contract.parameters.model_copy(update={"page_size_value": "20"})
+        (client,) = open_clients(plain, contract.model_copy(update={"parameters": parameters}))
+        with client:
+            yield emulator, client
+
+
+def piece_of(client: ApiClient, **more: object) -> Slice:
+    window = Window(BEGINNING, datetime(2026, 3, 2, tzinfo=UTC))
+    return Slice("customers", client.name, "nightly", ("a",), window, **more)  # type: ignore[arg-type]
+
+
+def read(client: ApiClient, piece: Slice | None = None, stop: Callable[[], bool] = lambda: False) -> list[ReadPart]:
+    return list(read_slice(piece or piece_of(client), CUSTOMERS, client, {}, None, stop, lambda _: None))
+
+
+def ids(parts: list[ReadPart]) -> set[str]:
+    return {i for part in parts for i in part.batch.rows.get_column("customer_id").to_list()}
+
+
+def later(request: Request) -> bool:
+    return request.path.endswith("/customers") and any(p in request.query for p in ("page[after]", "page[number]"))
+
+
+def test_a_plain_walk_is_one_part_with_everything() -> None:
+    with reading() as (emulator, client):
+        (part,) = read(client)
+        assert part.is_last
+        assert part.reconciliation is None
+        assert part.pages_count == 3
+        assert part.batch.read_count == 60
+        assert ids([part]) == {c.id for c in emulator.world.customers}
+        assert part.began_at == part.fetched_at == emulator.world.clock.now()
+
+
+def test_began_at_is_the_date_of_the_first_page() -> None:
+    with reading() as (emulator, client):
+        began = emulator.world.clock.now()
+        emulator.hooks.append(lambda r: emulator.world.clock.advance(timedelta(minutes=1)) and None if later(r) else None)
+        (part,) = read(client)
+        assert part.began_at == began
+        assert part.fetched_at == began + timedelta(minutes=2)
+
+
+def test_a_dead_cursor_starts_the_walk_again_and_loses_nothing() -> None:
+    with reading() as (emulator, client):
+        emulator.faults.append(Fault(later, Status(400, body=b"{}", content_type="application/json")))
+        (part,) = read(client)
+        assert ids([part]) == {c.id for c in emulator.world.customers}
+        assert part.batch.read_count == 80
+        assert part.batch.duplicate_count == 20
+
+
+def test_a_cursor_that_always_dies_ends_the_slice() -> None:
+    with reading() as (emulator, client):
+        emulator.faults.append(Fault(later, Status(410), times=None))
+        with pytest.raises(DeadCursorError):
+            read(client)
+        assert emulator.count("customers") == 2 * 4
+
+
+def test_numbered_pages_without_total_are_walked_twice() -> None:
+    with reading(Switches(paging="number")) as (emulator, client):
+        (part,) = read(client)
+        assert emulator.count("customers") == 6
+        assert part.reconciliation is not None
+        assert (part.reconciliation.walks_count, part.reconciliation.verdict) == (2, "settled")
+        assert part.batch.duplicate_count == 60
+
+
+def test_a_row_that_slips_between_numbered_pages_is_found_by_the_second_walk() -> None:
+    with reading(Switches(paging="number", sort=False, default_order="oldest_first")) as (emulator, client):
+        first = min(emulator.world.customers, key=lambda c: (c.created, c.id))
+        slipped: list[str] = []
+
+        def leave(request: Request) -> None:
+            if later(request) and not slipped:
+                slipped.append(first.id)
+                emulator.world.delete_customer(first.id)
+
+        client.without.update({("customers", "sort")})
+        emulator.hooks.append(leave)
+        (part,) = read(client)
+        assert ids([part]) >= {c.id for c in emulator.world.customers}
+        assert part.reconciliation is not None
+        assert part.reconciliation.walks_count == 3  # the second brings the slipped row, the third shows that it was the last
+
+
+def test_numbered_pages_with_a_steady_total_are_walked_once() -> None:
+    with reading(Switches(paging="number", meta_total="present")) as (emulator, client):
+        (part,) = read(client)
+        assert emulator.count("customers") == 3
+        assert part.reconciliation is not None
+        assert (part.reconciliation.first_total, part.reconciliation.distinct_count) == (60, 60)
+
+
+def test_numbered_pages_that_never_rest_are_unproven() -> None:
+    with reading(Switches(paging="number"), accounts=1) as (emulator, client):
+        emulator.hooks.append(lambda r: emulator.world.add_customer() and None if later(r) else None)
+        with pytest.raises(UnprovenEndError, match="numbered pages"):
+            read(client)
+
+
+def test_a_steady_total_that_says_more_is_evidence_of_missing_rows() -> None:
+    def lie(body: bytes) -> bytes:
+        return json.dumps(json.loads(body) | {"meta": {"total": 61}}).encode()
+
+    with reading() as (emulator, client):
+        emulator.faults.append(Fault(lambda r: r.path.endswith("/customers"), Replace(lie), times=None))
+        (part,) = read(client)
+        assert part.reconciliation is not None
+        assert part.reconciliation.verdict == "different"
+        assert (part.reconciliation.last_total, part.reconciliation.walks_count) == (61, 2)
+
+
+def test_every_query_of_the_contract_is_walked() -> None:
+    with reading() as (emulator, client):
+        customers = client.contract.streams["customers"]
+        account = next(iter(emulator.world.accounts)).id
+        queries: tuple[dict[str, str], ...] = ({}, {"filter[account]": account})
+        streams = client.contract.streams | {"customers": customers.model_copy(update={"queries": queries})}
+        client.contract = client.contract.model_copy(update={"streams": streams})
+        (part,) = read(client)
+        asked = [r.query.get("filter[account]") for r in emulator.requests if r.path.endswith("/customers")]
+        assert asked[:3] == [None] * 3
+        assert set(asked[3:]) == {account}
+        assert part.batch.duplicate_count == len(emulator.world.customers.rows(account))
+
+
+def test_a_long_walk_comes_in_parts_and_only_the_last_ends_it() -> None:
+    with reading(customers=PAGES_PER_PART + 2) as (emulator, client):
+        parameters = client.contract.parameters.model_copy(update={"page_size_value": "1"})
+        client.contract = client.contract.model_copy(update={"parameters": parameters})
+        parts = read(client)
+        assert [p.is_last for p in parts] == [False, True]
+        assert [p.pages_count for p in parts] == [PAGES_PER_PART, 2]
+        assert ids(parts) == {c.id for c in emulator.world.customers}
+
+
+def test_a_stop_ends_without_a_last_part() -> None:
+    with reading() as (emulator, client):
+        assert read(client, stop=lambda: emulator.count("customers") >= 2) == []
+        assert emulator.count("customers") == 2
+
+
+def test_rows_without_account_are_told_apart() -> None:
+    with reading(Switches(account_in="absent")) as (_, client):
+        with pytest.raises(AccountsUnnamedError):
+            read(client)
+        parts = list(read_slice(piece_of(client), CUSTOMERS, client, {}, "mine", lambda: False, lambda _: None))
+        assert set(parts[0].batch.rows.get_column("account_id")) == {"mine"}
+
+
+def test_pages_are_noted_as_they_come() -> None:
+    seen: list[Page] = []
+    with reading() as (_, client):
+        list(read_slice(piece_of(client), CUSTOMERS, client, {}, None, lambda: False, seen.append))
+    assert [len(p.records) for p in seen] == [20, 20, 20]
+
+
+def test_bounds_are_sent_in_utc_with_z_and_only_as_far_as_the_server_goes() -> None:
+    since, until = datetime(2024, 1, 1, 12, 0, 1, tzinfo=UTC), datetime(2024, 1, 1, 12, 0, 1, 500, tzinfo=UTC)
+    with reading() as (_, client):
+        piece = piece_of(client, filter_since=since, filter_until=until, only_account="a")
+        query = {
+            "filter[updatedAfter]": "2024-01-01T12:00:01Z",
+            "filter[updatedBefore]": "2024-01-01T12:00:01.000500Z",
+            "filter[account]": "a",
+        }
+        assert filters_of(piece, client) == query
+        client.without.add(("customers", "upper_bound"))
+        assert filters_of(piece, client).keys() == {"filter[updatedAfter]", "filter[account]"}
+        client.without.add(("customers", "filters"))
+        assert filters_of(piece, client).keys() == {"filter[account]"}
+        assert filters_of(piece_of(client), client) == {}

@@ -1,0 +1,270 @@
+"""Dagster end to end, on a real instance: jobs, partitions, checks, a backfill of a range, and what a failing API client does to a run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from pipelines.assets import RANGE_END, RANGE_START, request_of
+from pipelines.definitions import build
+from pipelines.plan import Window
+from pipelines.schedules import publish_after_red_run
+from resources.settings import PROJECT_FOLDER, Settings, load_settings
+from tests.emulator import Emulator, World
+from tests.equality import differences, query
+
+DAGSTER = Path(sys.executable).with_name("dagster")
+pytestmark = [pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def world() -> World:
+    return World(seed=5, accounts=2, customers=80, bookings=160, events=6, years=2)
+
+
+@pytest.fixture
+def emulator(world: World) -> Iterator[Emulator]:
+    with Emulator(world) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(emulator: Emulator, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings as the environment gives them, for this process and for those that a test starts."""
+    zones = {a.id: a.time_zone for a in world.accounts}
+    own = {
+        "DAGSTER_HOME": str(tmp_path / "dagster"),
+        "WAREHOUSE_PATH": str(tmp_path / "warehouse.duckdb"),
+        "WAREHOUSE_PUBLISHED_PATH": str(tmp_path / "analytics.duckdb"),
+        "SYNC_REQUESTS_PER_SECOND": "100000",
+        "SYNC_HISTORY_START": "2026-02-15",
+        "SYNC_ACCOUNT_TIME_ZONES": str(zones).replace("'", '"'),
+    }
+    (tmp_path / "dagster").mkdir()
+    (tmp_path / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    for name, value in (emulator.environment() | own).items():
+        monkeypatch.setenv(name, value)
+    return load_settings()
+
+
+@pytest.fixture
+def instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.get() as real:
+        yield real
+
+
+def run(settings: Settings, instance: dg.DagsterInstance, job: str = "nightly") -> dg.ExecuteInProcessResult:
+    return build(settings).resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
+
+
+def materialized(instance: dg.DagsterInstance, asset: str) -> list[str]:
+    return sorted(instance.get_materialized_partitions(dg.AssetKey(asset)))
+
+
+def days(first: str, last: str) -> list[str]:
+    start, end = date.fromisoformat(first), date.fromisoformat(last)
+    return [(start + timedelta(days=n)).isoformat() for n in range((end - start).days + 1)]
+
+
+def test_two_nights_and_a_sweep(
+    settings: Settings, instance: dg.DagsterInstance, world: World, emulator: Emulator
+) -> None:
+    first = run(settings, instance)
+    assert first.success
+    assert differences(settings.warehouse_published_path, world.truth()) == []
+    # The API's clock says 2 March, 02:00: 1 March is complete, today is not.
+    for stream in ("customers", "bookings", "events"):
+        assert materialized(instance, stream) == days("2026-02-15", "2026-03-01")
+
+    world.live_a_day()
+    world.live_a_day()
+    emulator.reset_log()
+    second = run(settings, instance)
+    assert second.success
+    assert emulator.count("/v2/accounts") == 1
+    assert emulator.token_requests == 1
+    assert materialized(instance, "bookings")[-1] == "2026-03-03"  # the missed day shows too
+
+    world.delete_booking()
+    third = run(settings, instance, "sweep")
+    assert third.success
+    assert differences(settings.warehouse_published_path, world.truth()) == []
+    kinds = query(settings.warehouse_path, "select kind, status from ops.runs order by started_at")
+    assert kinds == [("nightly", "green"), ("nightly", "green"), ("sweep", "green")]
+
+    (event,) = [e for e in third.get_asset_materialization_events() if e.asset_key == dg.AssetKey("bookings")]
+    metadata = event.materialization.metadata
+    assert metadata["rows_tombstoned"].value == 1
+    assert metadata["dagster/row_count"].value == len(world.bookings)
+    schema = metadata["dagster/column_schema"].value
+    assert isinstance(schema, dg.TableSchema)
+    assert all(column.description for column in schema.columns)
+    expected = {"rows_read", "rows_inserted", "rows_updated", "rows_unchanged", "requests", "retries", "watermark"}
+    assert expected | {"waited_for_rate_limit_s"} <= set(metadata)
+    evaluations = third.get_asset_check_evaluations()
+    assert len(evaluations) > 20
+    assert all(e.passed for e in evaluations if e.severity == dg.AssetCheckSeverity.ERROR)
+
+
+def test_a_backfill_of_a_range_by_dagsters_own_command(
+    settings: Settings, instance: dg.DagsterInstance, world: World, emulator: Emulator
+) -> None:
+    assert run(settings, instance).success
+    marks = query(settings.warehouse_path, "select * from ops.watermarks where stream = 'bookings' order by all")
+    emulator.reset_log()
+    done = subprocess.run(
+        [
+            DAGSTER,
+            "asset",
+            "materialize",
+            "--select",
+            "bookings",
+            "--partition-range",
+            "2026-02-16...2026-02-19",
+            "-m",
+            "pipelines.definitions",
+        ],
+        cwd=PROJECT_FOLDER,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    asked = [r.query for r in emulator.requests if r.path == "/v2/bookings"]
+    assert len(asked) == 1
+    assert asked[0]["filter[updatedAfter]"] == "2026-02-15T23:59:59Z"
+    assert asked[0]["filter[updatedBefore]"] == "2026-02-20T00:00:01Z"
+    assert marks == query(
+        settings.warehouse_path, "select * from ops.watermarks where stream = 'bookings' order by all"
+    )
+    assert ("backfill",) in query(settings.warehouse_path, "select kind from ops.runs")
+    assert "secret" not in done.stdout + done.stderr
+
+
+def test_a_day_that_is_not_over_by_the_apis_clock_is_never_marked(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    result = (
+        build(settings)
+        .resolve_implicit_global_asset_job_def()
+        .execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey("events")],
+            tags={RANGE_START: "2026-03-01", RANGE_END: "2026-03-02"},
+            raise_on_error=False,
+        )
+    )
+    assert not result.success
+    assert materialized(instance, "events") == []
+
+
+def test_one_revoked_api_client_leaves_the_other_its_night(
+    settings: Settings, instance: dg.DagsterInstance, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    north, south = (account.id for account in world.accounts)
+    world.add_client("north", "north-secret", {north})
+    world.add_client("south", "south-secret", {south})
+    monkeypatch.delenv("APPOINTEDD_CLIENT_ID")
+    monkeypatch.delenv("APPOINTEDD_CLIENT_SECRET")
+    monkeypatch.setenv(
+        "APPOINTEDD_CLIENTS",
+        '[{"name": "north", "client_id": "north", "client_secret": "north-secret"},'
+        ' {"name": "south", "client_id": "south", "client_secret": "south-secret"}]',
+    )
+    settings = load_settings()
+    assert run(settings, instance).success
+    marked = materialized(instance, "bookings")
+    world.live_a_day()
+    world.revoke_client("north")
+    red = run(settings, instance)
+    assert not red.success
+    failed = {e.step_key for e in red.all_events if e.event_type_value == "STEP_FAILURE"}
+    assert failed == {"customers", "bookings", "events"}  # each says so itself; none kept another from being read
+    truth = {table: [r for r in rows if r["account_id"] == south] for table, rows in world.truth().items()}
+    stored = query(settings.warehouse_path, "select count(*) from core.bookings where account_id = ?", south)
+    assert stored == [(len(truth["bookings"]),)]
+    assert materialized(instance, "bookings") == marked
+    assert query(settings.warehouse_path, "select status from ops.runs order by started_at desc limit 1") == [("red",)]
+    # What did work reaches the analysts all the same: the sensor asks for publishing, and the checks decide.
+    failure = next(e for e in red.all_events if e.event_type_value == "RUN_FAILURE")
+    context = dg.build_run_status_sensor_context(
+        sensor_name="publish_after_red_run",
+        dagster_instance=instance,
+        dagster_run=red.dagster_run,
+        dagster_event=failure,
+    ).for_run_failure()
+    asked = publish_after_red_run(context)
+    assert isinstance(asked, dg.RunRequest)
+    assert run(settings, instance, "publish_only").success
+    published = query(
+        settings.warehouse_published_path, "select count(*) from core.bookings where account_id = ?", south
+    )
+    assert published == stored
+
+
+def test_a_run_whose_only_api_client_is_refused_is_red_from_the_start(
+    settings: Settings, instance: dg.DagsterInstance, world: World
+) -> None:
+    world.revoke_client()
+    result = run(settings, instance)
+    assert not result.success
+    failed = {e.step_key for e in result.all_events if e.event_type_value == "STEP_FAILURE"}
+    assert failed == {"accounts"}
+    assert not settings.warehouse_published_path.exists()
+
+
+def test_the_code_location_loads_with_no_setting_made(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "APPOINTEDD_ENV_FILE": ""}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-W",
+            "ignore::DeprecationWarning",
+            "-c",
+            "from pipelines.definitions import defs; print(len(list(defs.assets)))",
+        ],
+        cwd=PROJECT_FOLDER,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "5"
+
+
+def test_schedules_run_in_the_configured_zone(settings: Settings) -> None:
+    chosen = settings.model_copy(update={"sync_time_zone": "Europe/Madrid", "sync_schedule": "30 1 * * *"})
+    found = {s.name: s for s in build(chosen).schedules or ()}
+    nightly = found["nightly_schedule"]
+    assert isinstance(nightly, dg.ScheduleDefinition)
+    assert (nightly.cron_schedule, nightly.execution_timezone) == ("30 1 * * *", "Europe/Madrid")
+    assert set(found) == {"nightly_schedule", "sweep_schedule"}
+
+
+@pytest.mark.parametrize(
+    ("zone", "first", "since", "until"),
+    [
+        ("UTC", "2026-03-01", datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 2, tzinfo=UTC)),
+        ("Europe/Madrid", "2026-03-29", datetime(2026, 3, 28, 23, tzinfo=UTC), datetime(2026, 3, 29, 22, tzinfo=UTC)),
+        ("America/New_York", "2026-03-08", datetime(2026, 3, 8, 5, tzinfo=UTC), datetime(2026, 3, 9, 4, tzinfo=UTC)),
+    ],
+)
+def test_a_partition_is_a_day_of_the_configured_zone(zone: str, first: str, since: datetime, until: datetime) -> None:
+    settings = Settings(_env_file=None, sync_time_zone=zone)  # type: ignore[call-arg]  # pydantic-settings' own argument
+    assert request_of({"dagster/partition": first}, settings).window == Window(since, until)
+    assert request_of({}, settings).kind == "nightly"
+    assert request_of({"appointedd/kind": "sweep"}, settings).kind == "sweep"
