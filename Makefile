@@ -17,3 +17,72 @@ $(STAMP): requirements.lock pyproject.toml
 
 .PHONY: setup
 setup: $(STAMP) ## Create .venv with the locked dependencies and the command appointedd-warehouse
+
+export DAGSTER_HOME ?= $(CURDIR)/data/dagster
+
+$(DAGSTER_HOME)/dagster.yaml:
+	@mkdir -p $(DAGSTER_HOME)
+	@cp pipelines/dagster.yaml $@
+
+.PHONY: demo
+demo: $(STAMP) ## Show the whole job on a made-up business, in under a minute; needs no network and no settings
+	@$(BIN)/python -m tests.demo
+
+.PHONY: test
+test: lint types ## Lint, types and all tests
+	$(BIN)/python -m pytest -n 2
+
+.PHONY: lint
+lint: $(STAMP) ## Lint and formatting only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(STAMP) ## Types only
+	$(BIN)/mypy
+
+.PHONY: proof
+proof: $(STAMP) ## The long proofs (hundreds of kills, many random nights); about 20 minutes
+	$(BIN)/python -m pytest -n 2 -m long --timeout 3600
+
+.PHONY: dev
+dev: $(STAMP) $(DAGSTER_HOME)/dagster.yaml ## Dagster UI and daemon against the bundled emulator (http://127.0.0.1:3000)
+	@$(BIN)/python -m tests.dev
+
+.PHONY: start
+start: $(STAMP) $(DAGSTER_HOME)/dagster.yaml ## Dagster UI and daemon with your own API client, from .env (http://127.0.0.1:3000)
+	@$(BIN)/dagster dev -h 127.0.0.1 -w workspace.yaml
+
+.PHONY: check
+check: $(STAMP) ## Try your own API client: token, accounts, one page of each stream, disk; each line ok or the cure
+	@$(BIN)/appointedd-warehouse check
+
+.PHONY: sync
+sync: $(STAMP) ## One nightly with your own API client, from .env
+	@$(BIN)/appointedd-warehouse sync
+
+.PHONY: shell
+shell: $(STAMP) ## Read-only SQL on the published file
+	@$(BIN)/appointedd-warehouse shell
+
+.PHONY: emulator
+emulator: $(STAMP) ## Run the bundled emulator of API V2 by hand
+	@$(BIN)/python -m tests.emulator
+
+.PHONY: lock
+lock: $(STAMP) ## Resolve requirements.lock again for all supported Pythons and systems (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
+		--extra dev --output-file requirements.lock pyproject.toml
+
+.PHONY: setup-system
+setup-system: ## Machine-wide packages that tests can use (needs root); none is needed so far
+	@echo "No test needs a machine-wide package."
+
+.PHONY: clean
+clean: ## Remove what was built; never data/
+	rm -rf build dist .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -not -path './data/*' -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -195,12 +195,13 @@ def test_one_revoked_api_client_leaves_the_other_its_night(
     assert materialized(instance, "bookings") == marked
     assert query(settings.warehouse_path, "select status from ops.runs order by started_at desc limit 1") == [("red",)]
     # What did work reaches the analysts all the same: the sensor asks for publishing, and the checks decide.
-    failure = next(e for e in red.all_events if e.event_type_value == "RUN_FAILURE")
+    (failure,) = instance.all_logs(red.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    assert failure.dagster_event
     context = dg.build_run_status_sensor_context(
         sensor_name="publish_after_red_run",
         dagster_instance=instance,
         dagster_run=red.dagster_run,
-        dagster_event=failure,
+        dagster_event=failure.dagster_event,
     ).for_run_failure()
     asked = publish_after_red_run(context)
     assert isinstance(asked, dg.RunRequest)
