@@ -41,6 +41,12 @@ def local_midnight(day: date, time_zone: str) -> int:
     return to_ms(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(time_zone)).astimezone(UTC)) // 1000
 
 
+def in_opening_hours(start: int, time_zone: str) -> int:
+    """A start moved within its local day to between 09:00 and 18:00, in proportion, so that mornings stay before afternoons."""
+    hour = datetime.fromtimestamp(start // 1000, ZoneInfo(time_zone)).hour
+    return start + (9 + hour * 9 // 24 - hour) * 60 * MINUTE
+
+
 class Maker:
     """Makes one record at a time; the same generator state gives the same record."""
 
@@ -188,6 +194,8 @@ class Maker:
         if event is not None:
             service = next((one for one in account.services if one.id == event.service_id), service)
             start = event.start
+        else:
+            start = in_opening_hours(start, account.time_zone)
         created = min(created, start - MINUTE)
         end = start + service.minutes * MINUTE
         source = rng.choice(words.SOURCES)
@@ -228,6 +236,7 @@ class Maker:
     def event(self, account: Account, start: int, created: int) -> Event:
         """A scheduled group session."""
         rng = self.rng
+        start = in_opening_hours(start, account.time_zone)
         capacity = rng.choice((10, 20, 40))
         return Event(
             id=self.new_id(created),
