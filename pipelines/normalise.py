@@ -274,15 +274,18 @@ class _Reader:
             if isinstance(text, str) and text:
                 self.sheets["customer_tags"].add({**parent, "tag": text})
             else:
+                row["whole_customer_tags"] = False  # what cannot be read must not remove what was read before
                 self.note("bad_value", "tags", f"{type(tag).__name__} where a tag is due", record_id)
-        fields, whole = self._listed(record, included, self.names.columns["custom_fields"])
-        if len(fields) == 1 and isinstance(fields[0], dict) and "id" not in fields[0]:
-            fields = [{"id": name, "value": value} for name, value in fields[0].items()]
-        row["whole_customer_custom_fields"] = whole
+        names = self.names.columns["custom_fields"]
+        fields, row["whole_customer_custom_fields"] = self._listed(record, included, names)
+        sent = first(record, names, included)
+        if isinstance(sent, dict) and "id" not in sent:  # an object of name: value instead of a list
+            fields = [{"id": name, "value": value} for name, value in sent.items()]
         zone = self.zones.get(row["account_id"])
         for element in fields:
             field_id = identifier_id(element)
             if field_id is None:
+                row["whole_customer_custom_fields"] = False
                 self.note("bad_value", "custom_fields", "a custom field without id", record_id)
                 continue
             value = element.get("value") if isinstance(element, dict) else None
@@ -292,7 +295,7 @@ class _Reader:
                     **parent,
                     "field_id": field_id,
                     "value_kind": typed.kind,
-                    "value_raw": as_json(value),
+                    "value_raw": as_json(value, self.contract.redact.members),
                     "value_text": typed.text if typed.kind == "text" else None,
                     "value_number": str(value) if typed.kind == "number" else None,
                     "is_value_true": typed.boolean,
@@ -307,7 +310,9 @@ class _Reader:
         try:
             if isinstance(value, int | Decimal) and not isinstance(value, bool):
                 return (
-                    None if zone is None else (EPOCH + timedelta(seconds=int(value))).astimezone(ZoneInfo(zone)).date()
+                    None
+                    if zone is None
+                    else (EPOCH + timedelta(seconds=float(value))).astimezone(ZoneInfo(zone)).date()
                 )
             if isinstance(value, str):
                 return date.fromisoformat(value[:10])
@@ -322,6 +327,7 @@ class _Reader:
         for element in resources:
             resource_id = identifier_id(element)
             if resource_id is None:
+                row["whole_booking_resources"] = False
                 self.note("bad_value", "resources", "a bookable resource without id", record_id)
                 continue
             named = included_of(element, included)
@@ -334,17 +340,17 @@ class _Reader:
         row["whole_booking_answers"] = whole
         equals: Counter[str] = Counter()
         for element in participants:
-            if not self._participant(element, included, parent, equals, record_id):
+            if not isinstance(element, dict):
+                row["whole_booking_customers"] = row["whole_booking_answers"] = False
+                self.note("bad_value", "participants", "a participant that is not an object", record_id)
+            elif not self._participant(element, included, parent, equals, record_id):
                 row["whole_booking_answers"] = False
 
     def _participant(
-        self, element: object, included: Included, parent: dict[str, Any], equals: Counter[str], record_id: str
+        self, element: JsonObject, included: Included, parent: dict[str, Any], equals: Counter[str], record_id: str
     ) -> bool:
-        """Add one customer on a booking; False where only his linkage came, so that stored values must be kept."""
+        """Add one customer on a booking; False where his answers did not come with him, so that stored ones must be kept."""
         names = self.names.participant_columns
-        if not isinstance(element, dict):
-            self.note("bad_value", "participants", "a participant that is not an object", record_id)
-            return False
         is_identifier = isinstance(element.get("type"), str) and isinstance(element.get("id"), str)
         resource, is_partial = element, False
         values: dict[str, Any] = {**parent}
@@ -371,9 +377,7 @@ class _Reader:
             values["customer_booking_id"] = f"{stem}:{equals[stem]}"
         self.sheets[child.table].add({**values, "is_partial": is_partial})
         self._note_unknown(resource, self.known_of_participant, "participant.", record_id)
-        if not is_partial:
-            self._answers(resource, included, parent, values["customer_booking_id"], record_id)
-        return not is_partial
+        return not is_partial and self._answers(resource, included, parent, values["customer_booking_id"], record_id)
 
     def _fill_empty_status(
         self, values: dict[str, Any], resource: JsonObject, names: Mapping[str, tuple[str, ...]], included: Included
@@ -384,11 +388,13 @@ class _Reader:
 
     def _answers(
         self, resource: JsonObject, included: Included, parent: dict[str, Any], owner: str, record_id: str
-    ) -> None:
+    ) -> bool:
+        """Add the answers of one participant; False where their list did not come whole."""
         equals: Counter[str] = Counter()
-        elements, _ = self._listed(resource, included, self.names.participant_columns["answers"])
+        elements, is_whole = self._listed(resource, included, self.names.participant_columns["answers"])
         for element in elements:
             if not isinstance(element, dict):
+                is_whole = False
                 self.note("bad_value", "questions", "a question that is not an object", record_id)
                 continue
             question_id, label = identifier_id(element), element.get("label")
@@ -407,6 +413,7 @@ class _Reader:
                     "is_answer_true": typed.boolean,
                 }
             )
+        return is_whole
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipelines.plan import BEGINNING, Request, Slice, pages_needed
-from pipelines.run import Run, StreamReport, all_accounts, counted, list_accounts, new_run_id
+from pipelines.run import Run, StreamReport, counted, list_accounts, new_run_id
 from pipelines.status import Source, reading
 from pipelines.streams import ACCOUNTS, Stream
-from pipelines.sync import plan_stream, stored_windows
+from pipelines.sync import never_swept, plan_stream, stored_windows
 from resources.appointedd import open_clients
 from resources.contract import Contract
 from resources.settings import Settings
@@ -82,6 +82,8 @@ def preview(
             listed=seen.listed,
             zones={},
             accounts_report=report,
+            started_by="cli",
+            version="",
         )
         with _known(warehouse) as (known, source):
             found = Preview(request.kind, seen.end, source, report.requests, problems=report.problems)
@@ -106,16 +108,11 @@ def _known(warehouse: Warehouse) -> Iterator[tuple[Writer | None, Source | None]
 
 
 def _slices(run: Run, stream: Stream, known: Writer | None) -> list[Slice]:
-    """The slices of a run, the sweep that ends a first load included (the rule is `sync._end_first_load`; a test holds both together)."""
+    """The slices of a run, the sweep that ends a first load included (the rule is `sync.never_swept`)."""
     windows = stored_windows(known, stream) if known else {}
     slices = plan_stream(run, stream, windows, run.request)
     if run.request.kind == "nightly":
-        first = {a for a in all_accounts(run.accounts) if a not in windows}
-        new = {
-            n
-            for n, c in run.clients.items()
-            if c.has(stream.name, "filters") and run.accounts[n] and set(run.accounts[n]) <= first
-        }
+        new = never_swept(run, stream, known.swept(stream.name) if known else set())
         slices += [s for s in plan_stream(run, stream, windows, Request("sweep")) if s.api_client in new]
     return slices
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -50,16 +51,22 @@ def object_at(parent: object, name: str) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
+@cache
+def _steps(alias: str) -> tuple[str, tuple[str, ...]]:
+    name, *rest = alias.split(".")
+    return name, tuple(rest)
+
+
 def lookup(resource: JsonObject, alias: str, included: Included) -> Any:
     """The value of a member by its name or dotted path; `MISSING` where the record has no such member.
 
     An attribute is taken as it is. A relationship gives its linkage; a path that goes on behind it reads the included resource's attributes.
     """
-    name, _, rest = alias.partition(".")
+    name, rest = _steps(alias)
     attributes = resource.get("attributes")
     if isinstance(attributes, dict) and name in attributes:
         value = attributes[name]
-        for step in rest.split(".") if rest else ():
+        for step in rest:
             value = value.get(step, MISSING) if isinstance(value, dict) else MISSING
         return value
     relationship = object_at(resource, "relationships").get(name)
@@ -69,7 +76,7 @@ def lookup(resource: JsonObject, alias: str, included: Included) -> Any:
     if not rest:
         return linkage
     named = included_of(linkage, included)
-    return MISSING if named is None else lookup(named, rest, {})
+    return MISSING if named is None else lookup(named, ".".join(rest), {})
 
 
 def first(resource: JsonObject, aliases: Iterable[str], included: Included) -> Any:
@@ -128,6 +135,13 @@ def _without(value: Any, members: Collection[str]) -> Any:
     return [_without(v, members) for v in value] if isinstance(value, list) else value
 
 
+def _without_attributes(resource: JsonObject, members: Collection[str]) -> JsonObject:
+    attributes = object_at(resource, "attributes")
+    if attributes.keys().isdisjoint(members):
+        return resource
+    return {**resource, "attributes": {k: v for k, v in attributes.items() if k not in members}}
+
+
 def _bare(resource: JsonObject) -> JsonObject:
     """A resource without links and meta: what the content hash is taken over."""
     relationships = object_at(resource, "relationships")
@@ -145,8 +159,15 @@ def document_of(record: JsonObject, included: Included, redacted: Collection[str
     document: JsonObject = {"data": record, "included": related(record, included)}
     text = _encode(document).decode()
     if any(f'"{name}"' in text for name in redacted):
-        document = _without(document, redacted)
+        # They stand among the attributes as a rule; the walk through everything is for those that do not.
+        document = {
+            "data": _without_attributes(record, redacted),
+            "included": [_without_attributes(r, redacted) for r in document["included"]],
+        }
         text = _encode(document).decode()
+        if any(f'"{name}"' in text for name in redacted):
+            document = _without(document, redacted)
+            text = _encode(document).decode()
     content = [_bare(document["data"]), [_bare(r) for r in document["included"]]]
     return text, blake2b(_encode_sorted(content), digest_size=16).hexdigest()
 

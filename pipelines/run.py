@@ -70,6 +70,8 @@ class Run:
     listed: dict[str, tuple[str, ...]]
     zones: dict[str, str]
     accounts_report: StreamReport
+    started_by: str
+    version: str
     needs_account: set[tuple[str, str]] = field(default_factory=set)
 
     @property
@@ -125,6 +127,8 @@ def open_run(
             listed=seen.listed,
             zones=zones,
             accounts_report=report,
+            started_by=started_by,
+            version=version,
         )
 
 

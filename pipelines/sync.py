@@ -64,11 +64,12 @@ def sync_stream(run: Run, stream: Stream, tell: Tell = log.info) -> StreamReport
         run.warehouse.writer(f"{run.request.kind} of {stream.name}, run {run.run_id}") as writer,
     ):
         try:
-            before = stored_windows(writer, stream)
+            writer.start_run(run.run_id, run.request.kind, run.started_by, run.version)
             _walk_plan(run, stream, writer, run.request, report, tell)
-            first = [a for a in all_accounts(run.accounts) if a not in before]
-            if run.request.kind == "nightly" and first and not report.problems:
-                _end_first_load(run, stream, writer, set(first), report, tell)
+            new = never_swept(run, stream, writer.swept(stream.name))
+            if run.request.kind == "nightly" and new and not report.problems:
+                tell(f"{stream.name}: first load; reading the list once more as a whole, to be sure of it")
+                _walk_plan(run, stream, writer, Request("sweep"), report, tell, only=new)
         except BaseException as error:
             # The run's row must not say that all is well, whatever ends the stream: Ctrl-C, a full disk, a bug.
             told = str(error) if isinstance(error, ProductError) else f"stopped by {type(error).__name__}"
@@ -87,18 +88,16 @@ def sync_stream(run: Run, stream: Stream, tell: Tell = log.info) -> StreamReport
     return report
 
 
-def _end_first_load(
-    run: Run, stream: Stream, writer: Writer, first: set[str], report: StreamReport, tell: Tell
-) -> None:
-    """A first load ends with a sweep: rows that no window of change time shows, such as those without one, come with it (design 6)."""
-    new = [
-        n
-        for n, c in run.clients.items()
-        if c.has(stream.name, "filters") and set(run.accounts[n]) <= first and run.accounts[n]
+def never_swept(run: Run, stream: Stream, swept: set[str]) -> list[str]:
+    """API clients of whose accounts none was ever swept: their first load ends with a sweep, now or after the run that completes it.
+
+    Rows that no window of change time shows, such as those without one, come with it (design 6). Without filters every walk is whole anyway.
+    """
+    return [
+        name
+        for name, client in run.clients.items()
+        if run.accounts[name] and client.has(stream.name, "filters") and swept.isdisjoint(run.accounts[name])
     ]
-    if new:
-        tell(f"{stream.name}: first load; reading the list once more as a whole, to be sure of it")
-        _walk_plan(run, stream, writer, Request("sweep"), report, tell, only=new)
 
 
 def _walk_plan(
@@ -162,3 +161,5 @@ def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:
         report.published = True
     except PublishBlockedError as blocked:
         report.publish_problem = str(blocked)
+        with warehouse.writer(f"noting what kept run {report.run_id} from publishing") as writer:
+            writer.end_run(report.run_id, report.problems, [])

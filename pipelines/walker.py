@@ -56,6 +56,7 @@ class Walker:
         self.met: dict[Slice, list[pl.DataFrame]] = {}
         self.numbers: dict[Slice, tuple[str, int]] = {}
         self.owners: dict[str, str] = {}
+        self.failed: set[Slice] = set()
 
     def walk(self, slices: Sequence[Slice]) -> None:
         """Read and commit; raises what the plan must be made again for, after all threads have ended."""
@@ -68,8 +69,10 @@ class Walker:
                     piece, part = self.parts.get()
                     if part is None:
                         waiting -= 1
+                    elif piece in self.failed:
+                        continue
                     elif isinstance(part, ReadPart):
-                        self._take(piece, part)
+                        self._try(piece, part)
                     else:
                         self._fail(piece, part)
             finally:
@@ -107,8 +110,15 @@ class Walker:
             self._put(piece, error)
         self._put(piece, None)
 
+    def _try(self, piece: Slice, part: ReadPart) -> None:
+        try:
+            self._take(piece, part)
+        except ApiError as error:  # the second look of a sweep asks the API too
+            self._fail(piece, error)
+
     def _fail(self, piece: Slice, error: BaseException) -> None:
-        """Decide what a failure ends: a plan to be made again, an API client's part, or one slice."""
+        """Decide what a failure ends: a plan to be made again, an API client's part, or one slice, of which nothing more is committed."""
+        self.failed.add(piece)
         if isinstance(error, AbilityRefusedError):
             raise error
         if isinstance(error, AccountsUnnamedError):

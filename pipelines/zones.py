@@ -41,13 +41,15 @@ def account_zones(writer: Writer, settings: Settings, contract: Contract, warnin
         },
         orient="row",
     )
-    changed = writer.set_time_zones(frame)
+    changed = writer.changed_time_zones(frame)
     zones = {a: zone for a, zone, _ in chosen if zone is not None}
     if changed:
+        # Before the zones are written down: a run that is killed in between finds them changed again, and reads the rest.
         read, _ = renormalise_stream(writer, CUSTOMERS, contract, zones, set(changed))
         warnings.append(
             f"The time zone of {len(changed)} accounts changed; the dates of {read} customers were read again."
         )
+    writer.set_time_zones(frame)
     without = sorted(slug or a for a, slug, _ in accounts if a not in zones)
     if without:
         shown = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")

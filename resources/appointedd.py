@@ -183,7 +183,7 @@ class ApiClient:
         document = _document(response)
         if not isinstance(document.get("data"), dict):
             raise BrokenAnswerError(f"{stream}: a single record came without an object under data.")
-        return self._read(response, {**document, "data": [document["data"]]})
+        return self._whole(stream, self._read(response, {**document, "data": [document["data"]]}))
 
     def _optional(self, stream: str, of_stream: StreamContract) -> dict[str, str]:
         parameters = self.contract.parameters
@@ -226,19 +226,19 @@ class ApiClient:
             ) from None
 
     def _culprits(self, stream: str, url: str, optional: Query, own: Query) -> list[str]:
-        """The server did not name the parameter: the one without which the refusal goes away, tried one by one."""
-        for parameter in optional:
-            without = {k: v for k, v in optional.items() if k != parameter}
+        """The server did not name the parameter: those that it refuses one by one, though it answers without any of them."""
+
+        def is_refused(query: Query) -> bool:
             try:
-                self._page(stream, url, {**without, **own}, is_first=True)
+                self._page(stream, url, {**query, **own}, is_first=True)
             except _BadRequestError:
-                continue
-            return [parameter]
-        try:
-            self._page(stream, url, own, is_first=True)
-        except _BadRequestError:
+                return True
+            return False
+
+        if is_refused({}):
             return []
-        return list(optional)  # only all together make it pass: drop them one after the other
+        # Where it refuses none alone, only together: drop them one after the other.
+        return [p for p, value in optional.items() if is_refused({p: value})] or list(optional)
 
     def _page(self, stream: str, url: str, query: Query | None, *, is_first: bool = False) -> Page:
         try:
@@ -249,8 +249,17 @@ class ApiClient:
             if not is_first and trouble.status in (400, 404, 409, 410, 422):
                 raise DeadCursorError(f"{stream}: the API refuses a next link it gave itself: {trouble}") from None
             raise _give_up(stream, trouble) from None
+        return self._whole(stream, self._list(stream, response))
+
+    def _list(self, stream: str, response: httpx.Response) -> Page:
         document = _document(response)
-        page = self._read(response, document)
+        if not isinstance(document["data"], list):
+            raise BrokenAnswerError(
+                f"{stream}: data is one object where a list is due; is streams.{stream}.path right in the contract?"
+            )
+        return self._read(response, document)
+
+    def _whole(self, stream: str, page: Page) -> Page:
         for record in page.records:
             self._complete_linkage(stream, record, page.included)
         return page
@@ -286,8 +295,13 @@ class ApiClient:
             return None
         if not isinstance(link, str):
             raise BrokenAnswerError(f"The next link is neither text nor an object with href: {type(link).__name__}.")
-        url = urljoin(base, link)
-        if _origin(url) != self._origin:
+        try:
+            url = urljoin(base, link)
+            is_ours = _origin(url) == self._origin
+            httpx.URL(url)
+        except (ValueError, httpx.InvalidURL):
+            raise BrokenAnswerError("The next link is no address that can be followed.") from None
+        if not is_ours:
             raise BrokenAnswerError(
                 f"A next link leads to another origin ({_shown_origin(url)}); it was not followed, so that no token leaves "
                 f"{_shown_origin(self._base_url)}."
@@ -306,7 +320,7 @@ class ApiClient:
                 if url in seen:
                     raise BrokenAnswerError(f"{stream}: the next link of a relationship leads in a circle.")
                 seen.add(url)
-                page = self._read(response := self._linked(stream, url), _document(response))
+                page = self._list(stream, self._linked(stream, url))
                 relationship["data"] += [
                     {"type": r.get("type"), "id": r.get("id")} for r in page.records if isinstance(r, dict)
                 ]

@@ -94,7 +94,8 @@ class Statuses(_Part):
 class StreamContract(_Part):
     """One list endpoint. `columns` gives the names to look for, by column; the first present wins."""
 
-    path: str = Field(min_length=1)
+    # No scheme, host, query or fragment: a path stays below the configured address (design promise 6).
+    path: str = Field(pattern=r"^/?[^/:?#\s][^:?#\s]*$")
     types: Names = Field(min_length=1)
     include: Names
     sort: str

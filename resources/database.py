@@ -77,7 +77,7 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
     try:
         connection = duckdb.connect(path, read_only=read_only, config=config)
     except duckdb.IOException as error:
-        if "lock" in str(error).lower():
+        if "Could not set lock" in str(error):
             held = re.search(r"\(PID (\d+)\)", str(error))
             raise WarehouseError(
                 f"{path} is open in another program{f' (process {held[1]})' if held else ''}. Close it there; "

@@ -142,7 +142,12 @@ class ClientCredentials(httpx.Auth):
     def _read(self, answer: dict[str, Any], asked_at: float) -> _Token:
         value, kind, lifetime = answer.get("access_token"), answer.get("token_type"), answer.get("expires_in")
         # A token that no header can carry (a space at its end, say) would be quoted by the HTTP library's own complaint.
-        if not isinstance(value, str) or not value or value != value.strip() or not (value.isascii() and value.isprintable()):
+        if (
+            not isinstance(value, str)
+            or not value
+            or value != value.strip()
+            or not (value.isascii() and value.isprintable())
+        ):
             raise TroubleError("the token endpoint answered without an access_token")
         if isinstance(kind, str) and kind.lower() != "bearer":
             raise self._end(

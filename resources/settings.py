@@ -53,6 +53,7 @@ def _origin_is_safe(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("it is not an http(s) address")
+    _ = parts.port  # raises ValueError where it is out of range
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("an address here carries no user name, password, query or fragment")
     if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):

@@ -19,7 +19,7 @@ import duckdb
 import polars as pl
 
 from resources.database import check_space, connect, open_for_writing, sql_file, transaction
-from resources.errors import LeaseHeldError, WarehouseError
+from resources.errors import LeaseHeldError, SettingsError, WarehouseError
 from resources.lease import lease
 from resources.settings import Settings
 
@@ -125,13 +125,20 @@ class Writer:
         ).fetchall()
         return dict(rows)
 
+    def swept(self, stream: str) -> set[str]:
+        """Accounts of a stream that were ever swept."""
+        rows = self.connection.execute(
+            "select distinct account_id from ops.windows where stream = ? and kind = 'sweep'", [stream]
+        ).fetchall()
+        return {account_id for (account_id,) in rows}
+
     def start_run(self, run_id: str, kind: str, started_by: str, version: str) -> None:
         """Write the run's row; a run of several steps calls this in each, and is running again until that step ends."""
         with transaction(self.connection):
             self.connection.execute(
                 """
                 merge into ops.runs as known using (select $run_id as run_id) as new using (run_id)
-                when matched then update set status = case status when 'red' then 'red' else 'running' end
+                when matched then update set status = case status when 'red' then 'red' else 'running' end, ended_at = null
                 when not matched then insert values ($run_id, $kind, $started_by, $version, $now, null, 'running', [], [])
                 """,
                 {
@@ -169,20 +176,25 @@ class Writer:
             "select account_id, slug, time_zone from core.accounts where deleted_at is null order by account_id"
         ).fetchall()
 
-    def set_time_zones(self, zones: pl.DataFrame) -> list[str]:
-        """Replace `ops.account_time_zones` for the accounts in the frame; gives the accounts whose zone changed."""
-        with transaction(self.connection), self._registered(zones=zones):
+    def changed_time_zones(self, zones: pl.DataFrame) -> list[str]:
+        """The accounts in the frame whose zone is not the one in `ops.account_time_zones`; those that are new there are not among them."""
+        with self._registered(zones=zones):
             changed = self.connection.execute(
                 """
                 select zones.account_id from zones join ops.account_time_zones as known using (account_id)
                 where zones.time_zone is distinct from known.time_zone
+                order by all
                 """
             ).fetchall()
+        return [account_id for (account_id,) in changed]
+
+    def set_time_zones(self, zones: pl.DataFrame) -> None:
+        """Replace `ops.account_time_zones` for the accounts in the frame."""
+        with transaction(self.connection), self._registered(zones=zones):
             self.connection.execute(
                 "delete from ops.account_time_zones where account_id in (select account_id from zones)"
             )
             self.connection.execute("insert into ops.account_time_zones by name select * from zones")
-        return [account_id for (account_id,) in changed]
 
     def count_rows(self, stream: str, account_ids: Sequence[str], since: datetime | None, until: datetime) -> int:
         """Live and dead rows of a stream whose last change lies in a window; for estimates."""
@@ -432,6 +444,10 @@ class Warehouse:
     """The two files and the way to them."""
 
     def __init__(self, settings: Settings) -> None:
+        if settings.warehouse_path == settings.warehouse_published_path:
+            raise SettingsError(
+                "WAREHOUSE_PATH and WAREHOUSE_PUBLISHED_PATH name the same file; analysts' copy needs a place of its own."
+            )
         self.path = settings.warehouse_path
         self.published_path = settings.warehouse_published_path
         self.memory_limit_mb = settings.warehouse_memory_limit_mb

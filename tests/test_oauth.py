@@ -75,7 +75,7 @@ def test_sixteen_threads_ask_for_one_token() -> None:
         assert emulator.token_requests == 1
 
 
-def test_a_revoked_token_is_renewed_once_for_all_who_wait() -> None:
+def test_a_revoked_token_is_renewed_once_for_all_who_wait(caplog: pytest.LogCaptureFixture) -> None:
     with serving() as (emulator, client):
         read(client)
         emulator.reset_log()
@@ -90,7 +90,7 @@ def test_a_revoked_token_is_renewed_once_for_all_who_wait() -> None:
         with ThreadPoolExecutor(16) as pool:
             assert list(pool.map(one, range(16))) == [30] * 16
         assert emulator.token_requests == 1
-        assert client.traffic.retries == 0
+        assert "PoolTimeout" not in caplog.text
         assert {r.status for r in emulator.requests if r.path.startswith("/v2/")} == {200, 401}
 
 
@@ -111,7 +111,9 @@ def test_a_token_that_expires_in_the_middle_of_a_walk_is_renewed() -> None:
 def test_a_fresh_token_that_is_refused_ends_the_client_at_once_and_for_good() -> None:
     with serving() as (emulator, client):
         emulator.faults.append(Fault(LISTS, Status(401), times=None))
-        with pytest.raises(ClientRefusedError, match=r"'default': the API refuses a token .* just issued\. Check the client id"):
+        with pytest.raises(
+            ClientRefusedError, match=r"'default': the API refuses a token .* just issued\. Check the client id"
+        ):
             read(client)
         assert (emulator.token_requests, emulator.count()) == (1, 1)
         with pytest.raises(ClientRefusedError):
@@ -141,7 +143,9 @@ def test_a_wrong_secret_is_told_once_with_the_cure_and_without_the_secret() -> N
     with serving(appointedd_client_secret="wrong-canary") as (emulator, client):
         with pytest.raises(ClientRefusedError) as refusal:
             read(client)
-        assert "'default': the token endpoint refuses it: invalid_client Unknown client or wrong secret" in str(refusal.value)
+        assert "'default': the token endpoint refuses it: invalid_client Unknown client or wrong secret" in str(
+            refusal.value
+        )
         assert "A secret is shown only once" in str(refusal.value)
         assert "wrong-canary" not in str(refusal.value) + repr(client._auth)
         with pytest.raises(ClientRefusedError):
@@ -180,12 +184,15 @@ def test_odd_characters_arrive_either_way(way: str, client_id: str, secret: str)
 
 
 def test_basic_is_urlencoded_before_it_is_joined() -> None:
-    own = {"appointedd_client_id": "odd:id+é /?%", "appointedd_client_secret": "p:w+ö &=%20"}
+    own: dict[str, Any] = {"appointedd_client_id": "odd:id+é /?%", "appointedd_client_secret": "p:w+ö &=%20"}
     with serving(**own) as (emulator, client):
         seen: list[str] = []
         emulator.hooks.append(lambda r: seen.append(r.headers["authorization"]) if TOKENS(r) else None)
         read(client)
-        assert base64.b64decode(seen[0].removeprefix("Basic ")) == b"odd%3Aid%2B%C3%A9+%2F%3F%25:p%3Aw%2B%C3%B6+%26%3D%2520"
+        assert (
+            base64.b64decode(seen[0].removeprefix("Basic "))
+            == b"odd%3Aid%2B%C3%A9+%2F%3F%25:p%3Aw%2B%C3%B6+%26%3D%2520"
+        )
 
 
 def test_a_scope_is_sent_where_the_contract_has_one() -> None:
@@ -342,7 +349,7 @@ def test_without_a_lifetime_a_token_lasts_until_it_is_refused(lifetime: object) 
     assert served(auth) == "t1"
     endpoint.now += 1e9
     assert served(auth) == "t1"
-    assert served(auth, lambda token: 401 if token == "t1" else 200) == "t2"  # noqa: S105  no password
+    assert served(auth, lambda token: 401 if token == "t1" else 200) == "t2"
     assert len(endpoint.asked) == 2
 
 
@@ -364,7 +371,7 @@ def test_a_token_that_another_thread_has_renewed_is_used_as_it_is() -> None:
     served(auth)
     slow = auth.sync_auth_flow(httpx.Request("GET", "https://api.example.test/v2/slow"))
     next(slow)
-    assert served(auth, lambda token: 401 if token == "t1" else 200) == "t2"  # noqa: S105  no password
+    assert served(auth, lambda token: 401 if token == "t1" else 200) == "t2"
     again = slow.send(httpx.Response(401))
     assert again.headers["Authorization"] == "Bearer t2"
     assert len(endpoint.asked) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -29,7 +30,7 @@ from pipelines.plan import (
     watermark,
 )
 
-PROPERTY = settings(derandomize=True, deadline=None, max_examples=100)
+PROPERTY = settings(derandomize=True, deadline=None, max_examples=60)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 ZERO = datetime(2024, 1, 1, tzinfo=UTC)
@@ -56,9 +57,7 @@ def planned(
     overlap: timedelta = DAY,
     history_start: datetime = HISTORY,
 ) -> list[Slice]:
-    return plan(
-        "bookings", "north", request, windows, end=end, overlap=overlap, history_start=history_start, can=can
-    )
+    return plan("bookings", "north", request, windows, end=end, overlap=overlap, history_start=history_start, can=can)
 
 
 hours = st.integers(0, 1100)
@@ -89,7 +88,7 @@ def test_what_is_stored_and_what_is_planned_cover_all_time(
         reached = min(max((w.until for w in islands(own)), default=BEGINNING), END)
         head = reached - overlap if own and reached - BEGINNING > overlap else BEGINNING
         asked = islands(s.window for s in slices if account in s.accounts)
-        assert any(w.since <= head and w.until == END for w in asked)
+        assert head == END or any(w.since <= head and w.until == END for w in asked)
 
 
 @PROPERTY
@@ -156,7 +155,7 @@ def test_the_watermark_is_where_the_first_hole_begins(windows: list[Window]) -> 
 @given(histories)
 def test_islands_keep_every_instant_and_stand_apart(windows: list[Window]) -> None:
     joined = islands(windows)
-    for before, after in zip(joined, joined[1:], strict=False):
+    for before, after in pairwise(joined):
         assert before.until < after.since
     for hour in range(-1, 1101):
         instant = BEGINNING if hour < 0 else at(hour)
@@ -367,9 +366,7 @@ LONDON, SYDNEY, LOS_ANGELES = (ZoneInfo(z) for z in ("Europe/London", "Australia
         (datetime(2024, 3, 11, 6, 59, tzinfo=UTC), LOS_ANGELES, date(2024, 3, 9)),
     ],
 )
-def test_a_day_is_complete_when_the_watermark_reaches_its_local_end(
-    mark: datetime, zone: ZoneInfo, last: date
-) -> None:
+def test_a_day_is_complete_when_the_watermark_reaches_its_local_end(mark: datetime, zone: ZoneInfo, last: date) -> None:
     later = mark + 100 * DAY
     assert complete_days([later, mark], zone, date(2024, 1, 1)) == (date(2024, 1, 1), last)
 

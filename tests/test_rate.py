@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -152,7 +153,7 @@ def test_no_second_sees_more_than_its_share(per_second: float, happenings: list[
             sent.append(time.now)
         elif isinstance(what, float):
             time.now += what
-    assert all(b - a >= 1 / per_second - 1e-6 for a, b in zip(sent, sent[1:], strict=False))
+    assert all(b - a >= 1 / per_second - 1e-6 for a, b in pairwise(sent))
 
 
 def test_threads_share_one_budget() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from resources.retries import LONGEST_WAIT_S, TroubleError, http_date, judge, retry_after_s
 
-PROPERTY = settings(derandomize=True, deadline=None, max_examples=150)
+PROPERTY = settings(derandomize=True, deadline=None, max_examples=80)
 NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
 SERVER = datetime(2001, 1, 1, tzinfo=UTC)  # a server whose clock is quite another
 
@@ -102,9 +102,9 @@ def test_no_header_can_crash_a_reader(text: str) -> None:
 
 
 @PROPERTY
-@given(st.datetimes(datetime(1970, 1, 1), datetime(9990, 1, 1), timezones=st.just(UTC)))
-def test_http_dates_come_back_as_they_were(instant: datetime) -> None:
-    whole = instant.replace(microsecond=0)
+@given(st.integers(0, 250_000_000_000))
+def test_http_dates_come_back_as_they_were(seconds: int) -> None:
+    whole = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     assert http_date(http(whole)) == whole
 
 

@@ -1,0 +1,141 @@
+"""One writer at a time: the lock between real processes, and how it is waited for without waiting."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from resources.errors import LeaseHeldError
+from resources.lease import lease
+
+HOLDER = """
+import sys
+from pathlib import Path
+from resources.lease import lease
+with lease(Path(sys.argv[1]), "nightly of bookings", wait_s=0):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+class Clock:
+    """Time that passes only by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@contextmanager
+def held_elsewhere(warehouse: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(warehouse)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        try:
+            yield holder
+        finally:
+            holder.kill()
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "warehouse.duckdb"
+
+
+def lock_of(warehouse: Path) -> Path:
+    return warehouse.with_name("warehouse.duckdb.lock")
+
+
+def test_it_makes_its_folder_and_tells_who_holds_it(warehouse: Path) -> None:
+    with lease(warehouse, "publishing, run r1", wait_s=0):
+        told = json.loads(lock_of(warehouse).read_text())
+        assert told["pid"] == os.getpid()
+        assert told["what"] == "publishing, run r1"
+        assert lock_of(warehouse).stat().st_mode & 0o777 == 0o600
+    assert lock_of(warehouse).read_text() == ""
+    assert not warehouse.exists()
+
+
+def test_another_process_is_refused_and_told_whom_to_wait_for(warehouse: Path) -> None:
+    with held_elsewhere(warehouse) as holder:
+        with pytest.raises(LeaseHeldError) as refusal, lease(warehouse, "mine", wait_s=0):
+            pytest.fail("two holders")
+        assert f"process {holder.pid} on {os.uname().nodename} (nightly of bookings, since " in str(refusal.value)
+
+
+def test_a_killed_holder_gives_it_back(warehouse: Path) -> None:
+    with held_elsewhere(warehouse) as holder:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        with lease(warehouse, "mine", wait_s=0):
+            assert json.loads(lock_of(warehouse).read_text())["what"] == "mine"
+
+
+def test_it_waits_as_long_as_it_may_and_tells_once(warehouse: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    with lease(warehouse, "first", wait_s=0):
+        with pytest.raises(LeaseHeldError), lease(warehouse, "second", wait_s=10, sleep=clock.sleep, clock=clock):
+            pytest.fail("two holders")
+        assert sum(clock.slept) == pytest.approx(10, abs=0.3)
+    assert [r.message for r in caplog.records if r.levelno == logging.WARNING] == [caplog.records[0].message]
+    assert "first" in caplog.text
+
+
+def test_it_is_had_as_soon_as_it_is_free(warehouse: Path) -> None:
+    clock = Clock()
+    first = lease(warehouse, "first", wait_s=0)
+    first.__enter__()
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        if len(clock.slept) == 3:
+            first.__exit__(None, None, None)
+
+    with lease(warehouse, "second", wait_s=60, sleep=sleep, clock=clock):
+        assert len(clock.slept) == 3
+
+
+def test_an_error_gives_it_back(warehouse: Path) -> None:
+    with pytest.raises(ZeroDivisionError), lease(warehouse, "first", wait_s=0):
+        raise ZeroDivisionError
+    with lease(warehouse, "second", wait_s=0):
+        assert json.loads(lock_of(warehouse).read_text())["what"] == "second"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"pid": 1}', "\0\0"])
+def test_what_the_file_says_is_a_courtesy(warehouse: Path, text: str) -> None:
+    with lease(warehouse, "first", wait_s=0):
+        lock_of(warehouse).write_text(text)
+        with pytest.raises(LeaseHeldError, match="written by another process"), lease(warehouse, "x", wait_s=0):
+            pytest.fail("two holders")
+    # Text that a killed process left behind locks nobody out.
+    lock_of(warehouse).write_text('{"pid": 1, "host": "h", "what": "w", "since": "s"}')
+    with lease(warehouse, "second", wait_s=0):
+        pass
+
+
+def test_leases_of_two_warehouses_do_not_meet(tmp_path: Path) -> None:
+    with lease(tmp_path / "a.duckdb", "a", wait_s=0), lease(tmp_path / "b.duckdb", "b", wait_s=0):
+        assert {p.name for p in tmp_path.iterdir()} == {"a.duckdb.lock", "b.duckdb.lock"}

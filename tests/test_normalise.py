@@ -1,0 +1,824 @@
+"""Records in, typed frames out: every quirk of the evidence (section 5) as a case, and nothing that JSON can hold as a crash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.normalise import Batch, DriftKey, NoAccountError, combine, normalise, schema_of, spelling
+from pipelines.records import Fetched, index, read_document
+from pipelines.streams import ACCOUNTS, BOOKINGS, CUSTOMERS, DTYPES, EVENTS, STREAMS, Stream
+from resources.appointedd import _decode
+from resources.contract import Contract, load_contract
+
+PROPERTY = settings(derandomize=True, deadline=None, max_examples=60)
+Json = dict[str, Any]
+NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
+LONDON = {"a1": "Europe/London"}
+CONTRACT = load_contract()
+
+
+def sent(record: Any, included: Iterable[Any] = (), fetched_at: datetime = NOW) -> Fetched:
+    """A record as it comes off the wire: numbers with their digits."""
+    text = json.dumps([record, list(included)], default=_number)
+    record, included = _decode(text.replace('"<digits>', "").replace('</digits>"', ""))
+    return Fetched(record, index(included), fetched_at)
+
+
+def _number(value: object) -> str:
+    """JSON that Python would not write by itself: digits as they are."""
+    if isinstance(value, Decimal):
+        return f"<digits>{value}</digits>"
+    raise TypeError(type(value))
+
+
+def resource(
+    kind: str, record_id: str = "x1", account: str | None = "a1", related: Json | None = None, **attributes: Any
+) -> Json:
+    relationships = {"account": {"data": {"type": "accounts", "id": account}}} if account else {}
+    return {"type": kind, "id": record_id, "attributes": attributes, "relationships": relationships | (related or {})}
+
+
+def of(
+    stream: Stream,
+    *records: Any,
+    zones: dict[str, str] | None = None,
+    default: str | None = None,
+    contract: Contract = CONTRACT,
+) -> Batch:
+    fetched = [r if isinstance(r, Fetched) else sent(r) for r in records]
+    return combine([normalise(stream, contract, fetched, LONDON if zones is None else zones, default)])
+
+
+def booking(**more: Any) -> Json:
+    return resource("bookings", **more)
+
+
+def row(batch: Batch) -> Json:
+    (only,) = batch.rows.to_dicts()
+    return only
+
+
+def notes(batch: Batch, kind: str = "bad_value") -> set[str]:
+    return {key.path for key in batch.drift if key.kind == kind}
+
+
+def customer(**attributes: Any) -> Json:
+    return row(of(CUSTOMERS, resource("customers", **attributes)))
+
+
+# ---- values ------------------------------------------------------------------------------------------------------------------
+
+
+def test_absent_empty_and_null_are_one_in_the_model_and_three_in_the_document() -> None:
+    for value in ({}, {"mobile": ""}, {"mobile": None}):
+        batch = of(CUSTOMERS, resource("customers", **value))
+        assert row(batch)["mobile"] is None
+        assert json.loads(row(batch)["document"])["data"]["attributes"] == value
+        assert not batch.drift
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"), [(False, False), (True, True), ("false", False), ("true", True), (None, None), ("", None)]
+)
+def test_false_is_a_value(value: object, stored: bool | None) -> None:
+    assert customer(marketingOptIn=value)["is_marketing_opted_in"] is stored
+
+
+@pytest.mark.parametrize("value", ["yes", 0, 1, "False", [], {}, [True]])
+def test_what_is_not_quite_a_boolean_is_drift(value: object) -> None:
+    batch = of(CUSTOMERS, resource("customers", marketingOptIn=value))
+    assert row(batch)["is_marketing_opted_in"] is None
+    assert notes(batch) == {"marketingOptIn"}
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (20, "20.0000"),
+        (0, "0.0000"),
+        (Decimal("0.10"), "0.1000"),
+        (Decimal("12.1"), "12.1000"),
+        (Decimal("19.99"), "19.9900"),
+        ("12.10", "12.1000"),
+        (" 12.10 ", "12.1000"),
+        (Decimal("-5.5"), "-5.5000"),
+        (Decimal("0.0001"), "0.0001"),
+        (Decimal("1E+2"), "100.0000"),
+        (99999999999999, "99999999999999.0000"),
+        (Decimal("99999999999999.9999"), "99999999999999.9999"),
+    ],
+)
+def test_money_is_exact(value: object, stored: str) -> None:
+    batch = of(BOOKINGS, booking(price=value))
+    assert str(row(batch)["price"]) == stored
+    assert not batch.drift
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Decimal("0.00001"),
+        Decimal("12.34567"),
+        10**14,
+        10**40,
+        Decimal("1E+300"),
+        "12,50",
+        "£12",
+        True,
+        [],
+        {"amount": 1},
+        "NaN",
+        "inf",
+    ],
+)
+def test_money_that_does_not_fit_is_never_rounded(value: object) -> None:
+    batch = of(BOOKINGS, booking(price=value))
+    assert row(batch)["price"] is None
+    assert notes(batch) == {"price"}
+    assert '"price":' in row(batch)["document"]
+    assert set(batch.examples.values()) == {"x1"}
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [(3, 3), (Decimal("3.0"), 3), (Decimal("3.000"), 3), ("3", 3), (0, 0), (-1, -1), (2**31 - 1, 2**31 - 1)],
+)
+def test_counts_are_whole_however_they_are_written(value: object, stored: int) -> None:
+    assert row(of(BOOKINGS, booking(totalSpaces=value)))["total_spaces_count"] == stored
+
+
+@pytest.mark.parametrize("value", [Decimal("3.5"), 2**31, 10**30, "three", False, [3], "3 places"])
+def test_counts_that_are_none_are_drift(value: object) -> None:
+    batch = of(BOOKINGS, booking(totalSpaces=value))
+    assert row(batch)["total_spaces_count"] is None
+    assert len(batch.drift) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2024-02-08T21:11:14.742Z", datetime(2024, 2, 8, 21, 11, 14, 742000, UTC)),
+        ("2024-02-08T21:11:14.742+00:00", datetime(2024, 2, 8, 21, 11, 14, 742000, UTC)),
+        ("2024-02-08T21:11:14Z", datetime(2024, 2, 8, 21, 11, 14, 0, UTC)),
+        ("2024-02-08T21:11:14+00:00", datetime(2024, 2, 8, 21, 11, 14, 0, UTC)),
+        ("2024-02-08T21:11:14.123456Z", datetime(2024, 2, 8, 21, 11, 14, 123456, UTC)),
+        ("2024-02-09T02:41:14+05:30", datetime(2024, 2, 8, 21, 11, 14, 0, UTC)),
+        ("2024-02-08T13:11:14-08:00", datetime(2024, 2, 8, 21, 11, 14, 0, UTC)),
+        ("1969-12-31T23:59:59Z", datetime(1969, 12, 31, 23, 59, 59, 0, UTC)),
+    ],
+)
+def test_instants_are_read_in_every_form_that_was_seen(text: str, instant: datetime) -> None:
+    batch = of(BOOKINGS, booking(startTime=text))
+    assert row(batch)["start_at"] == instant
+    assert not batch.drift
+    mixed = of(
+        BOOKINGS,
+        *(booking(record_id=t, startTime=t) for t in (text, "2024-02-08T21:11:14Z", "2024-02-08T21:11:14.1+01:00")),
+    )
+    assert mixed.rows.get_column("start_at")[0] == instant
+    assert not mixed.drift
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2024-02-08T21:11:14",
+        "2024-02-08",
+        "tomorrow",
+        "2024-02-30T00:00:00Z",
+        1684105200,
+        True,
+        {},
+        "2024-02-08T25:00:00Z",
+    ],
+)
+def test_an_instant_without_zone_or_sense_is_not_guessed_at(value: object) -> None:
+    batch = of(BOOKINGS, booking(startTime=value), booking(record_id="x2", startTime="2024-02-08T21:11:14Z"))
+    assert batch.rows.get_column("start_at").null_count() == 1
+    assert len(batch.drift) == 1
+    assert list(batch.examples.values()) == ["x1"]
+
+
+@pytest.mark.parametrize(
+    ("zone", "kept"),
+    [
+        ("Europe/London", True),
+        ("America/Detroit", True),
+        ("UTC", True),
+        ("GMT+1", False),
+        ("Mars/Olympus", False),
+        (1, False),
+    ],
+)
+def test_a_zone_is_one_of_the_worlds(zone: object, kept: bool) -> None:
+    batch = of(BOOKINGS, booking(timezone=zone))
+    assert row(batch)["time_zone"] == (zone if kept else None)
+    assert notes(batch) == (set() if kept else {"timezone"})
+
+
+def test_text_stays_as_it_is() -> None:
+    assert customer(firstName=" Ada  ")["first_name"] == " Ada  "
+    assert customer(firstName="a\0b")["first_name"] == "a\0b"
+    assert customer(phone=447700900123)["phone"] == "447700900123"
+    batch = of(CUSTOMERS, resource("customers", firstName={"de": "Ada"}))
+    assert row(batch)["first_name"] is None
+    assert notes(batch) == {"firstName"}
+
+
+def test_the_first_alias_wins_and_dotted_paths_reach_inside() -> None:
+    assert customer(firstName="new", first_name="old")["first_name"] == "new"
+    assert customer(profile={"firstname": "Test", "email": "t@x"})["first_name"] == "Test"
+    assert row(of(EVENTS, resource("events", name="By name")))["title"] == "By name"
+
+
+# ---- statuses ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "word"),
+    [("confirmed", "confirmed"), ("Confirmed", "confirmed"), ("CANCELED", "cancelled"), ("cancelled", "cancelled")],
+)
+def test_booking_statuses_are_told_in_the_contracts_words_beside_their_own(raw: str, word: str) -> None:
+    one = row(of(BOOKINGS, booking(status=raw)))
+    assert (one["status"], one["status_raw"]) == (word, raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "word"),
+    [
+        ("No Status", "none"),
+        ("no_status", "none"),
+        ("", "none"),
+        ("No Show", "no_show"),
+        ("no-show", "no_show"),
+        ("NoShow", "no_show"),
+        ("Completed", "complete"),
+        ("arrived", "arrived"),
+    ],
+)
+def test_participant_statuses_are_a_level_of_their_own(raw: str, word: str) -> None:
+    batch = of(BOOKINGS, booking(status="cancelled", customers=[{"customer_booking_id": "p1", "status": raw}]))
+    (one,) = batch.children["booking_customers"].to_dicts()
+    assert (one["status"], one["status_raw"]) == (word, raw)
+    assert row(batch)["status"] == "cancelled"
+
+
+def test_unknown_statuses_are_kept_and_told() -> None:
+    batch = of(BOOKINGS, booking(status="Wait listed", customers=[{"status": "Arrived late"}, {}]))
+    assert (row(batch)["status"], row(batch)["status_raw"]) == ("Wait listed", "Wait listed")
+    first, second = batch.children["booking_customers"].to_dicts()
+    assert (first["status"], first["status_raw"]) == ("Arrived late", "Arrived late")
+    assert (second["status"], second["status_raw"]) == (None, None)
+    assert {(k.path, k.detail) for k in batch.drift if k.kind == "unknown_status"} == {
+        ("booking.status", "Wait listed"),
+        ("participant.status", "Arrived late"),
+    }
+    assert spelling("No-Show_ x") == "noshowx"
+
+
+# ---- account -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        resource("customers", account="a9"),
+        resource("customers", account=None, related={"organisation": {"data": {"type": "organisations", "id": "a9"}}}),
+        resource("customers", account=None, accountId="a9"),
+        resource("customers", account=None, organisation_id="a9"),
+        resource("customers", account=None, accountId={"id": "a9"}),
+        resource("customers", account=None, account_={}, accountId=9) | {"id": "n"},
+        resource("customers", account="a9", accountId="another"),
+    ],
+)
+def test_a_row_names_its_account(record: Json) -> None:
+    assert row(of(CUSTOMERS, record, default="default"))["account_id"] in ("a9", "9")
+
+
+@pytest.mark.parametrize(
+    "related",
+    [
+        {},
+        {"account": {}},
+        {"account": {"data": None}},
+        {"account": {"data": []}},
+        {"account": {"links": {}}},
+        {"account": 7},
+    ],
+)
+def test_a_row_that_names_no_account_belongs_to_the_only_one_there_is(related: Json) -> None:
+    record = resource("customers", account=None, related=related)
+    assert row(of(CUSTOMERS, record, default="only"))["account_id"] == "only"
+    with pytest.raises(NoAccountError):
+        of(CUSTOMERS, record)
+
+
+def test_an_account_is_its_own() -> None:
+    one = row(
+        of(
+            ACCOUNTS,
+            resource("accounts", "a7", account=None, name="N", slug="n", timezone="Europe/Madrid", currency="EUR"),
+        )
+    )
+    assert (one["account_id"], one["slug"], one["time_zone"], one["currency"]) == ("a7", "n", "Europe/Madrid", "EUR")
+
+
+# ---- customers' children -----------------------------------------------------------------------------------------------------
+
+
+def custom(value: Any, zones: dict[str, str] | None = None) -> tuple[list[Json], Batch]:
+    batch = of(CUSTOMERS, resource("customers", customFields=value), zones=zones)
+    return batch.children["customer_custom_fields"].to_dicts(), batch
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "column", "stored"),
+    [
+        ("text", "text", "value_text", "text"),
+        (False, "boolean", "is_value_true", False),
+        (True, "boolean", "is_value_true", True),
+        (0, "number", "value_number", Decimal(0)),
+        (Decimal("0.10"), "number", "value_number", Decimal("0.10")),
+        ("", "empty", "value_text", None),
+        (None, "empty", "value_text", None),
+        ([1, 2], "other", "value_text", None),
+        ({"a": 1}, "other", "value_number", None),
+    ],
+)
+def test_a_free_value_is_told_by_its_form(value: object, kind: str, column: str, stored: object) -> None:
+    for form in ([{"id": "f", "value": value}], {"f": value}):
+        (one,), batch = custom(form)
+        assert (one["field_id"], one["value_kind"], one[column]) == ("f", kind, stored)
+        others = {"value_text", "value_number", "is_value_true", "value_on"} - {column}
+        assert all(one[c] is None for c in others)
+        assert _decode(one["value_raw"]) == value
+        assert row(batch)["whole_customer_custom_fields"] is True
+
+
+def test_custom_fields_come_as_list_or_object_and_absent_is_not_empty() -> None:
+    assert [f["field_id"] for f in custom([{"id": "a", "value": 1}, {"id": "b"}])[0]] == ["a", "b"]
+    assert [f["field_id"] for f in custom({"a": 1, "b": None})[0]] == ["a", "b"]
+    nothing: list[Any] = [[], {}, None]
+    for empty in nothing:
+        fields, batch = custom(empty)
+        assert fields == []
+        assert row(batch)["whole_customer_custom_fields"] is True
+    assert row(of(CUSTOMERS, resource("customers")))["whole_customer_custom_fields"] is False
+
+
+@pytest.mark.parametrize("element", [{"label": "no id", "value": 1}, {"id": ""}, None, [], True])
+def test_a_custom_field_without_id_is_drift_and_the_list_is_no_longer_whole(element: object) -> None:
+    fields, batch = custom([element])
+    assert fields == []
+    assert notes(batch) == {"custom_fields"}
+    assert row(batch)["whole_customer_custom_fields"] is False
+
+
+def test_a_capability_url_inside_a_custom_field_is_removed() -> None:
+    (one,), batch = custom([{"id": "f", "value": {"cancellationUrl": "https://x/?canary", "kept": 1}}])
+    assert one["value_raw"] == '{"kept":1}'
+    assert "canary" not in str(batch.rows.to_dicts()) + str(one)
+
+
+@pytest.mark.parametrize(
+    ("value", "zone", "day"),
+    [
+        (1684105200, "Europe/London", date(2023, 5, 15)),  # the vendor's own example: midnight in London, 14 May in UTC
+        (1684105200, "UTC", date(2023, 5, 14)),
+        (1684105200, "America/New_York", date(2023, 5, 14)),
+        (Decimal("1684105200.0"), "Europe/London", date(2023, 5, 15)),
+        (0, "Europe/London", date(1970, 1, 1)),
+        (-3600, "Europe/London", date(1970, 1, 1)),  # London kept summer time all of that winter
+        (-1, "UTC", date(1969, 12, 31)),
+        (-631152000, "UTC", date(1950, 1, 1)),
+        (-2208988800, "UTC", date(1900, 1, 1)),
+        ("1990-07-04", "UTC", date(1990, 7, 4)),
+        ("1990-07-04T23:00:00Z", "Europe/London", date(1990, 7, 4)),
+        ("", "UTC", None),
+        (None, "UTC", None),
+    ],
+)
+def test_an_epoch_date_is_a_day_of_the_accounts_zone(value: object, zone: str, day: date | None) -> None:
+    (one,), batch = custom([{"id": "date_of_birth", "value": value}], {"a1": zone})
+    assert one["value_on"] == day
+    assert not batch.drift
+
+
+def test_without_a_zone_no_day_is_guessed() -> None:
+    (one,), batch = custom([{"id": "date_of_birth", "value": 1684105200}], {})
+    assert (one["value_on"], one["value_number"]) == (None, Decimal(1684105200))
+    assert not batch.drift
+
+
+def test_other_numbers_are_no_days() -> None:
+    (one,), _ = custom([{"id": "visits", "value": 1684105200}])
+    assert one["value_on"] is None
+
+
+@pytest.mark.parametrize(
+    "value", [10**15, -(10**15), 10**400, Decimal("1E+999999999"), "04/07/1990", "1990", True, [], {}]
+)
+def test_what_is_no_day_is_drift(value: object) -> None:
+    (one,), batch = custom([{"id": "date_of_birth", "value": value}])
+    assert one["value_on"] is None
+    assert "custom_fields.date_of_birth" in notes(batch)
+
+
+def test_tags() -> None:
+    batch = of(CUSTOMERS, resource("customers", tags=["vip", {"name": "new"}, "vip"]))
+    assert sorted(batch.children["customer_tags"].get_column("tag")) == ["new", "vip"]
+    assert row(batch)["whole_customer_tags"] is True
+    odd = of(CUSTOMERS, resource("customers", tags=["vip", 7]))
+    assert odd.children["customer_tags"].height == 1
+    assert row(odd)["whole_customer_tags"] is False
+    assert notes(odd) == {"tags"}
+    assert row(of(CUSTOMERS, resource("customers")))["whole_customer_tags"] is False
+    assert row(of(CUSTOMERS, resource("customers", tags=[])))["whole_customer_tags"] is True
+
+
+# ---- bookings' children ------------------------------------------------------------------------------------------------------
+
+PARTICIPATION: Json = {
+    "status": "Arrived",
+    "spaces": 2,
+    "totalPrice": Decimal("12.10"),
+    "paid": False,
+    "timezone": "America/Detroit",
+    "pricePoints": [{"quantity": 1, "pricePerQuantity": Decimal("12.10"), "cancelUrl": "https://x/canary"}],
+    "questions": [{"id": "q1", "label": "First visit?", "value": False}],
+    "notes": "",
+    "cancellationUrl": "https://x/?token=canary",
+    "rescheduleUrl": "https://x/?token=canary",
+}
+IDENTIFIER = {"type": "customerBookings", "id": "p1"}
+TO_CUSTOMER = {"customer": {"data": {"type": "customers", "id": "c1"}}}
+RESOURCE_OBJECT = {**IDENTIFIER, "attributes": PARTICIPATION, "relationships": TO_CUSTOMER}
+FORMS: list[tuple[str, Json, list[Json], str]] = [
+    ("included", booking(related={"customerBookings": {"data": [IDENTIFIER]}}), [RESOURCE_OBJECT], "p1"),
+    ("embedded resource objects", booking(customers=[RESOURCE_OBJECT]), [], "p1"),
+    (
+        "embedded flat, V1",
+        booking(customers=[{**PARTICIPATION, "id": "c1", "customer_id": "c1", "customer_booking_id": "p1"}]),
+        [],
+        "p1",
+    ),
+    (
+        "embedded flat, webhook: id is the customer",
+        booking(participants=[{**PARTICIPATION, "id": "c1", "customer_booking_id": "p1"}]),
+        [],
+        "p1",
+    ),
+    (
+        "embedded flat, V2 names",
+        booking(customers=[{**PARTICIPATION, "customerId": "c1", "customerBookingId": "p1"}]),
+        [],
+        "p1",
+    ),
+    ("embedded without ids", booking(customers=[{**PARTICIPATION, "id": "c1"}]), [], "customer:c1:1"),
+]
+
+
+@pytest.mark.parametrize(("record", "included", "key"), [f[1:] for f in FORMS], ids=[f[0] for f in FORMS])
+def test_a_participant_is_the_same_in_every_form(record: Json, included: list[Json], key: str) -> None:
+    batch = of(BOOKINGS, sent(record, included))
+    (one,) = batch.children["booking_customers"].to_dicts()
+    assert (one["customer_booking_id"], one["customer_id"], one["is_partial"]) == (key, "c1", False)
+    assert (one["status"], one["spaces_count"], one["is_paid"], one["notes"]) == ("arrived", 2, False, None)
+    assert one["total_price"] == Decimal("12.10")
+    assert one["time_zone"] == "America/Detroit"
+    assert one["price_points"] == '[{"quantity":1,"pricePerQuantity":12.10}]'
+    (answer,) = batch.children["booking_answers"].to_dicts()
+    assert (answer["customer_booking_id"], answer["question_id"]) == (key, "q1")
+    assert (answer["answer_kind"], answer["is_answer_true"], answer["answer_text"]) == ("boolean", False, None)
+    assert row(batch)["whole_booking_customers"] is row(batch)["whole_booking_answers"] is True
+    assert "canary" not in str([f.to_dicts() for f in (batch.rows, *batch.children.values())])
+    assert not batch.drift
+
+
+def test_participants_without_ids_are_numbered_among_equals() -> None:
+    people: list[Json] = [{"id": "c1"}, {"id": "c2"}, {"id": "c1"}, {"name": "nobody"}, {}]
+    keys = of(BOOKINGS, booking(customers=people)).children["booking_customers"].get_column("customer_booking_id")
+    assert keys.to_list() == ["customer:c1:1", "customer:c2:1", "customer:c1:2", "customer::1", "customer::2"]
+
+
+def test_linkage_to_the_customers_themselves_says_who_and_no_more() -> None:
+    ada = {"type": "customers", "id": "c1", "attributes": {"firstName": "Ada"}}
+    batch = of(BOOKINGS, sent(booking(related={"customers": {"data": [{"type": "customers", "id": "c1"}]}}), [ada]))
+    (one,) = batch.children["booking_customers"].to_dicts()
+    assert (one["customer_booking_id"], one["customer_id"], one["is_partial"]) == ("customer:c1:1", "c1", False)
+    assert row(batch)["whole_booking_customers"] is True
+    assert row(batch)["whole_booking_answers"] is False
+
+
+def test_linkage_without_its_resource_is_partial() -> None:
+    batch = of(BOOKINGS, booking(related={"customerBookings": {"data": [IDENTIFIER]}}))
+    (one,) = batch.children["booking_customers"].to_dicts()
+    assert (one["customer_booking_id"], one["is_partial"], one["status"]) == ("p1", True, None)
+    assert row(batch)["whole_booking_customers"] is True
+    assert row(batch)["whole_booking_answers"] is False
+
+
+@pytest.mark.parametrize("related", [{}, {"customerBookings": {}}, {"customerBookings": {"links": {"related": "/x"}}}])
+def test_missing_linkage_is_no_empty_list(related: Json) -> None:
+    one = row(of(BOOKINGS, booking(related=related)))
+    assert [one[f"whole_booking_{c}"] for c in ("customers", "answers", "resources")] == [False] * 3
+
+
+@pytest.mark.parametrize(
+    "record", [booking(related={"customerBookings": {"data": []}}), booking(customers=[]), booking(customers=None)]
+)
+def test_an_empty_list_is_whole(record: Json) -> None:
+    batch = of(BOOKINGS, record)
+    assert batch.children["booking_customers"].height == 0
+    assert row(batch)["whole_booking_customers"] is row(batch)["whole_booking_answers"] is True
+
+
+def test_a_participant_that_cannot_be_read_does_not_make_the_others_disappear() -> None:
+    batch = of(BOOKINGS, booking(customers=["c1", {"id": "c2", "questions": []}]))
+    assert batch.children["booking_customers"].get_column("customer_id").to_list() == ["c2"]
+    assert row(batch)["whole_booking_customers"] is row(batch)["whole_booking_answers"] is False
+    assert notes(batch) == {"participants"}
+
+
+def test_absent_questions_are_no_empty_list() -> None:
+    assert row(of(BOOKINGS, booking(customers=[{"id": "c1"}])))["whole_booking_answers"] is False
+    assert row(of(BOOKINGS, booking(customers=[{"id": "c1", "questions": []}])))["whole_booking_answers"] is True
+    both: list[Json] = [{"id": "c1", "questions": []}, {"id": "c2"}]
+    assert row(of(BOOKINGS, booking(customers=both)))["whole_booking_answers"] is False
+
+
+def test_answers_without_ids_are_told_by_label_and_number() -> None:
+    questions = [
+        {"label": "Why?", "value": ""},
+        {"label": "Why?", "value": "x"},
+        {"value": 3},
+        {"id": "q", "value": None},
+        7,
+    ]
+    batch = of(BOOKINGS, booking(customers=[{"id": "c1", "questions": questions}]))
+    answers = batch.children["booking_answers"]
+    assert answers.get_column("question_id").to_list() == ["label:Why?:1", "label:Why?:2", "label:None:1", "q"]
+    assert answers.get_column("answer_kind").to_list() == ["empty", "text", "number", "empty"]
+    assert answers.get_column("answer_text").to_list() == [None, "x", "3", None]
+    assert row(batch)["whole_booking_answers"] is False
+    assert notes(batch) == {"questions"}
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (
+            booking(
+                related={"resources": {"data": [{"type": "resources", "id": "r1"}, {"type": "resources", "id": "r2"}]}}
+            ),
+            [("r1", "Room"), ("r2", None)],
+        ),
+        (booking(related={"resources": {"data": []}}), []),
+        (booking(resource="r1"), [("r1", None)]),
+        (
+            booking(bookables=[{"id": "r1", "name": "Room", "email": "r@x"}, {"id": "r2"}]),
+            [("r1", "Room"), ("r2", None)],
+        ),
+        (booking(related={"resource": {"data": {"type": "resources", "id": "r1"}}}), [("r1", "Room")]),
+    ],
+)
+def test_bookable_resources(record: Json, expected: list[tuple[str, str | None]]) -> None:
+    room = {"type": "resources", "id": "r1", "attributes": {"name": "Room"}}
+    batch = of(BOOKINGS, sent(record, [room]))
+    assert batch.children["booking_resources"].select("resource_id", "resource_name").rows() == expected
+    assert row(batch)["whole_booking_resources"] is True
+
+
+def test_a_resource_without_id_leaves_the_list_open() -> None:
+    batch = of(BOOKINGS, booking(bookables=[{"name": "?"}, {"id": "r1"}]))
+    assert batch.children["booking_resources"].get_column("resource_id").to_list() == ["r1"]
+    assert row(batch)["whole_booking_resources"] is False
+
+
+def test_references_and_names_behind_them() -> None:
+    service = {"type": "services", "id": "s1", "attributes": {"name": "Cut"}}
+    one = row(
+        of(
+            BOOKINGS,
+            sent(
+                booking(related={"service": {"data": {"type": "services", "id": "s1"}}, "event": {"data": None}}),
+                [service],
+            ),
+        )
+    )
+    assert (one["service_id"], one["service_name"], one["event_id"]) == ("s1", "Cut", None)
+    assert row(of(BOOKINGS, booking(service="s2")))["service_id"] == "s2"
+
+
+# ---- versions ----------------------------------------------------------------------------------------------------------------
+
+
+def version(number: int, updated: str | None = None, fetched: int = 0, record_id: str = "x1") -> Fetched:
+    attributes: Json = {"price": number, "customers": [{"id": f"c{number}"}, {"id": "same"}]}
+    if updated:
+        attributes["updated"] = f"2024-01-01T00:00:{updated}Z"
+    return sent(booking(record_id=record_id, **attributes), fetched_at=NOW + timedelta(seconds=fetched))
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [
+        [version(1, "01"), version(9, "02")],
+        [version(9, "02"), version(1, "01")],
+        [version(9, "02"), version(1, "01", fetched=5)],
+        [version(1, "02"), version(9, "02", fetched=1)],
+        [version(9, "02", fetched=1), version(1, "02")],
+        [version(1, "02"), version(9, "02")],
+        [version(1), version(9)],
+        [version(9, fetched=1), version(1)],
+        [version(1, fetched=9), version(9, "02")],  # with an instant counts as newer than without
+    ],
+)
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_newest_version_wins_and_only_its_children_stay(versions: list[Fetched], apart: bool) -> None:
+    other = version(5, record_id="x2")
+    groups = [[other], *([v] for v in versions)] if apart else [[*versions, other]]
+    batch = combine([normalise(BOOKINGS, CONTRACT, group, {}, None) for group in groups])
+    prices = dict(batch.rows.select("booking_id", "price").iter_rows())
+    assert prices == {"x1": 9, "x2": 5}
+    people = batch.children["booking_customers"].select("booking_id", "customer_id").rows()
+    assert sorted(people) == [("x1", "c9"), ("x1", "same"), ("x2", "c5"), ("x2", "same")]
+    assert (batch.read_count, batch.duplicate_count) == (3, 1)
+
+
+def test_the_same_id_in_two_accounts_is_two_rows() -> None:
+    batch = of(
+        CUSTOMERS, resource("customers", account="a1", tags=["x"]), resource("customers", account="a2", tags=["x"])
+    )
+    assert (batch.rows.height, batch.duplicate_count, batch.children["customer_tags"].height) == (2, 0, 2)
+
+
+# ---- quarantine and drift ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (None, "not an object but NoneType"),
+        ("x", "not an object but str"),
+        ([], "not an object but list"),
+        ({}, "no id that is text"),
+        ({"type": "customers", "id": ""}, "no id that is text"),
+        ({"type": "customers", "id": 7}, "no id that is text"),
+        ({"type": "customers", "id": None}, "no id that is text"),
+        ({"type": "bookings", "id": "x"}, "type 'bookings' is not in streams.customers.types"),
+        ({"id": "x"}, "type None is not in"),
+        ({"type": ["customers"], "id": "x"}, "is not in streams.customers.types"),
+        ({"type": "customers", "id": "x", "attributes": [1]}, "attributes is not an object"),
+        ({"type": "customers", "id": "x", "relationships": "x"}, "relationships is not an object"),
+    ],
+)
+def test_what_cannot_become_a_row_is_kept_whole_with_the_reason(record: Any, reason: str) -> None:
+    batch = of(CUSTOMERS, record, resource("customers", "good"))
+    assert batch.rows.get_column("customer_id").to_list() == ["good"]
+    ((told, kept, fetched_at),) = batch.quarantine
+    assert reason in told
+    assert json.loads(kept) == record
+    assert fetched_at == NOW
+    assert batch.read_count == 2
+
+
+def test_quarantine_holds_no_capability_url() -> None:
+    batch = of(BOOKINGS, {"type": "bookings", "attributes": {"cancelUrl": "https://x/?canary"}})
+    assert "canary" not in batch.quarantine[0][1]
+
+
+def test_unknown_members_are_drift_and_known_ones_are_not() -> None:
+    record = booking(
+        zoomUrl="https://z", related={"location": {"data": None}, "customerBookings": {"data": [IDENTIFIER]}}
+    )
+    included = {**RESOURCE_OBJECT, "attributes": {**PARTICIPATION, "seat": "4a"}}
+    batch = of(BOOKINGS, sent(record, [included]), sent({**record, "id": "x2"}, [included]))
+    assert {(k.path, n) for k, n in batch.drift.items() if k.kind == "unknown_member"} == {
+        ("attributes.zoomUrl", 2),
+        ("relationships.location", 2),
+        ("participant.attributes.seat", 2),
+    }
+    assert batch.examples[DriftKey("unknown_member", "attributes.zoomUrl", "maps to no column")] == "x1"
+
+
+def test_drift_tells_no_values() -> None:
+    secret = "canary@example.test"
+    batch = of(
+        CUSTOMERS,
+        resource(
+            "customers", firstName={"x": secret}, created=secret, tags=[{"x": secret}], customFields=[{"v": secret}]
+        ),
+    )
+    assert secret not in str(batch.drift)
+
+
+def test_attributes_may_be_absent() -> None:
+    batch = of(
+        EVENTS,
+        {"type": "event", "id": "e"},
+        {"type": "events", "id": "f", "attributes": None, "relationships": None},
+        default="a1",
+    )
+    assert batch.rows.height == 2
+    assert not batch.quarantine
+
+
+# ---- frames ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
+def test_frames_have_their_declared_types_even_when_empty(stream: Stream) -> None:
+    for batch in (of(stream), of(stream, resource(CONTRACT.streams[stream.name].types[0]))):
+        schema = batch.rows.schema
+        assert dict(schema).items() >= schema_of(stream.columns).items()
+        assert schema["fetched_at"] == DTYPES["instant"]
+        assert all(schema[name] == pl.Boolean() for name in schema if name.startswith("whole_"))
+        for child in stream.children:
+            own = batch.children[child.table].schema
+            assert dict(own).items() >= schema_of(child.columns).items()
+            assert [*stream.key, *child.key] == list(own)[: len(stream.key) + len(child.key)]
+
+
+# ---- anything ----------------------------------------------------------------------------------------------------------------
+
+known_names = {
+    alias.split(".")[0]
+    for stream in CONTRACT.streams.values()
+    for names in (*stream.columns.values(), *stream.participant_columns.values())
+    for alias in names
+}
+words = st.sampled_from(
+    [*sorted(known_names), "id", "type", "data", "value", "label", "name", "profile", "cancellationUrl"]
+)
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=6)
+    | st.sampled_from(
+        [
+            "",
+            "a1",
+            "customers",
+            "customerBookings",
+            "p1",
+            "2024-02-08T21:11:14Z",
+            "12.10",
+            "confirmed",
+            "Europe/London",
+            "date_of_birth",
+        ]
+    )
+    | st.integers(-(10**30), 10**30)
+)
+anything: st.SearchStrategy[Any] = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=4), max_leaves=15
+)
+likely = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(["customers", "bookings", "events", "accounts", "customerBookings", "x"]),
+        "id": st.sampled_from(["x1", "x2", "p1", "c1"]),
+        "attributes": st.dictionaries(words, anything, max_size=6),
+        "relationships": st.dictionaries(words, st.fixed_dictionaries({"data": anything}) | anything, max_size=4),
+    }
+)
+
+
+def plain(batch: Batch) -> dict[str, list[str]]:
+    frames = {"rows": batch.rows, **batch.children}
+    return {name: sorted(str(r) for r in frame.to_dicts()) for name, frame in frames.items()}
+
+
+@PROPERTY
+@given(st.sampled_from(list(STREAMS.values())), st.lists(likely | anything, max_size=5), st.lists(likely, max_size=3))
+def test_nothing_that_json_can_hold_is_a_crash_and_everything_is_counted(
+    stream: Stream, records: list[Any], included: list[Any]
+) -> None:
+    fetched = [sent(record, included) for record in records]
+    batch = combine(
+        [normalise(stream, CONTRACT, fetched[:2], LONDON, "a1"), normalise(stream, CONTRACT, fetched[2:], LONDON, "a1")]
+    )
+    assert batch.read_count == len(records) == batch.rows.height + batch.duplicate_count + len(batch.quarantine)
+    assert batch.rows.select(stream.key).is_unique().all()
+    assert sum(batch.rows.select(stream.key).null_count().row(0)) == 0
+    for child in stream.children:
+        keys = batch.children[child.table].select(*stream.key, *child.key)
+        assert keys.is_unique().all()
+        assert sum(keys.null_count().row(0)) == 0
+    # What is stored shapes again to the same rows: this is what reading documents again relies on.
+    again = []
+    for account_id, document, fetched_at in batch.rows.select("account_id", "document", "fetched_at").iter_rows():
+        again.append(normalise(stream, CONTRACT, [read_document(document, fetched_at)], LONDON, account_id))
+    if again:
+        assert plain(combine(again)) == plain(batch)

@@ -1,0 +1,877 @@
+"""The warehouse on real files: what a merge does to what is stored, what a kill or an error leaves, and what analysts get to open."""
+# ruff: noqa: S608 - the SQL is put together from this file alone, never from input
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipelines.normalise import combine, normalise
+from pipelines.plan import BEGINNING, Window, watermark
+from pipelines.records import Fetched, index
+from pipelines.renormalise import renormalise_stream
+from pipelines.streams import ACCOUNTS, BOOKINGS, CUSTOMERS, Stream
+from resources import database
+from resources.appointedd import _decode
+from resources.contract import Contract, load_contract
+from resources.database import connect, open_for_writing, transaction
+from resources.errors import ContractError, LeaseHeldError, PublishBlockedError, WarehouseError
+from resources.publish import publish
+from resources.settings import Settings
+from resources.warehouse import Counts, Part, Reconciliation, Warehouse, Writer
+
+Json = dict[str, Any]
+PROPERTY = settings(
+    derandomize=True, deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
+CONTRACT = load_contract()
+ZONES = {"a1": "Europe/London"}
+
+
+def later(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def warehouse_in(folder: Path) -> Warehouse:
+    return Warehouse(
+        Settings(
+            _env_file=None,  # type: ignore[call-arg]  # pydantic-settings' own argument
+            warehouse_path=folder / "warehouse.duckdb",
+            warehouse_published_path=folder / "public" / "analytics.duckdb",
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new warehouse, closed: making one takes ten times as long as copying it."""
+    path = tmp_path_factory.mktemp("empty") / "warehouse.duckdb"
+    open_for_writing(path, 512).close()
+    return path
+
+
+@pytest.fixture
+def writer(tmp_path: Path, empty: Path) -> Iterator[Writer]:
+    shutil.copy(empty, tmp_path / empty.name)
+    with warehouse_in(tmp_path).writer("a test", wait_s=0) as one:
+        yield one
+
+
+def resource(kind: str, record_id: str, account: str = "a1", related: Json | None = None, **attributes: Any) -> Json:
+    relationships = {"account": {"data": {"type": "accounts", "id": account}}, **(related or {})}
+    return {"type": kind, "id": record_id, "attributes": attributes, "relationships": relationships}
+
+
+def booking(
+    record_id: str = "b1", updated: float | None = 0, account: str = "a1", related: Json | None = None, **more: Any
+) -> Json:
+    stamp = {} if updated is None else {"updated": later(updated).isoformat()}
+    return resource("bookings", record_id, account, related, **stamp, **more)
+
+
+def part_of(
+    stream: Stream,
+    records: Sequence[Json] = (),
+    *,
+    fetched: float = 0,
+    included: Sequence[Json] = (),
+    contract: Contract = CONTRACT,
+    **own: Any,
+) -> Part:
+    """What a slice would commit that read these records."""
+    wire = _decode(json.dumps([list(records), list(included)]))
+    pages = [Fetched(record, index(wire[1]), later(fetched)) for record in wire[0]]
+    batch = combine([normalise(stream, contract, pages, ZONES, None if stream.id_column else "a1")])
+    values: Json = {
+        "slice_id": f"s{fetched}",
+        "part_number": 1,
+        "is_last_part": True,
+        "run_id": "r1",
+        "table": stream.target,
+        "api_client": "north",
+        "kind": "nightly",
+        "account_ids": ["a1"],
+        "since": None,
+        "until": NOW,
+        "pages_count": 1,
+        "fetched_at": later(fetched),
+        "rows": batch.rows,
+        "children": batch.children,
+        "read_count": batch.read_count,
+        "duplicate_count": batch.duplicate_count,
+        "quarantine": batch.quarantine,
+    }
+    return Part(**(values | own))
+
+
+def put(writer: Writer, *records: Json, fetched: float = 0, **own: Any) -> Counts:
+    stream = {"bookings": BOOKINGS, "customers": CUSTOMERS, "accounts": ACCOUNTS}[records[0]["type"]]
+    return writer.commit(part_of(stream, records, fetched=fetched, **own))
+
+
+def rows(writer: Writer, sql: str) -> list[tuple[Any, ...]]:
+    return writer.connection.execute(sql).fetchall()
+
+
+def price(writer: Writer, record_id: str = "b1") -> int:
+    ((value,),) = rows(writer, f"select price from core.bookings where booking_id = '{record_id}'")
+    return int(value)
+
+
+def gone(writer: Writer, *keys: tuple[str, str], at: float = 10, fetched: float | None = None) -> Counts:
+    frame = pl.DataFrame(
+        [(*key, "single GET (404)", later(at)) for key in keys],
+        schema={
+            "account_id": pl.String,
+            "booking_id": pl.String,
+            "evidence": pl.String,
+            "at": pl.Datetime("us", "UTC"),
+        },
+        orient="row",
+    )
+    return writer.commit(part_of(BOOKINGS, fetched=at if fetched is None else fetched, gone=frame))
+
+
+# ---- merging -----------------------------------------------------------------------------------------------------------------
+
+
+def test_new_rows_are_inserted_with_everything_they_carry(writer: Writer) -> None:
+    counts = put(writer, booking(price=12.1, status="Confirmed"), booking("b2", account="a2"))
+    assert counts == Counts(read=2, inserted=2)
+    ((price_, status, raw, updated, fetched, slice_id, deleted, document),) = rows(
+        writer,
+        "select price, status, status_raw, updated_at, fetched_at, slice_id, deleted_at, document from core.bookings where booking_id = 'b1'",
+    )
+    assert (price_, status, raw) == (Decimal("12.1000"), "confirmed", "Confirmed")
+    assert (updated, fetched, slice_id, deleted) == (NOW, NOW, "s0", None)
+    assert json.loads(document)["data"]["attributes"]["price"] == 12.1
+    assert rows(writer, "select count(*) from history.records") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("stored", "incoming", "action"),
+    [  # (updated, fetched) of each; None: no updated
+        ((0, 0), (1, 1), "updated"),
+        ((1, 0), (0, 1), "stale"),  # never replaced by an older version, however late it was read
+        ((0, 0), (0, 1), "updated"),  # changed without moving `updated`
+        ((0, 1), (0, 0), "stale"),  # read before, committed after: a backfill page must not win
+        ((0, 1), (1, 0), "updated"),  # newer is newer
+        ((0, 0), (0, 0), "updated"),
+        ((None, 0), (None, 1), "updated"),
+        ((None, 1), (None, 0), "stale"),
+        ((None, 0), (0, 1), "updated"),
+        ((0, 0), (None, 1), "updated"),
+        ((0, 1), (None, 0), "stale"),
+        ((None, 1), (0, 0), "stale"),
+    ],
+)
+def test_which_version_wins(
+    writer: Writer, stored: tuple[float | None, float], incoming: tuple[float | None, float], action: str
+) -> None:
+    put(writer, booking(updated=stored[0], price=1), fetched=stored[1])
+    counts = put(writer, booking(updated=incoming[0], price=2), fetched=incoming[1])
+    assert getattr(counts, action) == 1
+    assert counts.inserted + counts.updated + counts.stale + counts.unchanged == 1
+    assert price(writer) == (2 if action == "updated" else 1)
+    assert counts.silent == (1 if action == "updated" and stored[0] == incoming[0] else 0)
+    history = rows(writer, "select superseded_by_slice_id, document from history.records")
+    assert [s for s, _ in history] == ([f"s{incoming[1]}"] if action == "updated" else [])
+    assert all(json.loads(d)["data"]["attributes"]["price"] == 1 for _, d in history)
+
+
+def test_an_equal_row_is_not_written_again(writer: Writer) -> None:
+    put(writer, booking(price=1))
+    for fetched in (5, -5):
+        assert put(writer, booking(price=1), fetched=fetched) == Counts(read=1, unchanged=1)
+    assert rows(writer, "select fetched_at, slice_id from core.bookings") == [(NOW, "s0")]
+    assert rows(writer, "select count(*) from history.records") == [(0,)]
+
+
+def test_history_tells_every_version_in_turn(writer: Writer) -> None:
+    for number in range(4):
+        put(writer, booking(updated=number, price=number), fetched=number)
+    told = rows(
+        writer,
+        "select stream, account_id, record_id, updated_at, fetched_at, superseded_at, superseded_by_slice_id, deleted_at "
+        "from history.records order by updated_at",
+    )
+    assert told == [("bookings", "a1", "b1", later(n), later(n), later(n + 1), f"s{n + 1}", None) for n in range(3)]
+    assert rows(writer, "select count(distinct content_hash) from history.records") == [(3,)]
+    assert price(writer) == 3
+
+
+def test_the_same_id_in_another_account_is_another_row(writer: Writer) -> None:
+    put(writer, booking(price=1), booking(price=2, account="a2"))
+    put(writer, booking(updated=1, price=3, account="a2"), fetched=1)
+    assert rows(writer, "select account_id, price::int from core.bookings order by all") == [("a1", 1), ("a2", 3)]
+
+
+versions = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=1, max_size=5, unique=True)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Writer]:
+    with warehouse_in(tmp_path_factory.mktemp("shared")).writer("a property", wait_s=0) as one:
+        yield one
+
+
+@PROPERTY
+@given(versions)
+def test_whatever_the_order_of_commits_the_newest_version_stays(shared: Writer, found: list[tuple[int, int]]) -> None:
+    ((number,),) = rows(shared, "select count(*) from core.bookings")
+    record_id = f"p{number}"
+    for updated, fetched in found:
+        put(shared, booking(record_id, updated=updated, price=updated * 10 + fetched), fetched=fetched)
+    updated, fetched = max(found)
+    assert price(shared, record_id) == updated * 10 + fetched
+    replaced = rows(
+        shared, f"select updated_at, fetched_at from history.records where record_id = '{record_id}' order by all"
+    )
+    # What was replaced is exactly the rising chain in the order of commits.
+    rising = [v for n, v in enumerate(found) if v == max(found[: n + 1])]
+    assert replaced == sorted((later(u), later(f)) for u, f in rising[:-1])
+
+
+# ---- children ----------------------------------------------------------------------------------------------------------------
+
+
+def people(*names: str, **more: Any) -> list[Json]:
+    return [
+        {"customer_booking_id": n, "customer_id": f"c-{n}", "spaces": 1, "questions": [{"id": "q", "value": n}], **more}
+        for n in names
+    ]
+
+
+def listed(writer: Writer, table: str = "booking_customers", column: str = "customer_booking_id") -> dict[str, bool]:
+    """Child → is it live."""
+    found = rows(writer, f"select {column}, deleted_at is null from core.{table} order by all")
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+def test_a_participant_who_left_is_marked_and_one_who_returns_is_live_again(writer: Writer) -> None:
+    put(writer, booking(customers=people("p1", "p2")))
+    put(writer, booking(updated=1, customers=people("p2", "p3")), fetched=1)
+    assert listed(writer) == {"p1": False, "p2": True, "p3": True}
+    assert rows(writer, "select deleted_at from core.booking_customers where customer_booking_id = 'p1'") == [
+        (later(1),)
+    ]
+    assert rows(writer, "select customer_booking_id, deleted_at is null from core.booking_answers order by all") == [
+        ("p1", False),
+        ("p2", True),
+        ("p3", True),
+    ]
+    put(writer, booking(updated=2, customers=people("p1", spaces=4)), fetched=2)
+    assert listed(writer) == {"p1": True, "p2": False, "p3": False}
+    assert rows(writer, "select spaces_count from core.booking_customers where deleted_at is null") == [(4,)]
+    put(writer, booking(updated=3, customers=[]), fetched=3)
+    assert set(listed(writer).values()) == set(listed(writer, "booking_answers").values()) == {False}
+
+
+def test_a_list_that_did_not_come_takes_nobody_away(writer: Writer) -> None:
+    put(writer, booking(customers=people("p1"), resource="r1"))
+    put(writer, booking(updated=1, price=1), fetched=1)
+    put(writer, booking(updated=2, price=2, related={"customerBookings": {"links": {}}}), fetched=2)
+    put(writer, booking(updated=3, price=3, customers=["p9"]), fetched=3)
+    assert listed(writer) == {"p1": True}
+    assert listed(writer, "booking_resources", "resource_id") == {"r1": True}
+    assert listed(writer, "booking_answers") == {"p1": True}
+
+
+def test_linkage_alone_keeps_what_is_known_of_a_participant(writer: Writer) -> None:
+    put(writer, booking(customers=people("p1", "p2", status="Arrived")))
+    linkage = {"customerBookings": {"data": [{"type": "customerBookings", "id": n} for n in ("p1", "p3")]}}
+    put(writer, booking(updated=1, related=linkage), fetched=1)
+    assert rows(
+        writer,
+        "select customer_booking_id, status, customer_id, deleted_at is null from core.booking_customers order by all",
+    ) == [
+        ("p1", "arrived", "c-p1", True),
+        ("p2", "arrived", "c-p2", False),
+        ("p3", None, None, True),
+    ]
+    assert listed(writer, "booking_answers") == {"p1": True, "p2": True}
+    put(
+        writer,
+        booking(updated=2, price=1, related={"customerBookings": {"data": [{"type": "customerBookings", "id": "p2"}]}}),
+        fetched=2,
+    )
+    assert rows(writer, "select status from core.booking_customers where deleted_at is null") == [("arrived",)]
+
+
+def test_children_of_a_stale_or_equal_row_are_left_alone(writer: Writer) -> None:
+    put(writer, booking(updated=5, customers=people("p1")), fetched=5)
+    put(writer, booking(updated=1, customers=people("p0", "p1", spaces=9)), fetched=6)
+    assert listed(writer) == {"p1": True}
+    assert rows(writer, "select spaces_count from core.booking_customers") == [(1,)]
+
+
+def test_children_belong_to_their_own_parent(writer: Writer) -> None:
+    put(
+        writer,
+        booking("b1", customers=people("same")),
+        booking("b2", customers=people("same")),
+        booking("b1", account="a2", customers=people("same")),
+    )
+    put(writer, booking("b1", updated=1, customers=[]), booking("b3", customers=people("same")), fetched=1)
+    assert rows(
+        writer, "select account_id, booking_id, deleted_at is null from core.booking_customers order by all"
+    ) == [
+        ("a1", "b1", False),
+        ("a1", "b2", True),
+        ("a1", "b3", True),
+        ("a2", "b1", True),
+    ]
+
+
+def test_customers_children(writer: Writer) -> None:
+    put(writer, resource("customers", "c1", tags=["old", "kept"], customFields={"a": 1, "b": "x"}))
+    put(writer, resource("customers", "c1", tags=["kept", "new"], customFields={"a": 2}), fetched=1)
+    assert listed(writer, "customer_tags", "tag") == {"kept": True, "new": True, "old": False}
+    assert rows(
+        writer, "select field_id, value_number, deleted_at is null from core.customer_custom_fields order by all"
+    ) == [("a", 2, True), ("b", None, False)]
+
+
+# ---- tombstones --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_tombstone_keeps_the_row_its_history_and_buries_its_children(writer: Writer) -> None:
+    put(writer, booking(customers=people("p1"), resource="r1"), booking("b2", customers=people("p1")))
+    counts = gone(writer, ("a1", "b1"), at=10)
+    assert counts.tombstoned == 1
+    assert rows(
+        writer, "select booking_id, deleted_at, deletion_evidence, fetched_at, slice_id from core.bookings order by all"
+    ) == [
+        ("b1", later(10), "single GET (404)", later(10), "s10"),
+        ("b2", None, None, NOW, "s0"),
+    ]
+    for table in ("booking_customers", "booking_resources", "booking_answers"):
+        assert set(rows(writer, f"select deleted_at from core.{table} where booking_id = 'b1'")) == {(later(10),)}
+    assert rows(
+        writer, "select count(*) from core.booking_customers where booking_id = 'b2' and deleted_at is null"
+    ) == [(1,)]
+    assert rows(writer, "select record_id, deleted_at, superseded_at from history.records") == [("b1", None, later(10))]
+    assert gone(writer, ("a1", "b1"), ("a9", "none"), at=20).tombstoned == 0  # the dead do not die again
+    assert rows(writer, "select count(*) from history.records") == [(1,)]
+
+
+def test_a_tombstone_comes_back_only_through_what_was_read_after_it(writer: Writer) -> None:
+    record = booking(customers=people("p1"))
+    put(writer, record)
+    gone(writer, ("a1", "b1"), at=10)
+    assert put(writer, booking(updated=9, customers=people("p1")), fetched=9).stale == 1
+    assert rows(writer, "select deleted_at is null from core.bookings") == [(False,)]
+    counts = put(writer, record, fetched=11)  # the very same content
+    assert (counts.updated, counts.silent) == (1, 0)
+    assert rows(writer, "select deleted_at, deletion_evidence, fetched_at from core.bookings") == [
+        (None, None, later(11))
+    ]
+    assert listed(writer) == listed(writer, "booking_answers") == {"p1": True}
+    assert rows(writer, "select deleted_at, superseded_at from history.records order by superseded_at") == [
+        (None, later(10)),
+        (later(10), later(11)),
+    ]
+
+
+def test_candidates_are_what_a_walk_should_have_met(writer: Writer) -> None:
+    put(
+        writer,
+        *(booking(name) for name in ("met", "unmet", "dead")),
+        booking("unmet", account="a2"),
+        booking("met", account="a3"),
+    )
+    put(writer, booking("late"), fetched=5)
+    gone(writer, ("a1", "dead"), at=1)
+    met = pl.DataFrame({"account_id": ["a1", "a9"], "booking_id": ["met", "unmet"]})
+    assert sorted(writer.candidates(BOOKINGS.target, met, ["a1", "a3"], later(5))) == [("a1", "unmet"), ("a3", "met")]
+    assert writer.candidates(BOOKINGS.target, met, ["a1"], NOW) == []  # written while or after the walk began
+    assert writer.candidates(BOOKINGS.target, met, [], later(5)) == []
+
+
+# ---- one transaction ---------------------------------------------------------------------------------------------------------
+
+
+def test_rows_ledger_and_window_are_one(writer: Writer) -> None:
+    part = part_of(
+        BOOKINGS,
+        [booking(), booking(updated=-1), booking("b2"), {"type": "x"}],
+        since=later(-100),
+        account_ids=["a1", "a2"],
+        reconciliation=Reconciliation(3, 4, 3, 2, "unsettled"),
+        drift=[("bad_value", "price", "text", 2, "b1")],
+    )
+    counts = writer.commit(part)
+    assert (counts.read, counts.inserted, counts.duplicate, counts.quarantined) == (4, 2, 1, 1)
+    ((ledger),) = rows(
+        writer,
+        "select slice_id, part_number, is_last_part, run_id, stream, api_client, kind, account_ids, since, until, pages_count, read_count, inserted_count, "
+        "duplicate_count, quarantined_count, fetched_at from ops.slices",
+    )
+    assert ledger == (
+        "s0",
+        1,
+        True,
+        "r1",
+        "bookings",
+        "north",
+        "nightly",
+        ["a1", "a2"],
+        later(-100),
+        NOW,
+        1,
+        4,
+        2,
+        1,
+        1,
+        NOW,
+    )
+    assert writer.windows("bookings") == {"a1": [(later(-100), NOW)], "a2": [(later(-100), NOW)]}
+    assert rows(writer, "select slice_id, position, stream, reason from ops.quarantine") == [
+        ("s0", 1, "bookings", "the record has no id that is text")
+    ]
+    assert rows(
+        writer, "select first_total, last_total, distinct_count, walks_count, verdict from ops.reconciliations"
+    ) == [(3, 4, 3, 2, "unsettled")]
+    writer.commit(replace(part, slice_id="s1", fetched_at=later(9), quarantine=(), reconciliation=None))
+    assert rows(writer, "select path, first_seen_at, last_seen_at, seen_count, example_record_id from ops.drift") == [
+        ("price", NOW, later(9), 4, "b1")
+    ]
+
+
+def test_only_the_last_part_of_a_walk_has_a_window(writer: Writer) -> None:
+    put(writer, booking(), is_last_part=False)
+    assert writer.windows("bookings") == {}
+    assert writer.watermarks("bookings") == {}
+    assert rows(writer, "select count(*) from core.bookings") == [(1,)]
+    put(writer, booking("b2"), part_number=2)
+    assert writer.watermarks("bookings") == {"a1": NOW}
+    assert writer.watermarks("customers") == {}
+
+
+def test_an_empty_slice_moves_the_state(writer: Writer) -> None:
+    assert writer.commit(part_of(BOOKINGS)) == Counts()
+    assert writer.watermarks("bookings") == {"a1": NOW}
+
+
+@pytest.mark.parametrize("spoilt", ["kind", "api_client", "quarantine", "reconciliation"])
+def test_a_commit_that_fails_anywhere_leaves_nothing(writer: Writer, spoilt: str) -> None:
+    put(writer, booking(customers=people("p1")))
+    before = {t: rows(writer, f"select * from {t} order by all") for t in TABLES}
+    ways: dict[str, Json] = {
+        "kind": {"kind": None},
+        "api_client": {"api_client": None},
+        "quarantine": {"quarantine": [("reason", None, NOW)]},
+        "reconciliation": {"reconciliation": Reconciliation(None, None, 1, 1, None)},  # type: ignore[arg-type]
+    }
+    broken = ways[spoilt]
+    with pytest.raises(duckdb.ConstraintException):
+        put(writer, booking(updated=1, customers=people("p2")), booking("b2"), fetched=1, **broken)
+    assert {t: rows(writer, f"select * from {t} order by all") for t in TABLES} == before
+    put(writer, booking(updated=1, customers=people("p2")), fetched=1)
+    assert listed(writer) == {"p1": False, "p2": True}
+
+
+TABLES = (
+    "core.bookings",
+    "core.booking_customers",
+    "core.booking_answers",
+    "history.records",
+    "ops.slices",
+    "ops.windows",
+    "ops.quarantine",
+)
+
+
+def interrupt(writer: Writer) -> None:
+    writer.connection.execute("insert into ops.windows values ('x', 'a', null, now(), 'k', 's', 'r')")
+    raise KeyboardInterrupt
+
+
+def test_even_an_interrupt_rolls_back(writer: Writer) -> None:
+    with pytest.raises(KeyboardInterrupt), transaction(writer.connection):
+        interrupt(writer)
+    assert writer.windows("x") == {}
+
+
+def test_a_killed_writer_leaves_whole_slices(tmp_path: Path) -> None:
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from pathlib import Path
+from tests.test_warehouse import *
+with warehouse_in(Path({str(tmp_path)!r})).writer("to be killed", wait_s=0) as writer:
+    put(writer, booking("whole", customers=people("p1")))
+    writer.connection.begin()
+    part = part_of(BOOKINGS, [booking("half")], fetched=1)
+    writer._merge(part)
+    os.kill(os.getpid(), 9)
+"""
+    killed = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert killed.returncode == -9, killed.stderr
+    with warehouse_in(tmp_path).writer("after", wait_s=0) as writer:
+        assert rows(writer, "select booking_id from core.bookings") == [("whole",)]
+        assert listed(writer) == {"p1": True}
+        assert writer.watermarks("bookings") == {"a1": NOW}
+
+
+def test_a_runs_row_is_green_only_while_nothing_was_wrong(writer: Writer) -> None:
+    def told() -> tuple[Any, ...]:
+        ((found),) = rows(writer, "select status, problems, warnings, ended_at is null from ops.runs")
+        return found
+
+    writer.start_run("r1", "nightly", "cli", "0.1")
+    assert told() == ("running", [], [], True)
+    writer.end_run("r1", [], ["w"])
+    assert told() == ("green", [], ["w"], False)
+    writer.start_run("r1", "nightly", "cli", "0.1")
+    assert told()[0] == "running"
+    writer.end_run("r1", ["p"], ["w"])
+    assert told()[:3] == ("red", ["p"], ["w"])
+    writer.start_run("r1", "nightly", "cli", "0.1")
+    writer.end_run("r1", [], [])
+    assert told()[:3] == ("red", ["p"], ["w"])  # a red run never turns green again
+
+
+def test_rows_are_counted_by_change_time(writer: Writer) -> None:
+    put(writer, booking("b0", 0), booking("b1", 10), booking("b2", 20), booking("b3", None), booking("b4", 10, "a2"))
+    assert writer.count_rows("bookings", ["a1"], None, later(100)) == 4
+    assert writer.count_rows("bookings", ["a1"], later(10), later(20)) == 1
+    assert writer.count_rows("bookings", ["a1", "a2"], later(0), later(11)) == 3
+    assert writer.count_rows("bookings", [], None, later(100)) == 0
+
+
+# ---- the watermark -----------------------------------------------------------------------------------------------------------
+
+hours = st.integers(0, 12)
+windows = st.tuples(st.none() | hours, hours).filter(lambda w: w[0] is None or w[0] < w[1])
+states = st.dictionaries(st.sampled_from("abc"), st.lists(windows, min_size=1, max_size=7), min_size=1)
+
+
+@settings(PROPERTY, max_examples=50)
+@given(states)
+def test_the_view_and_the_plan_have_one_watermark(
+    shared: Writer, found: dict[str, list[tuple[int | None, int]]]
+) -> None:
+    stored = [
+        (account, None if a is None else later(a * 3600), later(b * 3600))
+        for account, own in found.items()
+        for a, b in own
+    ]
+    with transaction(shared.connection):
+        shared.connection.execute("delete from ops.windows where stream = 'events'")
+        for window in stored:
+            shared.connection.execute("insert into ops.windows values ('events', ?, ?, ?, 'nightly', 's', 'r')", window)
+    as_planned = {
+        account: [Window(BEGINNING if since is None else since, until) for since, until in own]
+        for account, own in shared.windows("events").items()
+    }
+    assert shared.watermarks("events") == {account: watermark(own) for account, own in as_planned.items()}
+    told = rows(
+        shared,
+        "select account_id, watermark_at is distinct from highest_window_at, has_gap from ops.watermarks where stream = 'events'",
+    )
+    assert all(is_behind == has_gap for _, is_behind, has_gap in told)
+
+
+# ---- shaping again -----------------------------------------------------------------------------------------------------------
+
+
+def with_alias(column: str, *names: str) -> Contract:
+    bookings = CONTRACT.streams["bookings"]
+    streams = CONTRACT.streams | {
+        "bookings": bookings.model_copy(update={"columns": bookings.columns | {column: names}})
+    }
+    return CONTRACT.model_copy(update={"streams": streams})
+
+
+def test_a_corrected_alias_reaches_what_is_stored_and_touches_no_bookkeeping(writer: Writer) -> None:
+    put(writer, booking(amount=7, people=people("p1")), booking("b2", price=1), booking("b3", account="a2", amount=9))
+    gone(writer, ("a1", "b3"), at=1)
+    bookkeeping = (
+        "select booking_id, content_hash, fetched_at, slice_id, deleted_at, document from core.bookings order by all"
+    )
+    before = rows(writer, bookkeeping)
+    assert renormalise_stream(writer, BOOKINGS, CONTRACT, ZONES) == (3, 0)
+    assert renormalise_stream(writer, BOOKINGS, with_alias("price", "price", "amount"), ZONES) == (3, 2)
+    assert rows(writer, "select booking_id, price::int from core.bookings order by all") == [
+        ("b1", 7),
+        ("b2", 1),
+        ("b3", 9),
+    ]
+    assert renormalise_stream(writer, BOOKINGS, with_alias("participants", "people"), ZONES, {"a1"})[0] == 2
+    assert listed(writer) == {"p1": True}
+    assert rows(writer, bookkeeping) == before
+    assert rows(writer, "select count(*) from history.records") == [(0,)]
+
+
+def test_the_children_of_a_tombstone_stay_dead_when_it_is_shaped_again(writer: Writer) -> None:
+    put(writer, booking(customers=people("p1"), amount=3))
+    gone(writer, ("a1", "b1"))
+    assert renormalise_stream(writer, BOOKINGS, with_alias("price", "amount"), ZONES) == (1, 1)
+    assert listed(writer) == {"p1": False}
+    assert rows(writer, "select deleted_at from core.bookings") == [(later(10),)]
+
+
+def test_a_contract_that_no_longer_takes_a_record_changes_nothing(writer: Writer) -> None:
+    put(writer, booking(amount=7))
+    streams = CONTRACT.streams | {
+        "bookings": with_alias("price", "amount").streams["bookings"].model_copy(update={"types": ("slots",)})
+    }
+    with pytest.raises(ContractError, match="1 stored records no longer fit: type 'bookings'"):
+        renormalise_stream(writer, BOOKINGS, CONTRACT.model_copy(update={"streams": streams}), ZONES)
+    assert rows(writer, "select price from core.bookings") == [(None,)]
+
+
+# ---- the file ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of sql/ that a test may add to: the next version of the product."""
+    folder = tmp_path / "sql"
+    shutil.copytree(database.SQL_FOLDER, folder)
+    monkeypatch.setattr(database, "SQL_FOLDER", folder)
+    return folder
+
+
+def test_a_new_file_is_for_its_owner_alone_in_utc_and_old_clients_can_read_it(tmp_path: Path) -> None:
+    warehouse = warehouse_in(tmp_path / "new" / "folder")
+    with warehouse.writer("a test", wait_s=0) as writer:
+        assert rows(writer, "select current_setting('TimeZone')") == [("UTC",)]
+        assert [n for (n,) in rows(writer, "select number from ops.migrations where number > 0 order by 1")] == [1, 2]
+        ((tags,),) = rows(writer, "select tags from duckdb_databases() where database_name = 'warehouse'")
+        assert tags["storage_version"].startswith("v1.4.0")
+    assert warehouse.path.stat().st_mode & 0o777 == 0o600
+    assert not warehouse.path.with_name("warehouse.duckdb.wal").exists()
+
+
+def test_a_migration_runs_once_and_keeps_a_copy_of_what_was(tmp_path: Path, sql: Path) -> None:
+    warehouse = warehouse_in(tmp_path)
+    copy = tmp_path / "warehouse.duckdb.before-003"
+    with warehouse.writer("old", wait_s=0) as writer:
+        put(writer, booking())
+    assert not list(tmp_path.glob("*.before-*"))
+    (sql / "schema" / "003_more.sql").write_text(
+        "create table core.more (x INTEGER); insert into core.more values (1);"
+    )
+    for _ in range(2):
+        with warehouse.writer("new", wait_s=0) as writer:
+            assert rows(writer, "select x from core.more") == [(1,)]
+            assert rows(writer, "select name from ops.migrations where number = 3") == [("003_more",)]
+            assert rows(writer, "select count(*) from core.bookings") == [(1,)]
+    with connect(copy, read_only=True) as old:
+        assert old.execute("select count(*) from core.bookings").fetchone() == (1,)
+        assert old.execute("select count(*) from duckdb_tables() where table_name = 'more'").fetchone() == (0,)
+
+
+def test_a_migration_that_fails_changes_nothing_and_can_be_mended(tmp_path: Path, sql: Path) -> None:
+    warehouse = warehouse_in(tmp_path)
+    with warehouse.writer("old", wait_s=0) as writer:
+        put(writer, booking())
+    file = sql / "schema" / "003_more.sql"
+    file.write_text("create table core.more (x INTEGER); select * from nowhere;")
+    with pytest.raises(duckdb.Error, match="nowhere"), warehouse.writer("new", wait_s=0):
+        pytest.fail("opened")
+    file.write_text("create table core.more (x INTEGER);")
+    with warehouse.writer("new", wait_s=0) as writer:
+        assert rows(writer, "select count(*) from core.bookings") == [(1,)]
+
+
+def test_a_file_of_a_newer_version_is_refused_unchanged(tmp_path: Path) -> None:
+    warehouse = warehouse_in(tmp_path)
+    with warehouse.writer("newer", wait_s=0) as writer:
+        writer.connection.execute("insert into ops.migrations values (999, 'future', now())")
+    with (
+        pytest.raises(WarehouseError, match=r"written by a newer version .*schema 999, this one knows 2"),
+        warehouse.writer("older", wait_s=0),
+    ):
+        pytest.fail("opened")
+
+
+def test_views_are_made_again_when_their_text_changes(tmp_path: Path, sql: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    open_for_writing(path, 512).close()
+    mart = sql / "marts" / "99_new.sql"
+    for number in (1, 2):
+        mart.write_text(f"create or replace view marts.new as select {number} as n")
+        connection = open_for_writing(path, 512)
+        assert connection.execute("select n from marts.new").fetchall() == [(number,)]
+        assert connection.execute("select count(*) from ops.migrations where number = 0").fetchall() == [(1,)]
+        connection.close()
+
+
+def test_what_is_no_warehouse_is_told_whatever_its_folder_is_called(tmp_path: Path) -> None:
+    folder = tmp_path / "clockwork"
+    folder.mkdir()
+    (folder / "warehouse.duckdb").write_bytes(b"not a database" * 1000)
+    with pytest.raises(WarehouseError, match="cannot be opened"), warehouse_in(folder).writer("x", wait_s=0):
+        pytest.fail("opened")
+
+
+def test_a_file_that_another_program_has_open_is_told_with_its_process(tmp_path: Path) -> None:
+    open_for_writing(tmp_path / "warehouse.duckdb", 512).close()
+    script = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "warehouse.duckdb")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        told = rf"is open in another program \(process {other.pid}\)"
+        with pytest.raises(WarehouseError, match=told), warehouse_in(tmp_path).writer("x", wait_s=0):
+            pytest.fail("opened")
+        other.kill()
+
+
+def test_two_writers_are_one_too_many(tmp_path: Path) -> None:
+    warehouse = warehouse_in(tmp_path)
+    with (
+        warehouse.writer("the first", wait_s=0),
+        pytest.raises(LeaseHeldError, match="the first"),
+        warehouse.writer("x", wait_s=0),
+    ):
+        pytest.fail("two writers")
+    with warehouse.writer("x", wait_s=0):
+        pass
+
+
+# ---- publishing --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A warehouse with one booking, closed."""
+    return load(tmp_path_factory.mktemp("full")).path
+
+
+def loaded(folder: Path, full: Path) -> Warehouse:
+    shutil.copy(full, folder / full.name)
+    return warehouse_in(folder)
+
+
+def load(folder: Path) -> Warehouse:
+    warehouse = warehouse_in(folder)
+    with warehouse.writer("loading", wait_s=0) as writer:
+        writer.start_run("r1", "nightly", "cli", "0.1")
+        put(writer, resource("accounts", "a1", name="North", slug="north"), table=ACCOUNTS.target)
+        put(writer, booking(status="cancelled", customers=people("p1")))
+        writer.end_run("r1", [], [])
+    return warehouse
+
+
+def test_publishing_gives_analysts_a_file_of_their_own(tmp_path: Path, full: Path) -> None:
+    warehouse = loaded(tmp_path, full)
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    published = warehouse.published_path
+    assert published.stat().st_mode & 0o777 == 0o640
+    assert [p.name for p in published.parent.iterdir()] == [published.name]
+    with warehouse.writer("writing on", wait_s=0) as writer, connect(published, read_only=True) as analyst:
+        put(writer, booking("b2"), fetched=5)
+        assert analyst.execute("select count(*) from marts.bookings").fetchone() == (1,)
+        assert analyst.execute("select run_id, product_version from ops.publications").fetchall() == [("r1", "0.1")]
+        # The old file stays whole for who has it open while the next is put in its place.
+        assert rows(writer, "select count(*) from core.bookings") == [(2,)]
+    with connect(published, read_only=True) as analyst:
+        publish(warehouse, "r2", "0.1", wait_s=0)
+        assert analyst.execute("select count(*) from marts.bookings").fetchone() == (1,)
+    with connect(published, read_only=True) as analyst:
+        assert analyst.execute("select count(*) from marts.bookings").fetchone() == (2,)
+
+
+SPOILT: list[tuple[str, str]] = [
+    ("unique_bookings", "insert into core.bookings select * from core.bookings"),
+    ("unique_booking_children", "insert into core.booking_customers select * from core.booking_customers"),
+    ("rows_match_ledger_bookings", "delete from core.bookings"),
+    (
+        "rows_match_ledger_customers",
+        "insert into core.customers (account_id, customer_id, content_hash, fetched_at, slice_id) values ('a1', 'c', 'h', now(), 's')",
+    ),
+    (
+        "confirmed_differences_bookings",
+        "insert into ops.reconciliations values ('s0', 'r1', 'bookings', 'north', 2, 2, 1, 2, 'different')",
+    ),
+]
+
+
+@pytest.mark.parametrize(("check", "spoil"), SPOILT)
+def test_what_would_be_wrong_is_not_published(tmp_path: Path, full: Path, check: str, spoil: str) -> None:
+    warehouse = loaded(tmp_path, full)
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    before = (warehouse.published_path.read_bytes(), warehouse.published_path.stat().st_ino)
+    with warehouse.writer("spoiling", wait_s=0) as writer:
+        writer.connection.execute(spoil)
+    with pytest.raises(PublishBlockedError) as blocked:
+        publish(warehouse, "r2", "0.1", wait_s=0)
+    assert f"{warehouse.published_path} was not replaced, because it would be wrong:" in str(blocked.value)
+    assert f"\n  {check}: 1 rows." in str(blocked.value)
+    assert (warehouse.published_path.read_bytes(), warehouse.published_path.stat().st_ino) == before
+    assert [p.name for p in warehouse.published_path.parent.iterdir()] == [warehouse.published_path.name]
+    with warehouse.writer("looking", wait_s=0) as writer:
+        assert rows(writer, "select count(*) from ops.publications") == [(1,)]
+
+
+def test_warnings_are_told_and_hold_nothing_back(tmp_path: Path, full: Path) -> None:
+    warehouse = loaded(tmp_path, full)
+    with warehouse.writer("more", wait_s=0) as writer:
+        put(writer, booking("b2", account="nobody", status="Odd"), fetched=1)
+    findings = publish(warehouse, "r1", "0.1", wait_s=0)
+    assert {"orphan_bookings", "unknown_statuses_bookings"} <= {f.check.name for f in findings}
+    assert not any(f.check.is_blocking for f in findings)
+    assert warehouse.published_path.exists()
+
+
+def test_publishing_waits_for_the_writer(tmp_path: Path, full: Path) -> None:
+    warehouse = loaded(tmp_path, full)
+    with warehouse.writer("busy", wait_s=0), pytest.raises(LeaseHeldError, match="busy"):
+        publish(warehouse, "r1", "0.1", wait_s=0)
+    assert not warehouse.published_path.exists()
+
+
+def test_what_a_kill_left_behind_does_not_hinder(tmp_path: Path, full: Path) -> None:
+    warehouse = loaded(tmp_path, full)
+    stray = warehouse.published_path.parent / f".{warehouse.published_path.name}.new"
+    stray.parent.mkdir()
+    stray.write_bytes(b"left behind by a kill")
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    assert not stray.exists()
+
+
+def test_the_reader_takes_what_is_free(tmp_path: Path, full: Path) -> None:
+    warehouse = warehouse_in(tmp_path)
+
+    def reading() -> AbstractContextManager[tuple[duckdb.DuckDBPyConnection, Path]]:
+        return warehouse.reader(wait_s=0)
+
+    with pytest.raises(WarehouseError, match="does not exist yet"), reading():
+        pytest.fail("opened")
+    loaded(tmp_path, full)
+    with reading() as (connection, path):
+        assert path == warehouse.path
+        assert connection.execute("select count(*) from core.bookings").fetchone() == (1,)
+        with pytest.raises(duckdb.Error):
+            connection.execute("delete from core.bookings")
+    with warehouse.writer("busy", wait_s=0), pytest.raises(LeaseHeldError), reading():
+        pytest.fail("opened")
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    with warehouse.writer("busy", wait_s=0), reading() as (connection, path):
+        assert path == warehouse.published_path
+        assert connection.execute("select count(*) from marts.data_status").fetchone() is not None
