@@ -46,7 +46,7 @@ proof: $(STAMP) ## The long proofs (hundreds of kills, many random nights); abou
 	$(BIN)/python -m pytest -n 2 -m long --timeout 3600
 
 .PHONY: dev
-dev: $(STAMP) $(DAGSTER_HOME)/dagster.yaml ## Dagster UI and daemon against the bundled emulator (http://127.0.0.1:3000)
+dev: $(STAMP) ## Dagster UI and daemon against the bundled emulator (http://127.0.0.1:3000)
 	@$(BIN)/python -m tests.dev
 
 .PHONY: start

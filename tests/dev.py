@@ -1,11 +1,13 @@
 """`make dev`: Dagster's UI and daemon against the bundled emulator, whose world changes a little every few seconds.
 
-What lives here: putting the two together. What does not: either of them. It reads no `.env` and keeps its files in `data/dev/`.
+What lives here: putting the two together. What does not: either of them. It reads no `.env` and keeps its files in `data/dev/`,
+which it empties at each start.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,13 +32,16 @@ def main() -> int:
         while not ended.wait(CHANGE_EVERY_S):
             world.mutate(1)
 
-    # Each run asks anew, so files of an earlier world would not fit this one.
-    for name in ("warehouse.duckdb", "warehouse.duckdb.wal", "analytics.duckdb"):
-        (folder / name).unlink(missing_ok=True)
+    # A new world at each start: neither files nor Dagster's history of an earlier one would fit it, and neither may mix with the user's own.
+    shutil.rmtree(folder, ignore_errors=True)
+    home = folder / "dagster"
+    home.mkdir(parents=True)
+    shutil.copy(PROJECT_FOLDER / "pipelines" / "dagster.yaml", home / "dagster.yaml")
     with Emulator(world) as emulator:
         environment = {k: v for k, v in os.environ.items() if not k.upper().startswith(PREFIXES)}
         environment |= emulator.environment() | {
             "APPOINTEDD_ENV_FILE": "",
+            "DAGSTER_HOME": str(home),
             "WAREHOUSE_PATH": str(folder / "warehouse.duckdb"),
             "WAREHOUSE_PUBLISHED_PATH": str(folder / "analytics.duckdb"),
             "SYNC_HISTORY_START": str(datetime.now(UTC).year - 1) + "-01-01",
