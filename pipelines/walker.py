@@ -150,6 +150,8 @@ class Walker:
             if part.is_last:
                 part, gone = self._look_twice(piece, part)
         self._commit(piece, self._reconciled(part), gone)
+        if self.run.request.kind != "nightly":
+            self.writer.give_way()  # the nightly goes first; a backfill or a sweep can wait between two commits
 
     def _reconciled(self, part: ReadPart) -> ReadPart:
         """Say what the totals prove; a confirmed difference is committed without its window, so that the next run asks again."""

@@ -20,7 +20,7 @@ import polars as pl
 
 from resources.database import check_space, connect, open_for_writing, sql_file, transaction
 from resources.errors import LeaseHeldError, SettingsError, WarehouseError
-from resources.lease import lease
+from resources.lease import Lease, lease
 from resources.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,8 @@ class Writer:
 
     connection: duckdb.DuckDBPyConnection
     path: Path
+    lease: Lease | None = None
+    memory_limit_mb: int = 512
     _columns: dict[str, list[str]] = field(default_factory=dict)
 
     # State
@@ -207,6 +209,14 @@ class Writer:
             {"accounts": list(account_ids), "since": since, "until": until},
         ).fetchone()
         return int(row[0]) if row else 0
+
+    def give_way(self) -> None:
+        """Between two commits: close the file and let whoever waits for the lease go first, then go on."""
+        if self.lease is not None and self.lease.is_wanted():
+            log.info("Another run waits for %s; giving way to it between two commits", self.path)
+            self.connection.close()
+            self.lease.give_way(WRITER_WAIT_S)
+            self.connection = open_for_writing(self.path, self.memory_limit_mb)
 
     # Commit
 
@@ -455,12 +465,12 @@ class Warehouse:
     @contextmanager
     def writer(self, what: str, wait_s: float = WRITER_WAIT_S) -> Iterator[Writer]:
         """The writing connection, under the lease; made or migrated first where needed."""
-        with lease(self.path, what, wait_s=wait_s):
-            connection = open_for_writing(self.path, self.memory_limit_mb)
+        with lease(self.path, what, wait_s=wait_s) as held:
+            writer = Writer(open_for_writing(self.path, self.memory_limit_mb), self.path, held, self.memory_limit_mb)
             try:
-                yield Writer(connection, self.path)
+                yield writer
             finally:
-                connection.close()
+                writer.connection.close()
 
     @contextmanager
     def reader(self, wait_s: float = READER_WAIT_S) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:

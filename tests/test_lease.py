@@ -138,4 +138,32 @@ def test_what_the_file_says_is_a_courtesy(warehouse: Path, text: str) -> None:
 
 def test_leases_of_two_warehouses_do_not_meet(tmp_path: Path) -> None:
     with lease(tmp_path / "a.duckdb", "a", wait_s=0), lease(tmp_path / "b.duckdb", "b", wait_s=0):
-        assert {p.name for p in tmp_path.iterdir()} == {"a.duckdb.lock", "b.duckdb.lock"}
+        assert {p.name.removesuffix(".waiting") for p in tmp_path.iterdir()} == {"a.duckdb.lock", "b.duckdb.lock"}
+
+
+def test_the_holder_gives_way_to_whoever_waits_and_goes_on_afterwards(tmp_path: Path) -> None:
+    warehouse = tmp_path / "warehouse.duckdb"
+    waiter = """
+import sys
+from pathlib import Path
+from resources.lease import lease
+with lease(Path(sys.argv[1]), "nightly of bookings", wait_s=60):
+    print("went first", flush=True)
+"""
+    with lease(warehouse, "backfill of bookings", wait_s=0) as held:
+        assert not held.is_wanted()
+        with subprocess.Popen(
+            [sys.executable, "-c", waiter, str(warehouse)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[1],
+        ) as process:
+            while not held.is_wanted():
+                assert process.poll() is None
+            held.give_way(wait_s=60)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "went first\n"
+            assert process.wait() == 0
+        assert not held.is_wanted()
+        with pytest.raises(LeaseHeldError, match="backfill of bookings"), lease(warehouse, "check", wait_s=0):
+            pass
