@@ -488,7 +488,9 @@ def _frame(sheet: _Sheet, columns: tuple[Column, ...], reader: _Reader, id_colum
 def _cast(raw: pl.Series, kind: Kind) -> pl.Series:
     if kind == "instant":
         # 5.6: second or millisecond, Z or an offset. An instant without a zone is not guessed at.
-        return raw.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+        # Beyond the years 1 to 9999 neither Python nor most clients can read it back.
+        typed = raw.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+        return pl.select(pl.when(typed.dt.year().is_between(1, 9999)).then(typed)).to_series().alias(raw.name)
     if kind == "integer":
         return raw.str.replace(r"\.0+$", "").cast(pl.Int32, strict=False)
     typed = raw.cast(DTYPES[kind], strict=False)

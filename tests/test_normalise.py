@@ -822,3 +822,11 @@ def test_nothing_that_json_can_hold_is_a_crash_and_everything_is_counted(
         again.append(normalise(stream, CONTRACT, [read_document(document, fetched_at)], LONDON, account_id))
     if again:
         assert plain(combine(again)) == plain(batch)
+
+
+@pytest.mark.parametrize("text", ["+12026-01-01T00:00:00Z", "-0044-03-15T12:00:00Z", "0000-01-01T00:00:00Z"])
+def test_an_instant_that_no_client_could_read_back_is_drift(text: str) -> None:
+    record = {"type": "events", "id": "e", "attributes": {"startTime": text, "accountId": "a"}}
+    batch = combine([normalise(EVENTS, load_contract(), [Fetched(record, {}, datetime(2026, 1, 1, tzinfo=UTC))], {})])
+    assert batch.rows.get_column("start_at").to_list() == [None]
+    assert [key.kind for key in batch.drift] == ["bad_value"]
