@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from pipelines.normalise import Batch, NoAccountError, normalise
+from pipelines.extract import NoAccountError
+from pipelines.normalise import Batch, normalise
 from pipelines.plan import BEGINNING, Slice, Window
 from pipelines.reading import filters_of
 from pipelines.records import Fetched, index

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipelines.completeness import Verdict, Walk, judge
-from pipelines.normalise import Batch, NoAccountError, combine, normalise
+from pipelines.extract import NoAccountError
+from pipelines.normalise import Batch, combine, normalise
 from pipelines.plan import Slice
 from pipelines.records import Fetched, index
 from pipelines.streams import Stream

@@ -44,9 +44,11 @@ ALLOWED: dict[str, set[str]] = {
     "pipelines.records": set(),
     "pipelines.plan": set(),
     "pipelines.completeness": set(),
-    "pipelines.normalise": {"pipelines.records", "pipelines.streams", "resources.contract"},
+    "pipelines.extract": {"pipelines.records", "pipelines.streams", "resources.contract"},
+    "pipelines.normalise": {"pipelines.extract", "pipelines.records", "pipelines.streams", "resources.contract"},
     "pipelines.reading": {
         "pipelines.completeness",
+        "pipelines.extract",
         "pipelines.normalise",
         "pipelines.plan",
         "pipelines.records",

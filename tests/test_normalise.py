@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.normalise import Batch, DriftKey, NoAccountError, combine, normalise, schema_of, spelling
+from pipelines.extract import DriftKey, NoAccountError, spelling
+from pipelines.normalise import Batch, combine, normalise, schema_of
 from pipelines.records import Fetched, index, read_document
 from pipelines.streams import ACCOUNTS, BOOKINGS, CUSTOMERS, DTYPES, EVENTS, STREAMS, Stream
 from resources.appointedd import _decode
