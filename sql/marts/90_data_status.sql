@@ -54,25 +54,9 @@ quarantined as (
     from ops.quarantine
     group by stream
 ),
-slice_ends as (
-    select slice_id, max(committed_at) as committed_at
-    from ops.slices
-    group by slice_id
-),
--- A reconciliation has no time of its own: its slice has, or else its run; one that has neither counts as the newest.
-reconciled as (
-    select reconciliations.stream, reconciliations.verdict
-    from ops.reconciliations as reconciliations
-    left join slice_ends using (slice_id)
-    left join ops.runs as runs using (run_id)
-    qualify row_number() over (
-        partition by reconciliations.stream, reconciliations.api_client
-        order by coalesce(slice_ends.committed_at, runs.started_at) desc nulls first, reconciliations.rowid desc
-    ) = 1
-),
 unsettled as (
     select stream, count(*) as unsettled_count
-    from reconciled
+    from ops.newest_reconciliations
     where verdict = 'unsettled'
     group by stream
 ),

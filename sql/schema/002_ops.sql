@@ -234,3 +234,28 @@ comment on column ops.watermarks.account_id is 'Account.';
 comment on column ops.watermarks.watermark_at is 'Every change before this instant (server time, UTC) is in the warehouse; null while the oldest history is still missing.';
 comment on column ops.watermarks.highest_window_at is 'Upper end of the newest committed window (UTC); above watermark_at only while there is a gap.';
 comment on column ops.watermarks.has_gap is 'Whether a stretch of time below highest_window_at is not covered by any committed window.';
+
+-- The evidence that counts for each list: of the newest slice that left any.
+create view ops.newest_reconciliations as
+with slice_ends as (
+    select slice_id, max(committed_at) as committed_at from ops.slices group by slice_id
+)
+select reconciliations.*
+from ops.reconciliations as reconciliations
+left join slice_ends using (slice_id)
+left join ops.runs as runs using (run_id)
+qualify row_number() over (
+    partition by reconciliations.stream, reconciliations.api_client
+    -- A reconciliation has no time of its own: its slice has, or else its run, and one that has neither counts as the newest.
+    order by coalesce(slice_ends.committed_at, runs.started_at) desc nulls first, reconciliations.rowid desc
+) = 1;
+comment on view ops.newest_reconciliations is 'The newest row of ops.reconciliations for each stream and API client; same columns.';
+comment on column ops.newest_reconciliations.slice_id is 'Slice that was walked.';
+comment on column ops.newest_reconciliations.run_id is 'Run.';
+comment on column ops.newest_reconciliations.stream is 'Stream.';
+comment on column ops.newest_reconciliations.api_client is 'API client.';
+comment on column ops.newest_reconciliations.first_total is 'Total that the first page gave; null if none.';
+comment on column ops.newest_reconciliations.last_total is 'Total that the last page gave; null if none.';
+comment on column ops.newest_reconciliations.distinct_count is 'Distinct keys read.';
+comment on column ops.newest_reconciliations.walks_count is 'How often the list was walked.';
+comment on column ops.newest_reconciliations.verdict is 'settled (proved equal), unsettled (totals moved while it was read) or different (missing rows, confirmed by a second walk).';
