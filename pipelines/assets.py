@@ -9,13 +9,13 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from importlib.metadata import version
 from typing import Any
 
 import dagster as dg
 
-from pipelines.plan import Request, Window, complete_days, days
+from pipelines.plan import Request, change_days, complete_days, days
 from pipelines.run import Run, StreamReport, open_run
 from pipelines.streams import ACCOUNTS, CHANGING, Stream
 from pipelines.sync import RunReport, publish_run, sync_stream
@@ -52,15 +52,8 @@ def request_of(tags: Mapping[str, str], settings: Settings) -> Request:
     first = tags.get(RANGE_START) or tags.get(PARTITION)
     if first:
         last = tags.get(RANGE_END) or first
-        start, end = (_midnight(date.fromisoformat(day), settings) for day in (first, last))
-        return Request(
-            "backfill", Window(start, _midnight(end.astimezone(settings.zone).date() + timedelta(days=1), settings))
-        )
+        return Request("backfill", change_days(date.fromisoformat(first), date.fromisoformat(last), settings.zone))
     return Request("sweep" if tags.get(KIND_TAG) == "sweep" else "nightly")
-
-
-def _midnight(day: date, settings: Settings) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=settings.zone).astimezone(UTC)
 
 
 def _run(context: dg.AssetExecutionContext, appointedd: AppointeddResource, warehouse: WarehouseResource) -> Run:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import date, tzinfo
 
+from pipelines import plan
 from pipelines.plan import Request, Window
 from pipelines.renormalise import renormalise_stream
 from pipelines.run import new_run_id, open_run
@@ -49,11 +50,9 @@ def change_days(first: date, last: date, zone: tzinfo) -> Window:
     if first > last:
         raise UsageError(f"--from {first} is after --to {last}.")
     try:
-        after = last + timedelta(days=1)
-        since, until = (datetime(d.year, d.month, d.day, tzinfo=zone).astimezone(UTC) for d in (first, after))
+        return plan.change_days(first, last, zone)
     except OverflowError:
         raise UsageError(f"--from {first} --to {last} goes beyond the years that can be told.") from None
-    return Window(since, until)
 
 
 def sync_once(

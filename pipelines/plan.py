@@ -226,6 +226,13 @@ def days(first: date, last: date) -> list[date]:
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
+def change_days(first: date, last: date, zone: tzinfo) -> Window:
+    """The change days from `first` to `last`, both included, as a window; raises `OverflowError` beyond the years that can be told."""
+    after = last + timedelta(days=1)
+    since, until = (datetime(d.year, d.month, d.day, tzinfo=zone).astimezone(UTC) for d in (first, after))
+    return Window(since, until)
+
+
 def pages_needed(rows: int, page_size: int) -> int:
     """Requests for so many rows: at least one, to learn that there are none."""
     return max(1, -(-rows // page_size))
