@@ -21,8 +21,6 @@ from resources.publish import publish
 from resources.warehouse import Warehouse, Writer
 
 log = logging.getLogger(__name__)
-# A share of records in quarantine above this makes the run red: it is no longer one odd record, but a contract that does not fit.
-QUARANTINE_SHARE = 0.01
 
 
 def plan_stream(run: Run, stream: Stream, windows: Mapping[str, Sequence[Window]], request: Request) -> list[Slice]:
@@ -79,11 +77,6 @@ def sync_stream(run: Run, stream: Stream, tell: Tell = log.info) -> StreamReport
             served = all_accounts(run.accounts)
             marks = writer.watermarks(stream.name)
             report.watermarks = {account: marks.get(account) for account in sorted(served)}
-            if report.counts.quarantined > QUARANTINE_SHARE * max(report.counts.read, 1):
-                report.problems.append(
-                    f"{stream.name}: {report.counts.quarantined} of {report.counts.read} records could not become rows; they are kept in "
-                    f"ops.quarantine with the reason."
-                )
             writer.end_run(run.run_id, report.problems, report.warnings)
     return report
 

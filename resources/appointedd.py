@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
@@ -44,7 +44,7 @@ Query = Mapping[str, str]
 # Whole numbers stay int, all others become Decimal: 0.10 and 12.1 survive as written (evidence 5.12).
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 # Lengths at which a page without any pagination member may just be full (design 3).
-SUSPICIOUS_LENGTHS = frozenset({10, 20, 25, 50, 100})
+SUSPICIOUS_STEPS = (10, 25)
 TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 
 
@@ -161,10 +161,12 @@ class ApiClient:
             seen.add(page.next_url)
             page = self._page(stream, page.next_url, None)
         size = int(optional.get(self.contract.parameters.page_size, "0") or 0)
-        if not first.has_pagination and len(first.records) in SUSPICIOUS_LENGTHS | {size}:
+        count = len(first.records)
+        may_be_full = count > 0 and (count == size or any(count % step == 0 for step in SUSPICIOUS_STEPS))
+        if may_be_full and not first.has_pagination and not self.contract.document.lists_are_whole:
             raise UnprovenEndError(
                 f"{stream}: the only page holds exactly {len(first.records)} records and no pagination member, so nothing shows that it is "
-                f"all. Say in the contract where the next link stands (document.next), or set the page size the server uses."
+                f"all. Say in the contract where the next link stands (document.next), or that the server never paginates (document.lists_are_whole)."
             )
 
     def single(self, stream: str, record_id: str) -> Page | None:
@@ -177,7 +179,7 @@ class ApiClient:
         try:
             response = self._get(url, query)
         except TroubleError as trouble:
-            if trouble.status == httpx.codes.NOT_FOUND:
+            if trouble.status in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
                 return None
             raise _give_up(stream, trouble) from None
         document = _document(response)
@@ -402,6 +404,16 @@ def open_clients(settings: Settings, contract: Contract) -> list[ApiClient]:
     return [ApiClient(client, settings, contract) for client in settings.api_access().clients]
 
 
+# Half of a surrogate pair, as programs that cut an emoji in two send it; no decoder takes it, and a whole list would be lost for one letter.
+_LONE_SURROGATE = re.compile(
+    rb"(\\\\)|(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
+
+
+def _mended(found: re.Match[bytes]) -> bytes:
+    return found[0] if found[1] or found[2] else b"\\ufffd"
+
+
 def _document(response: httpx.Response) -> Record:
     """A list or single document as JSON:API promises it; `TroubleError` (to be repeated) where it is not."""
     cached = response.extensions.get("document")
@@ -409,7 +421,12 @@ def _document(response: httpx.Response) -> Record:
         return cached  # type: ignore[no-any-return]  # extensions are untyped; only this function writes the key
     where = f"on GET {response.request.url.path}"
     try:
-        value = _decode(response.content)
+        value = _decode(_LONE_SURROGATE.sub(_mended, response.content))
+    except (InvalidOperation, RecursionError) as error:
+        # Deterministic, so not worth repeating.
+        raise BrokenAnswerError(
+            f"A body holds a number or a nesting beyond all measure {where}: {type(error).__name__}."
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         kind = response.headers.get("Content-Type", "no content type")
         raise TroubleError(f"a body that is not JSON ({kind}) {where}: {error}") from None

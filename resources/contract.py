@@ -68,6 +68,7 @@ class Document(_Part):
 
     next: str = Field(min_length=1)
     total: str
+    lists_are_whole: bool
     shifting_parameters: Names
 
 
@@ -139,7 +140,7 @@ def _overlay(base: dict[str, Any], own: dict[str, Any], path: tuple[str, ...], f
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ContractError(f"APPOINTEDD_CONTRACT names {file}, which does not exist.") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -95,12 +95,17 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     try:
         yield
         connection.commit()
-    except BaseException:
+    except BaseException as error:
         # A failed COMMIT or a full disk has already ended the transaction; the first error is the one that counts.
         try:
             connection.rollback()
         except duckdb.Error as second:
             log.debug("Rolling back after an error: %s", second)
+        if isinstance(error, duckdb.TransactionException | duckdb.IOException | duckdb.FatalException):
+            raise WarehouseError(
+                f"The warehouse could not be written: {str(error).splitlines()[0]}. What was committed before stays; see that its disk has room, "
+                f"and run again."
+            ) from error
         raise
 
 

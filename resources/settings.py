@@ -133,11 +133,17 @@ class Settings(BaseSettings):
     sync_sweep_schedule: Cron = Field("0 4 * * 0", description="When the sweep runs (cron)", examples=["0 4 * * 0"])
     sync_history_start: date = Field(
         date(2015, 1, 1),
+        ge=date(1970, 1, 1),
+        le=date(9000, 1, 1),
         description="First change-day partition and first cut of a first load; it never excludes rows",
         examples=["2015-01-01"],
     )
     sync_overlap_minutes: int = Field(
-        1440, ge=0, description="How far each nightly reaches back before the newest window", examples=["1440"]
+        1440,
+        ge=0,
+        le=5_256_000,
+        description="How far each nightly reaches back before the newest window",
+        examples=["1440"],
     )
     sync_concurrency: int = Field(4, ge=1, le=64, description="Slices fetched side by side", examples=["4"])
     sync_requests_per_second: float = Field(
@@ -220,7 +226,11 @@ def load_settings() -> Settings:
     file = env_file()
     _refuse_strangers(list(os.environ), "the environment", near_only=True)
     if file:
-        _refuse_strangers(list(dotenv_values(file)), str(file), near_only=False)
+        try:
+            names = list(dotenv_values(file))
+        except UnicodeDecodeError:
+            raise SettingsError(f"{file} is not UTF-8 text; save it as UTF-8.") from None
+        _refuse_strangers(names, str(file), near_only=False)
     sources: dict[str, Any] = {"_env_file": file, "_secrets_dir": SECRETS_FOLDER if SECRETS_FOLDER.is_dir() else None}
     try:
         return Settings(**sources)

@@ -294,7 +294,7 @@ class Writer:
             "set_columns": _assignments(columns, "change"),
         }
         with self._registered(incoming=part.rows):
-            self._run("merge.sql", names, {"slice_id": part.slice_id})
+            self._run("merge.sql", names, {"slice_id": part.slice_id, "is_sweep": part.kind == "sweep"})
         counted = self.connection.execute(
             "select action, count(*), count(*) filter (where is_same_version) from change group by action"
         ).fetchall()

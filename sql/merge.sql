@@ -12,7 +12,9 @@ select
         when stored.content_hash is null then 'insert'
         when stored.deleted_at is not null then
             case when incoming.fetched_at < stored.fetched_at then 'stale' else 'update' end
-        when incoming.updated_at < stored.updated_at then 'stale'
+        -- A sweep reads the record itself: what it reads clearly later is how things are, though the API may have set its clock or data back.
+        when incoming.updated_at < stored.updated_at then
+            case when $is_sweep and incoming.fetched_at > stored.fetched_at + interval 1 hour then 'update' else 'stale' end
         when coalesce(incoming.updated_at > stored.updated_at, false) = false
             and incoming.fetched_at < stored.fetched_at
             and incoming.content_hash <> stored.content_hash then 'stale'

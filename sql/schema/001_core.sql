@@ -26,7 +26,7 @@ comment on column core.accounts.currency is 'ISO 4217 code that the API sent for
 comment on column core.accounts.created_at is 'When the API says the record was created (UTC); null where it sends none.';
 comment on column core.accounts.updated_at is 'When the API says the record last changed (UTC); null where it sends none.';
 comment on column core.accounts.deleted_at is 'Null for a live row; otherwise the server time at which the deletion was established (a tombstone).';
-comment on column core.accounts.deletion_evidence is 'How the deletion was established: single GET (404) or second walk; null for a live row.';
+comment on column core.accounts.deletion_evidence is 'How the deletion was established: single GET (404), second walk, or moved to another account; null for a live row.';
 comment on column core.accounts.document is 'The record as sent with the included resources its relationships name, as one JSON:API document; capability URLs removed.';
 comment on column core.accounts.content_hash is 'BLAKE2b-128 of the document in canonical form, without links, meta and capability URLs; an equal hash is never rewritten.';
 comment on column core.accounts.fetched_at is 'Date header of the page that brought this version (server time, UTC).';
@@ -62,7 +62,7 @@ comment on column core.customers.is_marketing_opted_in is 'Whether the customer 
 comment on column core.customers.created_at is 'When the API says the record was created (UTC); null where it sends none.';
 comment on column core.customers.updated_at is 'When the API says the record last changed (UTC); null where it sends none.';
 comment on column core.customers.deleted_at is 'Null for a live row; otherwise the server time at which the deletion was established (a tombstone).';
-comment on column core.customers.deletion_evidence is 'How the deletion was established: single GET (404) or second walk; null for a live row.';
+comment on column core.customers.deletion_evidence is 'How the deletion was established: single GET (404), second walk, or moved to another account; null for a live row.';
 comment on column core.customers.document is 'The record as sent with the included resources its relationships name, as one JSON:API document; capability URLs removed.';
 comment on column core.customers.content_hash is 'BLAKE2b-128 of the document in canonical form, without links, meta and capability URLs; an equal hash is never rewritten.';
 comment on column core.customers.fetched_at is 'Date header of the page that brought this version (server time, UTC).';
@@ -156,7 +156,7 @@ comment on column core.bookings.last_modified_source is 'Channel of the last cha
 comment on column core.bookings.created_at is 'When the API says the record was created (UTC); null where it sends none.';
 comment on column core.bookings.updated_at is 'When the API says the record last changed (UTC); null where it sends none.';
 comment on column core.bookings.deleted_at is 'Null for a live row; otherwise the server time at which the deletion was established (a tombstone).';
-comment on column core.bookings.deletion_evidence is 'How the deletion was established: single GET (404) or second walk; null for a live row.';
+comment on column core.bookings.deletion_evidence is 'How the deletion was established: single GET (404), second walk, or moved to another account; null for a live row.';
 comment on column core.bookings.document is 'The record as sent with the included resources its relationships name, as one JSON:API document; capability URLs removed.';
 comment on column core.bookings.content_hash is 'BLAKE2b-128 of the document in canonical form, without links, meta and capability URLs; an equal hash is never rewritten.';
 comment on column core.bookings.fetched_at is 'Date header of the page that brought this version (server time, UTC).';
@@ -276,7 +276,7 @@ comment on column core.events.spaces_taken_count is 'Places taken.';
 comment on column core.events.created_at is 'When the API says the record was created (UTC); null where it sends none.';
 comment on column core.events.updated_at is 'When the API says the record last changed (UTC); null where it sends none.';
 comment on column core.events.deleted_at is 'Null for a live row; otherwise the server time at which the deletion was established (a tombstone).';
-comment on column core.events.deletion_evidence is 'How the deletion was established: single GET (404) or second walk; null for a live row.';
+comment on column core.events.deletion_evidence is 'How the deletion was established: single GET (404), second walk, or moved to another account; null for a live row.';
 comment on column core.events.document is 'The record as sent with the included resources its relationships name, as one JSON:API document; capability URLs removed.';
 comment on column core.events.content_hash is 'BLAKE2b-128 of the document in canonical form, without links, meta and capability URLs; an equal hash is never rewritten.';
 comment on column core.events.fetched_at is 'Date header of the page that brought this version (server time, UTC).';
