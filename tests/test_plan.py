@@ -185,11 +185,14 @@ def test_cut_pieces_are_the_window_again(whole: Window, history_start: datetime,
         ([], [window(None, 100)]),
         ([window(None, 90)], [window(80, 100)]),
         ([window(None, 100)], [window(90, 100)]),
-        ([window(None, 200)], [window(90, 100)]),  # the server's clock went back: nothing before the end is asked twice
+        ([window(None, 200)], [window(None, 100)]),  # dated by a clock that ran ahead: not believed
         ([window(None, 20), window(40, 90)], [window(20, 40), window(80, 100)]),
         ([window(None, 20), window(40, 50), window(60, 90)], [window(20, 40), window(50, 60), window(80, 100)]),
         ([window(40, 90)], [window(None, 40), window(80, 100)]),
-        ([window(None, 20), window(150, 190)], [window(20, 100)]),
+        (
+            [window(None, 20), window(150, 190)],
+            [window(10, 100)],
+        ),  # the second is not believed, so the first has the head
         ([window(None, 40), window(20, 60), window(60, 90)], [window(80, 100)]),
         ([window(None, 20), window(30, 35)], [window(20, 30), window(25, 100)]),
     ],

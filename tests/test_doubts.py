@@ -1,0 +1,181 @@
+"""What must not look like completeness or deletion: each of these was once a green run with missing or wrongly deleted rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.emulator import Emulator, Fault, Replace, SetHeaders, Switches, World, on
+from tests.equality import contract_with, differences, night, query, settings_for
+
+LIST = "/v2/bookings"
+
+
+@pytest.fixture
+def world() -> World:
+    return World(seed=7, accounts=3, customers=60, bookings=150, events=6, years=2)
+
+
+@pytest.fixture
+def emulator(world: World) -> Iterator[Emulator]:
+    with Emulator(world) as running:
+        yield running
+
+
+def changed(change: Callable[[dict[str, Any]], None]) -> Replace:
+    """An answer whose document was changed on its way."""
+
+    def apply(body: bytes) -> bytes:
+        document = json.loads(body)
+        change(document)
+        return json.dumps(document).encode()
+
+    return Replace(apply)
+
+
+def tombstones(path: Path) -> int:
+    (count,) = query(path, "select count(*) from core.bookings where deleted_at is not null")[0]
+    return int(count)
+
+
+def test_an_account_that_hides_while_it_is_read_is_asked_for_again(
+    emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    settings = settings_for(emulator, tmp_path)
+    hidden = world.accounts.rows()[0].id
+
+    def hide(request: object) -> None:
+        if getattr(request, "path", "") == LIST:
+            world.hide_account("emu-client", hidden)
+
+    emulator.hooks.append(hide)
+    assert any("left the account list" in p for p in night(settings).problems)
+    emulator.hooks.clear()
+    world.clock.advance(timedelta(days=1))
+    world.show_account("emu-client", hidden)
+    assert night(settings).problems == []
+    assert differences(settings.warehouse_path, world.truth()) == []
+
+
+def test_an_empty_list_deletes_nothing(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    settings = settings_for(emulator, tmp_path)
+    night(settings)
+    world.clock.advance(timedelta(days=1))
+    emulator.faults.append(Fault(on(LIST), Replace(b'{"data":[],"links":{"next":null}}'), times=None))
+    assert any("nothing of account" in p for p in night(settings, kind="sweep").problems)
+    assert tombstones(settings.warehouse_path) == 0
+
+
+def test_records_that_cannot_be_read_are_not_taken_for_deleted(
+    emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    settings = settings_for(emulator, tmp_path)
+    night(settings)
+    world.clock.advance(timedelta(days=1))
+
+    def rename(document: dict[str, Any]) -> None:
+        for record in document["data"][:1]:
+            record["type"] = "appointments"
+
+    for times in (1, None):
+        emulator.faults[:] = [Fault(on(LIST), changed(rename), times=times)]
+        night(settings, kind="sweep")
+        assert tombstones(settings.warehouse_path) == 0
+    emulator.faults.clear()
+    night(settings, kind="sweep")
+    assert differences(settings.warehouse_path, world.truth()) == []
+
+
+def test_a_contract_that_no_longer_fits_moves_no_window(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    settings = settings_for(emulator, tmp_path)
+    night(settings)
+    for _ in range(3):
+        world.live_a_day()
+
+    def rename(document: dict[str, Any]) -> None:
+        for record in document["data"]:
+            record["type"] = "appointments"
+
+    emulator.faults.append(Fault(on(LIST), changed(rename), times=None))
+    assert any("could not become rows" in p for p in night(settings).problems)
+    emulator.faults.clear()
+    world.clock.advance(timedelta(days=1))
+    assert night(settings).problems == []
+    assert differences(settings.warehouse_path, {"bookings": world.truth()["bookings"]}) == []
+
+
+def test_a_list_that_leaves_out_cancelled_bookings_deletes_none_of_them(tmp_path: Path) -> None:
+    world = World(seed=7, accounts=2, customers=60, bookings=400, events=2, years=2)
+    with Emulator(world, Switches(cancelled_in_default_list=False)) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        night(settings)
+        world.clock.advance(timedelta(hours=1))
+        for booking in [b for b in world.bookings.rows() if b.status == "confirmed"][:60]:
+            world.cancel_booking(booking.id)
+        report = night(settings, kind="sweep")
+        assert any("live on" in p and "queries" in p for p in report.problems)
+        assert tombstones(settings.warehouse_path) == 0
+        # The cure that the sentence names.
+        contract = contract_with(tmp_path, '[streams.bookings]\nqueries = [{}, { "filter[status]" = "cancelled" }]\n')
+        assert night(settings, contract, "sweep").problems == []
+        assert differences(settings.warehouse_path, {"bookings": world.truth()["bookings"]}) == []
+
+
+def test_an_include_refused_for_one_night_is_made_up_for(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    settings = settings_for(emulator, tmp_path)
+    night(settings)
+    for _ in range(3):
+        world.live_a_day()
+    emulator.switches = replace(emulator.switches, include=False)
+    assert night(settings).problems != []
+    emulator.switches = replace(emulator.switches, include=True)
+    world.clock.advance(timedelta(hours=1))
+    assert night(settings).problems == []
+    night(settings, kind="sweep")
+    assert differences(settings.warehouse_path, world.truth()) == []
+
+
+def test_participants_that_never_came_are_missing_rows(world: World, tmp_path: Path) -> None:
+    with Emulator(world, Switches(linkage_only=True)) as emulator:
+        report = night(settings_for(emulator, tmp_path))
+        assert any("participants of some records did not come" in p for p in report.problems)
+
+
+def test_a_clock_that_ran_ahead_for_one_night_hides_no_change(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    settings = settings_for(emulator, tmp_path)
+    night(settings)
+    world.clock.advance(timedelta(days=1))
+    ahead = format_datetime(world.clock.now() + timedelta(days=10), usegmt=True)
+    emulator.faults.append(Fault(on("/v2/accounts"), SetHeaders({"Date": ahead}), times=1))
+    night(settings)
+    world.clock.advance(timedelta(hours=6))
+    world.add_booking()
+    world.clock.advance(timedelta(days=3))
+    night(settings)
+    assert differences(settings.warehouse_path, {"bookings": world.truth()["bookings"]}) == []
+
+
+def test_half_a_letter_does_not_cost_a_list(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    def spoil(body: bytes) -> bytes:
+        return body.replace(b'"title":"', b'"title":"\\ud83d ', 1).replace(b'"title": "', b'"title": "\\ud83d ', 1)
+
+    settings = settings_for(emulator, tmp_path)
+    emulator.faults.append(Fault(on("/v2/events"), Replace(spoil), times=None))
+    assert night(settings).problems == []
+    titles = query(settings.warehouse_path, "select title from core.events where title like '\ufffd%'")
+    assert titles
+
+
+def test_an_empty_unpaginated_list_is_a_quiet_night(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    emulator.faults.append(Fault(on("/v2/events"), Replace(b'{"data":[]}'), times=None))
+    contract = contract_with(tmp_path, "[abilities]\npage_size = false")
+    assert night(settings_for(emulator, tmp_path), contract, streams=()).problems == []
+    report = night(settings_for(emulator, tmp_path), contract)
+    assert not [p for p in report.problems if p.startswith("events")]
