@@ -69,6 +69,7 @@ def _run(context: dg.AssetExecutionContext, appointedd: AppointeddResource, ware
             run_id=context.run.run_id,
             started_by="dagster",
             version=VERSION,
+            ends_with_publishing=context.run.asset_selection is None or PUBLISHED in context.run.asset_selection,
         )
 
     return once(context.run.run_id, open_it)

@@ -56,7 +56,7 @@ class Run:
     """One run: who may read what, as the API said at its start. Made by `open_run`.
 
     `end`: upper end of every window of this run, server time. `accounts`: API client → the accounts that it serves in this run.
-    `listed`: API client → all accounts that it listed.
+    `listed`: API client → all accounts that it listed. `ends_with_publishing`: publishing ends the run; without it, each stream's end may be the last.
     """
 
     run_id: str
@@ -72,6 +72,7 @@ class Run:
     accounts_report: StreamReport
     started_by: str
     version: str
+    ends_with_publishing: bool = True
     needs_account: set[tuple[str, str]] = field(default_factory=set)
 
     @property
@@ -95,6 +96,7 @@ def open_run(
     run_id: str,
     started_by: str,
     version: str,
+    ends_with_publishing: bool = True,
 ) -> Iterator[Run]:
     """Read the account list of every API client, once, and commit it; then the run can read streams.
 
@@ -114,7 +116,7 @@ def open_run(
                 commit_part(writer, run_id, ACCOUNTS.target, part, report, slice_id=new_run_id(), number=1)
             zones = account_zones(writer, settings, contract, report.warnings)
             report.watermarks = {a: m for a, m in writer.watermarks(ACCOUNTS.name).items() if a in all_accounts(served)}
-            writer.end_run(run_id, report.problems, report.warnings)
+            writer.end_run(run_id, report.problems, report.warnings, is_over=False)
         yield Run(
             run_id=run_id,
             request=request,
@@ -128,6 +130,7 @@ def open_run(
             zones=zones,
             accounts_report=report,
             started_by=started_by,
+            ends_with_publishing=ends_with_publishing,
             version=version,
         )
 

@@ -77,7 +77,7 @@ def sync_stream(run: Run, stream: Stream, tell: Tell = log.info) -> StreamReport
             served = all_accounts(run.accounts)
             marks = writer.watermarks(stream.name)
             report.watermarks = {account: marks.get(account) for account in sorted(served)}
-            writer.end_run(run.run_id, report.problems, report.warnings)
+            writer.end_run(run.run_id, report.problems, report.warnings, is_over=not run.ends_with_publishing)
     return report
 
 

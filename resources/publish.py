@@ -19,7 +19,7 @@ import duckdb
 from resources.database import Check, check_space, checks, connect, open_for_writing, transaction
 from resources.errors import PublishBlockedError, WarehouseError
 from resources.lease import lease
-from resources.warehouse import WRITER_WAIT_S, Warehouse
+from resources.warehouse import WRITER_WAIT_S, Warehouse, Writer
 
 log = logging.getLogger(__name__)
 SHOWN_ROWS = 5
@@ -63,6 +63,8 @@ def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRI
                 raise PublishBlockedError(
                     f"{warehouse.published_path} was not replaced, because it would be wrong:\n{told}"
                 )
+            # The run is over with this, and the published file says so; a run that had problems stays red.
+            Writer(connection, warehouse.path).end_run(run_id, [], [])
             with transaction(connection):
                 connection.execute(
                     "insert into ops.publications values (?, ?, ?)", [datetime.now(UTC), run_id, version]

@@ -152,16 +152,19 @@ class Writer:
                 },
             )
 
-    def end_run(self, run_id: str, problems: Sequence[str], warnings: Sequence[str]) -> None:
-        """Add sentences to the run's row and set its status, at the end of each step; a red run never turns green again."""
+    def end_run(self, run_id: str, problems: Sequence[str], warnings: Sequence[str], *, is_over: bool = True) -> None:
+        """Add sentences to the run's row; it is red from its first problem on, and green only when it is over without one.
+
+        Between the steps of a run (`is_over` false) it goes on running, so that a run which is killed there never stands as complete.
+        """
         with transaction(self.connection):
             self.connection.execute(
                 """
                 update ops.runs set
-                    ended_at = $now,
+                    ended_at = case when $is_over then $now else ended_at end,
                     problems = list_distinct(list_concat(problems, $problems::VARCHAR[])),
                     warnings = list_distinct(list_concat(warnings, $warnings::VARCHAR[])),
-                    status = case when len(problems) + len($problems::VARCHAR[]) > 0 then 'red' else 'green' end
+                    status = case when len(problems) + len($problems::VARCHAR[]) > 0 then 'red' when $is_over then 'green' else 'running' end
                 where run_id = $run_id
                 """,
                 {
@@ -169,6 +172,7 @@ class Writer:
                     "now": datetime.now(UTC),
                     "problems": list(problems),
                     "warnings": list(warnings),
+                    "is_over": is_over,
                 },
             )
 

@@ -498,3 +498,13 @@ def test_no_watermark_lies_after_the_apis_own_clock(emulator: Emulator, world: W
     night(settings)
     (newest,) = query(settings.warehouse_path, "select max(until) from ops.windows")
     assert newest[0] == world.clock.now().replace(microsecond=0) - timedelta(seconds=60)
+
+
+def test_a_run_that_ends_between_two_streams_never_stands_as_green(emulator: Emulator, tmp_path: Path) -> None:
+    settings = settings_for(emulator, tmp_path)
+    night(settings, streams=[CUSTOMERS])  # as if it had been killed before the next stream
+    status = "select status, ended_at is null from ops.runs order by started_at desc limit 1"
+    assert query(settings.warehouse_path, status) == [("running", True)]
+    night(settings, publish=True)
+    assert query(settings.warehouse_path, status) == [("green", False)]
+    assert query(settings.warehouse_published_path, status) == [("green", False)]
