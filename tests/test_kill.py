@@ -100,6 +100,7 @@ def kill_nights(folder: Path, seed: int, kills: int) -> None:
                 world.clock.advance(timedelta(hours=7))
         world.clock.advance(timedelta(hours=1))
         emulator.faults.clear()
+        settings = settings_for(emulator, folder, sync_concurrency=2)  # accounts that came meanwhile have a zone too
         assert night(settings).problems == []
         world.clock.advance(timedelta(minutes=5))
         report = night(settings, kind="sweep", publish=True)
