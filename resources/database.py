@@ -30,7 +30,7 @@ LEAST_FREE_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Check:
-    """One file of `sql/checks`: a query that returns offending rows; none means that it passes."""
+    """One file of `sql/checks`, for one stream: a query that returns offending rows; none means that it passes."""
 
     name: str
     stream: str
@@ -47,12 +47,19 @@ def sql_file(name: str) -> str:
 
 @cache
 def checks() -> tuple[Check, ...]:
-    """All checks, by name; their headers give severity, stream and what a finding means."""
+    """All checks; their headers give severity, stream and what a finding means.
+
+    A file that names several streams is one check for each of them, called `<file>_<stream>`: `{stream}` in its text stands for the stream's name.
+    """
     found = []
     for path in sorted((SQL_FOLDER / "checks").glob("*.sql")):
-        text = path.read_text(encoding="utf-8")
-        header = dict(re.findall(r"^-- (severity|stream|says): (.+)$", text, re.MULTILINE))
-        found.append(Check(path.stem, header["stream"], header["severity"] == "block", header["says"], text))
+        template = path.read_text(encoding="utf-8")
+        streams = re.findall(r"^-- stream: (.+)$", template, re.MULTILINE)[0].split(", ")
+        for stream in streams:
+            text = template.replace("{stream}", stream)
+            header = dict(re.findall(r"^-- (severity|says): (.+)$", text, re.MULTILINE))
+            name = path.stem if len(streams) == 1 else f"{path.stem}_{stream}"
+            found.append(Check(name, stream, header["severity"] == "block", header["says"], text))
     return tuple(found)
 
 

@@ -17,9 +17,12 @@ from typing import Any
 import duckdb
 import pytest
 
+from resources.database import checks
+
 SQL = Path(__file__).parents[1] / "sql"
 MARTS = sorted((SQL / "marts").glob("*.sql"))
-CHECKS = {path.stem: path for path in sorted((SQL / "checks").glob("*.sql"))}
+FILES = {path.stem: path for path in sorted((SQL / "checks").glob("*.sql"))}
+CHECKS = {check.name: check for check in checks()}
 STREAMS = ("accounts", "customers", "bookings", "events")
 BLOCKING = {
     *(f"unique_{stream}" for stream in STREAMS),
@@ -222,7 +225,7 @@ def holds(row: dict[str, Any], **expected: object) -> None:
 
 def run_check(warehouse: duckdb.DuckDBPyConnection, name: str) -> list[dict[str, Any]]:
     """The offending rows; wrapped, as whoever counts them does."""
-    return select(warehouse, f"select * from (\n{CHECKS[name].read_text()}\n)")
+    return select(warehouse, f"select * from (\n{CHECKS[name].sql}\n)")
 
 
 # --- bookings
@@ -848,15 +851,20 @@ def test_child_check_names_table_and_key(warehouse: duckdb.DuckDBPyConnection) -
     assert run_check(warehouse, "unique_booking_children") == [expected]
 
 
-@pytest.mark.parametrize(("name", "path"), CHECKS.items(), ids=list(CHECKS))
+@pytest.mark.parametrize(("name", "path"), FILES.items(), ids=list(FILES))
 def test_check_file_has_a_header_and_one_select(name: str, path: Path) -> None:
     text = path.read_text()
-    header = re.match(r"-- severity: (block|warn)\n-- stream: (\w+)\n-- says: (\S.*\.)\n(?!--)", text)
+    header = re.match(r"-- severity: (block|warn)\n-- stream: (\w+(?:, \w+)*)\n-- says: (\S.*\.)\n(?!--)", text)
     assert header is not None
-    severity, stream, _ = header.groups()
-    assert (severity == "block") == (name in BLOCKING)
-    assert stream in STREAMS
-    assert next((other for other in STREAMS if name.endswith(other)), stream) == stream
-    (statement,) = duckdb.extract_statements(text)
+    streams = header[2].split(", ")
+    assert set(streams) <= set(STREAMS)
+    assert ("{stream}" in text) == (len(streams) > 1)
+    (statement,) = duckdb.extract_statements(text.replace("{stream}", streams[0]))
     assert statement.type == duckdb.StatementType.SELECT
     assert ";" not in text.removeprefix(header[0])
+
+
+def test_blocking_checks_are_those_that_would_make_the_file_wrong() -> None:
+    assert {name for name, check in CHECKS.items() if check.is_blocking} == BLOCKING
+    for name, check in CHECKS.items():
+        assert next((other for other in STREAMS if name.endswith(other)), check.stream) == check.stream
