@@ -19,7 +19,7 @@ from pipelines.zones import account_zones
 from resources.contract import Contract
 from resources.errors import ContractError, UsageError, WarehouseError
 from resources.settings import Settings
-from resources.warehouse import Warehouse
+from resources.warehouse import StandingBrake, Warehouse
 
 STARTED_BY = "cli"
 
@@ -100,6 +100,27 @@ def renormalise_once(
             writer.end_run(report.run_id, [problem] if problem else [], report.own_warnings)
     _publish(warehouse, report, version)
     return report
+
+
+def release(settings: Settings, account: str | None, streams: Sequence[Stream]) -> list[StandingBrake]:
+    """Let the next sweep of an account, by id or slug, retire what its brakes held back; gives all brakes that stand. Without an account, only that."""
+    warehouse = Warehouse(settings)
+    if not warehouse.path.exists():
+        raise WarehouseError(f"{warehouse.path} does not exist yet. The first sync makes it: appointedd-warehouse sync")
+    with warehouse.writer("release") as writer:
+        brakes = writer.standing_brakes()
+        if account is None:
+            return brakes
+        ids = {account, *(account_id for account_id, slug, _ in writer.accounts() if slug == account)}
+        chosen = [b for b in brakes if b.account_id in ids and b.stream in {s.name for s in streams}]
+        if not chosen:
+            stand = ", ".join(f"{b.account_id} ({b.stream})" for b in brakes) or "none"
+            raise UsageError(
+                f"No sweep has stopped at {account!r}, so there is nothing to release. Brakes that stand: {stand}."
+            )
+        for brake in chosen:
+            writer.release(brake)
+        return writer.standing_brakes()
 
 
 def _publish(warehouse: Warehouse, report: RunReport, version: str) -> None:

@@ -18,7 +18,7 @@ from pipelines.records import Fetched, index
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient, Page
 from resources.errors import BrokenAnswerError, DeadCursorError, UnprovenEndError
-from resources.warehouse import Reconciliation
+from resources.part import Reconciliation
 
 # Pages normalised together: few enough that their decoded records are soon gone, many enough that polars works on whole columns.
 PAGES_PER_BATCH = 10
@@ -41,7 +41,7 @@ class ReadPart:
     began_at: datetime
     fetched_at: datetime
     is_last: bool = False
-    reconciliation: Reconciliation | None = None
+    reconciliations: tuple[Reconciliation, ...] = ()
     media_types: frozenset[str] = frozenset()
 
 
@@ -133,7 +133,7 @@ def read_slice(
         raise BrokenAnswerError(f"{stream.name}: the walk ended without a page.")
     last = _part(piece, draft, began_at, stream, client, zones, default_account)
     last.is_last = True
-    last.reconciliation = _evidence(evidence)
+    last.reconciliations = _evidence(evidence)
     yield last
 
 
@@ -203,18 +203,19 @@ def _part(
     )
 
 
-def _evidence(evidence: list[tuple[list[Walk], Verdict]]) -> Reconciliation | None:
+def _evidence(evidence: list[tuple[list[Walk], Verdict]]) -> tuple[Reconciliation, ...]:
     """One row of evidence for a slice: where a total came, or where one walk was not enough."""
     lasts = [walks[-1] for walks, _ in evidence]
     walks_count = max(len(walks) for walks, _ in evidence)
     totals = [w.last_total for w in lasts]
     if walks_count == 1 and all(t is None for t in totals):
-        return None
+        return ()
     verdicts = [verdict for _, verdict in evidence]
-    return Reconciliation(
+    whole = Reconciliation(
         first_total=None if None in totals else sum(w.first_total or 0 for w in lasts),
         last_total=None if None in totals else sum(t or 0 for t in totals),
         distinct_count=sum(w.distinct_count for w in lasts),
         walks_count=walks_count,
         verdict=next((v for v in ("different", "unsettled") if v in verdicts), "settled"),
     )
+    return (whole,)

@@ -19,11 +19,13 @@ from pipelines.plan import BEGINNING, MARGIN, Request, Slice, Window
 from pipelines.reading import AccountsUnnamedError, ReadPart, read_slice
 from pipelines.streams import ACCOUNTS
 from pipelines.zones import account_zones
+from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import Contract
-from resources.errors import AbilityRefusedError, ApiError, SliceError
+from resources.errors import AbilityRefusedError, ApiError, ProductError, SliceError
+from resources.part import Brake, Counts, Part, Table
 from resources.settings import Settings
-from resources.warehouse import Counts, Part, Table, Warehouse, Writer
+from resources.warehouse import Warehouse, Writer
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +108,11 @@ def open_run(
         clients = {c.name: stack.enter_context(c) for c in open_clients(settings, contract)}
         report = StreamReport(ACCOUNTS.name)
         with counted(report, clients.values()), warehouse.writer(f"{request.kind}, run {run_id}") as writer:
+            writer.end_killed_runs(living_runs(warehouse.path))
+            note_run(warehouse.path, run_id)
             writer.start_run(run_id, request.kind, started_by, version)
-            seen = list_accounts(clients, request, report.problems)
+            with noted_end(writer, run_id, ACCOUNTS.name):
+                seen = list_accounts(clients, request, report.problems)
             served = seen.served
             for name, part in seen.read.items():
                 own = part.batch.rows.filter(pl.col("account_id").is_in(served[name]))
@@ -133,6 +138,21 @@ def open_run(
             ends_with_publishing=ends_with_publishing,
             version=version,
         )
+
+
+@contextmanager
+def noted_end(writer: Writer, run_id: str, what: str) -> Iterator[None]:
+    """Whatever ends the `with` early (a signal, a full disk, a bug) is a problem of the run's row, which must not stand as running; it is raised on."""
+    try:
+        yield
+    except BaseException as error:
+        writer.end_run(run_id, [f"{what}: was not read to its end: {ended_by(error)}"], [])
+        raise
+
+
+def ended_by(error: BaseException) -> str:
+    """What ended something, for a sentence: the product's own words, or the kind of what stopped it."""
+    return str(error) if isinstance(error, ProductError) else f"stopped by {type(error).__name__}"
 
 
 @dataclass(frozen=True)
@@ -225,6 +245,7 @@ def commit_part(
     slice_id: str,
     number: int,
     gone: pl.DataFrame | None = None,
+    brakes: Sequence[Brake] = (),
 ) -> None:
     """Commit a part that was read, and count it."""
     piece, batch = part.slice, part.batch
@@ -249,7 +270,8 @@ def commit_part(
             quarantine=batch.quarantine,
             drift=[(k.kind, k.path, k.detail, n, batch.examples[k]) for k, n in batch.drift.items()],
             gone=gone,
-            reconciliation=part.reconciliation,
+            brakes=brakes,
+            reconciliations=part.reconciliations,
         )
     )
     report.counts += counts

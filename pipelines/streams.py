@@ -10,7 +10,7 @@ from typing import Literal
 
 import polars as pl
 
-from resources.warehouse import Table
+from resources.part import Table
 
 Kind = Literal[
     "text", "reference", "instant", "money", "number", "integer", "boolean", "date", "json", "zone", "status"

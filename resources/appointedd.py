@@ -8,9 +8,12 @@ a token never leaves the origin it was configured for. Sources: JSON:API 1.1, ev
 from __future__ import annotations
 
 import logging
+import random
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -31,8 +34,8 @@ from resources.errors import (
     UnprovenEndError,
 )
 from resources.oauth import ClientCredentials
-from resources.rate import RateBudget
-from resources.retries import ATTEMPTS, TroubleError, http_date, judge, retry_after_s
+from resources.rate import RateBudget, pause
+from resources.retries import ATTEMPTS, StoppedError, TooLargeError, TroubleError, http_date, judge, retry_after_s
 from resources.settings import ClientSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -46,6 +49,15 @@ _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 # Lengths at which a page without any pagination member may just be full (design 3).
 SUSPICIOUS_STEPS = (10, 25)
 TIMEOUT = httpx.Timeout(60.0, connect=15.0)
+LONGEST_BACKOFF_S = 30.0
+# A page of a hundred bookings with everything in it is below 1 MiB. Beyond 64 MiB, decoded, it is no page that anybody meant to send, and decoding a few
+# of them side by side would take the memory of a small machine.
+MOST_BYTES = 64 * 1024 * 1024
+MOST_TOKEN_BYTES = 1024 * 1024
+# A body that drips in byte by byte never meets the time-out of a single read.
+LONGEST_BODY_S = 300.0
+# Those that are asked for. Each chunk from the socket is at most 64 KiB and grows a thousandfold at most, so the limit holds for compressed bodies too.
+ENCODINGS = ("", "identity", "gzip", "deflate")
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,8 @@ class ApiClient:
         self.traffic = Traffic()
         self.rate = RateBudget(settings.sync_requests_per_second)
         self.without: set[tuple[str, str]] = set()
+        self._own = threading.local()
+        self._in_flight = 0
         self._base_url = access.base_url + "/"
         self._origin = _origin(self._base_url)
         # Plain http means this machine (settings refuse anything else): a proxy would only be in the way.
@@ -102,9 +116,13 @@ class ApiClient:
             trust_env=self._origin[0] == "https",
             follow_redirects=False,
             limits=httpx.Limits(max_connections=settings.sync_concurrency + 1),
-            headers={"Accept": contract.http.media_type, "User-Agent": "appointedd-warehouse"},
+            headers={
+                "Accept": contract.http.media_type,
+                "Accept-Encoding": "gzip, deflate",
+                "User-Agent": "appointedd-warehouse",
+            },
         )
-        # httpx offers its own header for everything it can decode; the token request must not carry the list's Accept.
+        # The token request is built without these headers: it must not carry the list's Accept.
         self._auth = ClientCredentials(client, access.token_url, contract.oauth, self._send_token_request)
 
     def __enter__(self) -> ApiClient:
@@ -112,8 +130,29 @@ class ApiClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the connections."""
-        self._http.close()
+        """Close the connections.
+
+        Not while a thread that was stopped still hangs in one of them: closing frees the socket's number for the next file that is opened, and TLS would
+        read and write under the old number. Such a thread ends with its request, or with the process.
+        """
+        with self.traffic.lock:
+            is_idle = self._in_flight == 0
+        if is_idle:
+            self._http.close()
+
+    @contextmanager
+    def until(self, stopped: threading.Event) -> Iterator[None]:
+        """In this thread, for the length of a `with`: once `stopped` is set every wait ends, and nothing more is sent or read (`StoppedError`)."""
+        self._own.stopped = stopped
+        try:
+            yield
+        finally:
+            self._own.stopped = None
+
+    @property
+    def _stopped(self) -> threading.Event | None:
+        event: threading.Event | None = getattr(self._own, "stopped", None)
+        return event
 
     def has(self, stream: str, ability: str) -> bool:
         """Whether the contract declares an ability for a stream and this server has not refused it."""
@@ -177,7 +216,7 @@ class ApiClient:
         if self.has(stream, "include"):
             query[self.contract.parameters.include] = ",".join(of_stream.include)
         try:
-            response = self._get(url, query)
+            response = self._get(stream, url, query)
         except TroubleError as trouble:
             if trouble.status in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
                 return None
@@ -244,7 +283,7 @@ class ApiClient:
 
     def _page(self, stream: str, url: str, query: Query | None, *, is_first: bool = False) -> Page:
         try:
-            response = self._get(url, query)
+            response = self._get(stream, url, query)
         except TroubleError as trouble:
             if is_first and trouble.status == httpx.codes.BAD_REQUEST:
                 raise _BadRequestError(trouble) from None
@@ -331,15 +370,36 @@ class ApiClient:
 
     def _linked(self, stream: str, url: str) -> httpx.Response:
         try:
-            return self._get(url, None)
+            return self._get(stream, url, None)
         except TroubleError as trouble:
             raise _give_up(stream, trouble) from None
 
-    def _get(self, url: str, query: Query | None) -> httpx.Response:
-        """One GET, repeated as `retries.judge` says; raises the last `TroubleError`."""
-        for attempt in stamina.retry_context(
-            on=lambda error: judge(error, datetime.now(UTC)), attempts=ATTEMPTS, timeout=None, wait_max=30.0
-        ):
+    def _get(self, stream: str, url: str, query: Query | None) -> httpx.Response:
+        """One GET, repeated as `retries.judge` says; raises the last `TroubleError`, or `BrokenAnswerError` where the answer is too large."""
+        try:
+            return self._repeated(url, query)
+        except TooLargeError as error:
+            raise BrokenAnswerError(
+                f"{stream}: {error}. Ask for smaller pages in the contract (parameters.page_size_value, with abilities.page_size)."
+            ) from None
+
+    def _repeated(self, url: str, query: Query | None) -> httpx.Response:
+        number, backoff = 0, 0.0
+
+        def waited(error: Exception) -> bool | float:
+            # Waiting is done here and not in stamina, whose sleep nobody could end; what it is told to sleep is nothing.
+            again = judge(error, datetime.now(UTC))
+            if again is False or number >= ATTEMPTS:
+                return again is not False
+            seconds = backoff + random.uniform(0, 1) if again is True else again  # noqa: S311  spreads requests, guards nothing
+            pause(
+                0.0 if stamina.is_testing() else min(seconds, LONGEST_BACKOFF_S) if again is True else seconds,
+                self._stopped,
+            )
+            return 0.0
+
+        for attempt in stamina.retry_context(on=waited, attempts=ATTEMPTS, timeout=None, wait_max=LONGEST_BACKOFF_S):
+            number, backoff = attempt.num, attempt.next_wait
             with attempt:
                 if attempt.num > 1:
                     self.traffic.count(retries=1)
@@ -355,22 +415,36 @@ class ApiClient:
         return self._send(request, None)
 
     def _send(self, request: httpx.Request, auth: httpx.Auth | None) -> httpx.Response:
+        stopped = self._stopped
         if auth is not None:
-            self.rate.wait_turn()
+            self.rate.wait_turn(stopped)
+        _go_on(stopped)
         self.traffic.count(requests=1)
+        self._count_in_flight(1)
         try:
-            response = self._http.send(request, auth=auth)
+            response = self._http.send(request, auth=auth, stream=True)
+            try:
+                response = _whole(response, MOST_BYTES if auth is not None else MOST_TOKEN_BYTES, stopped)
+            finally:
+                response.close()
         except httpx.HTTPError as error:
+            _go_on(stopped)
             # Only the kind of error and the path: a message of httpx may quote the whole request.
             trouble = TroubleError(f"{type(error).__name__} on {request.method} {request.url.path}: {error}")
             log.warning("%s", trouble)
             raise trouble from None
+        finally:
+            self._count_in_flight(-1)
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
             pause = retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"), datetime.now(UTC))
             self.rate.note_limit(min(pause or 1.0, 120.0))
         else:
             self.rate.note_answer()
         return response
+
+    def _count_in_flight(self, more: int) -> None:
+        with self.traffic.lock:
+            self._in_flight += more
 
     def _trouble(self, response: httpx.Response) -> TroubleError:
         trouble = _RefusalError(
@@ -404,6 +478,33 @@ def open_clients(settings: Settings, contract: Contract) -> list[ApiClient]:
     return [ApiClient(client, settings, contract) for client in settings.api_access().clients]
 
 
+def _go_on(stopped: threading.Event | None) -> None:
+    if stopped is not None and stopped.is_set():
+        raise StoppedError("The run is being stopped, so this answer was not waited for.")
+
+
+def _whole(response: httpx.Response, most_bytes: int, stopped: threading.Event | None) -> httpx.Response:
+    """The answer with its decoded body, read piece by piece, so that one beyond the limit is never held whole; raises `TooLargeError`."""
+    where = f"on {response.request.method} {response.request.url.path}"
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ENCODINGS:
+        # Several encodings over one another would multiply what a small body can grow to.
+        raise TroubleError(f"an answer in an encoding that was not asked for ({encoding[:40]}) {where}")
+    pieces, size, deadline = [], 0, time.monotonic() + LONGEST_BODY_S
+    for piece in response.iter_bytes():
+        pieces.append(piece)
+        size += len(piece)
+        if size > most_bytes:
+            raise TooLargeError(f"an answer of more than {most_bytes // 1024 // 1024} MiB {where}")
+        if time.monotonic() > deadline:
+            raise TroubleError(f"a body that took longer than {LONGEST_BODY_S:.0f} s {where}")
+        _go_on(stopped)
+    headers = [(k, v) for k, v in response.headers.multi_items() if k not in _OF_THE_WIRE]
+    return httpx.Response(response.status_code, headers=headers, content=b"".join(pieces), request=response.request)
+
+
+# True of the body as it came over the wire, and no longer of the decoded one.
+_OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
 # Half of a surrogate pair, as programs that cut an emoji in two send it; no decoder takes it, and a whole list would be lost for one letter.
 _LONE_SURROGATE = re.compile(
     rb"(\\\\)|(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"

@@ -20,7 +20,7 @@ import msgspec
 
 from resources.contract import OAuth
 from resources.errors import ClientRefusedError
-from resources.retries import TroubleError
+from resources.retries import TooLargeError, TroubleError
 from resources.settings import ClientSettings
 
 RENEWALS_PER_REQUEST = 5
@@ -86,7 +86,7 @@ class ClientCredentials(httpx.Auth):
             if response.status_code != httpx.codes.UNAUTHORIZED:
                 token.has_served = True
                 return
-            response.read()  # gives its connection back: the token request may need one while this thread waits
+            _leave_unread(response)  # gives its connection back: the token request may need one while this thread waits
             refused = token
         raise self._end(f"the API refused {RENEWALS_PER_REQUEST + 1} tokens in turn for one request")
 
@@ -121,7 +121,12 @@ class ClientCredentials(httpx.Auth):
         else:
             form |= {"client_id": self._client.client_id, "client_secret": secret}
         asked_at = self._clock()
-        response = self._send(httpx.Request("POST", self._token_url, data=form, headers=headers))
+        try:
+            response = self._send(httpx.Request("POST", self._token_url, data=form, headers=headers))
+        except TooLargeError as large:
+            raise self._end(
+                f"the token endpoint's answer is no token: {large}; is APPOINTEDD_TOKEN_URL right?"
+            ) from None
         answer = _json_object(response.content)
         if response.status_code == httpx.codes.OK and answer is not None:
             return self._read(answer, asked_at)
@@ -159,6 +164,13 @@ class ClientCredentials(httpx.Auth):
             return _Token(value, None)  # no lifetime told: it is renewed when it is refused (evidence G5)
         # Never more than half the lifetime, or a short-lived token would be renewed before every request.
         return _Token(value, asked_at + lifetime - min(self._contract.leeway_seconds, lifetime / 2))
+
+
+def _leave_unread(response: httpx.Response) -> None:
+    """End an answer whose body says nothing; httpx would read it to its end, whatever its length, before it sends the request again."""
+    if isinstance(response.stream, httpx.SyncByteStream):
+        response.stream.close()
+    response.stream = httpx.ByteStream(b"")
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:

@@ -145,6 +145,22 @@ class Settings(BaseSettings):
         description="How far each nightly reaches back before the newest window",
         examples=["1440"],
     )
+    sync_freshness_hours: float = Field(
+        36,
+        gt=0,
+        description="A stream of an account that lags so many hours behind the last run is stale",
+        examples=["36"],
+    )
+    sync_brake_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="A sweep that would retire more than this share of an account's rows, and more than SYNC_BRAKE_COUNT, stops there",
+        examples=["0.05"],
+    )
+    sync_brake_count: int = Field(
+        50, ge=0, description="See SYNC_BRAKE_SHARE; both must be passed before a sweep stops", examples=["50"]
+    )
     sync_concurrency: int = Field(4, ge=1, le=64, description="Slices fetched side by side", examples=["4"])
     sync_requests_per_second: float = Field(
         10, gt=0, description="Rate budget of each API client, in requests a second", examples=["10"]

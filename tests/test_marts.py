@@ -31,6 +31,8 @@ BLOCKING = {
     *(f"rows_match_ledger_{stream}" for stream in STREAMS),
     *(f"confirmed_differences_{stream}" for stream in STREAMS),
     "no_accounts",
+    "orphan_booking_children",
+    "orphan_customer_children",
 }
 
 FETCHED = "2024-11-01 00:00:00+00"
@@ -698,7 +700,7 @@ def test_marts_and_checks_stand_on_an_empty_warehouse() -> None:
 # --- checks
 
 DOUBLE = "insert into core.{0} select * from core.{0} limit 1"
-LATER_WALK = "insert into ops.reconciliations values ('s-later', 'run-1', '{}', '{}', 5, 5, 4, 2, '{}')"
+LATER_WALK = "insert into ops.reconciliations values ('s-later', 'run-1', '{}', '{}', 5, 5, 4, 2, '{}', null)"
 BAD = {
     "no_accounts": ["delete from core.accounts"],
     **{f"unique_{stream}": [DOUBLE.format(stream)] for stream in STREAMS},
@@ -761,8 +763,38 @@ BAD = {
         for stream in ("customers", "bookings", "events")
     },
 }
+BRAKE = "insert into ops.brakes values ('{}', 'nyc', 's', 'r', 60, 100, now(), null, {})"
+LATE = (
+    "update ops.runs set overlap_minutes = 60; update ops.slices set committed_at = '2024-11-01 04:00:00+00';"
+    "insert into ops.late_arrivals values ('s-{0}', 2, '{0}', 'nyc', 3, {1})"
+)
+AGED = (
+    "update ops.runs set freshness_hours = {1}; update ops.windows set until = now();"
+    "update ops.windows set until = now() - interval 50 hours where stream = '{0}' and account_id = 'nyc'"
+)
+for changing in ("customers", "bookings", "events"):
+    BAD[f"standing_brakes_{changing}"] = [BRAKE.format(changing, "null")]
+    BAD[f"late_arrivals_{changing}"] = [LATE.format(changing, 3601)]
+    BAD[f"stale_watermarks_{changing}"] = [AGED.format(changing, 49)]
+BAD["orphan_booking_children"] = [
+    f"update core.{child} set booking_id = 'nowhere' where account_id = 'lon'"
+    for child in ("booking_customers", "booking_resources", "booking_answers")
+]
+BAD["orphan_customer_children"] = [
+    f"update core.{child} set customer_id = 'nowhere'" for child in ("customer_custom_fields", "customer_tags")
+]
 # Looks like the bad datum, and is none.
 INNOCENT = [
+    ("standing_brakes_bookings", BRAKE.format("bookings", "'s-later'")),
+    ("standing_brakes_bookings", BRAKE.format("events", "null")),
+    ("late_arrivals_events", LATE.format("events", 3600)),
+    (
+        "late_arrivals_events",
+        LATE.format("events", 9999)
+        + "; update ops.slices set committed_at = '2024-01-01 00:00:00+00' where stream = 'events'",
+    ),
+    ("stale_watermarks_events", AGED.format("events", 51)),
+    ("orphan_booking_children", "update core.bookings set deleted_at = now()"),
     (
         "confirmed_differences_bookings",
         "update ops.reconciliations set verdict = 'different'; " + LATER_WALK.format("bookings", "main", "settled"),

@@ -18,7 +18,8 @@ from pipelines.zones import account_zones, choose
 from resources.appointedd import _decode
 from resources.contract import load_contract
 from resources.settings import Settings
-from resources.warehouse import Part, Warehouse, Writer
+from resources.part import Part
+from resources.warehouse import Warehouse, Writer
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 CONTRACT = load_contract()

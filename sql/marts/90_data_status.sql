@@ -60,6 +60,12 @@ unsettled as (
     where verdict = 'unsettled'
     group by stream
 ),
+held_back as (
+    select stream, account_id, max(gone_count) as held_back_count
+    from ops.brakes
+    where ended_by_slice_id is null
+    group by stream, account_id
+),
 newest_run as (
     select problems
     from ops.runs
@@ -85,7 +91,8 @@ select
     (select max(published_at) from ops.publications) as published_at,
     coalesce((select problems from newest_run), cast([] as varchar[])) as problems,
     coalesce(quarantined.quarantined_count, 0) as quarantined_count,
-    coalesce(unsettled.unsettled_count, 0) as unsettled_count
+    coalesce(unsettled.unsettled_count, 0) as unsettled_count,
+    coalesce(held_back.held_back_count, 0) as held_back_count
 from known
 cross join streams
 left join marts.accounts as accounts on accounts.account_id = known.account_id
@@ -96,7 +103,8 @@ left join ops.runs as runs on runs.run_id = committed.run_id
 left join sweeps on sweeps.account_id = known.account_id and sweeps.stream = streams.stream
 left join visible on visible.account_id = known.account_id
 left join quarantined on quarantined.stream = streams.stream
-left join unsettled on unsettled.stream = streams.stream;
+left join unsettled on unsettled.stream = streams.stream
+left join held_back on held_back.account_id = known.account_id and held_back.stream = streams.stream;
 
 comment on view marts.data_status is 'Is it complete? One row per account and stream, frozen, deleted and new accounts too. Key: account_id, stream. Times in UTC.';
 comment on column marts.data_status.account_id is 'Account.';
@@ -118,3 +126,4 @@ comment on column marts.data_status.published_at is 'When this file was publishe
 comment on column marts.data_status.problems is 'Sentences that made the newest run red, whatever account they concern; empty for a green one.';
 comment on column marts.data_status.quarantined_count is 'Records of the stream, of all accounts and times, that could not become a row: ops.quarantine.';
 comment on column marts.data_status.unsettled_count is 'API clients whose newest reconciliation of the stream is unsettled: its end could not be proved.';
+comment on column marts.data_status.held_back_count is 'Rows that the last sweep of the account would have called deleted and did not, because they were too many: ops.brakes.';
