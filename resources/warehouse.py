@@ -151,12 +151,16 @@ class Writer:
         ).fetchall()
 
     def changed_time_zones(self, zones: pl.DataFrame) -> list[str]:
-        """The accounts in the frame whose zone is not the one in `ops.account_time_zones`; those that are new there are not among them."""
+        """The accounts in the frame whose zone is not the one that their customers were read with.
+
+        An account that is new is among them only where customers of it came before it was listed: they were read without a zone.
+        """
         with merging.registered(self.connection, zones=zones):
             changed = self.connection.execute(
                 """
-                select zones.account_id from zones join ops.account_time_zones as known using (account_id)
+                select zones.account_id from zones left join ops.account_time_zones as known using (account_id)
                 where zones.time_zone is distinct from known.time_zone
+                    and (known.account_id is not null or zones.account_id in (select account_id from core.customers))
                 order by all
                 """
             ).fetchall()
