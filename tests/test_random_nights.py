@@ -33,7 +33,6 @@ DIALECTS = {
     "short tokens": Switches(token_lifetime=90, expires_in_sent=False),
 }
 SILENT = ["touch_silently"]
-# No account comes here: the time zone of one that no list has shown yet is not known, which `test_faults` tells.
 WHILE_READ = ["add_account", "add_customer", "change_customer", "delete_customer", "add_booking", "reschedule_booking"]
 WHILE_READ += ["cancel_booking", "remove_participant", "delete_booking", "add_event", "change_event"]
 
