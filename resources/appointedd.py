@@ -8,11 +8,12 @@ a token never leaves the origin it was configured for. Sources: JSON:API 1.1, ev
 from __future__ import annotations
 
 import logging
+import os
 import random
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from resources.errors import (
     BrokenAnswerError,
     DeadCursorError,
     GaveUpError,
+    SettingsError,
     UnprovenEndError,
 )
 from resources.oauth import ClientCredentials
@@ -44,6 +46,8 @@ stamina.instrumentation.set_on_retry_hooks(())
 
 Record = dict[str, Any]
 Query = Mapping[str, str]
+# A text of the server's without secrets, ready to be quoted.
+Hide = Callable[[str], str]
 # Whole numbers stay int, all others become Decimal: 0.10 and 12.1 survive as written (evidence 5.12).
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 # Lengths at which a page without any pagination member may just be full (design 3).
@@ -58,6 +62,11 @@ MOST_TOKEN_BYTES = 1024 * 1024
 LONGEST_BODY_S = 300.0
 # Those that are asked for. Each chunk from the socket is at most 64 KiB and grows a thousandfold at most, so the limit holds for compressed bodies too.
 ENCODINGS = ("", "identity", "gzip", "deflate")
+
+
+CERTIFICATE_CURE = (
+    ". If the API stands behind a certificate authority of your own, name its certificate in SSL_CERT_FILE"
+)
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ class ApiClient:
         self._base_url = access.base_url + "/"
         self._origin = _origin(self._base_url)
         # Plain http means this machine (settings refuse anything else): a proxy would only be in the way.
-        self._http = httpx.Client(
+        self._http = _http_client(
             timeout=TIMEOUT,
             trust_env=self._origin[0] == "https",
             follow_redirects=False,
@@ -221,7 +230,7 @@ class ApiClient:
             if trouble.status in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
                 return None
             raise _give_up(stream, trouble) from None
-        document = _document(response)
+        document = _document(response, self._auth.hide)
         if not isinstance(document.get("data"), dict):
             raise BrokenAnswerError(f"{stream}: a single record came without an object under data.")
         return self._whole(stream, self._read(response, {**document, "data": [document["data"]]}))
@@ -293,7 +302,7 @@ class ApiClient:
         return self._whole(stream, self._list(stream, response))
 
     def _list(self, stream: str, response: httpx.Response) -> Page:
-        document = _document(response)
+        document = _document(response, self._auth.hide)
         if not isinstance(document["data"], list):
             raise BrokenAnswerError(
                 f"{stream}: data is one object where a list is due; is streams.{stream}.path right in the contract?"
@@ -406,7 +415,7 @@ class ApiClient:
                 request = self._http.build_request("GET", url, params=dict(query) if query is not None else None)
                 response = self._send(request, self._auth)
                 if response.status_code == httpx.codes.OK:
-                    _document(response)
+                    _document(response, self._auth.hide)
                     return response
                 raise self._trouble(response)
         raise AssertionError("stamina ends with an answer or an error")
@@ -430,7 +439,8 @@ class ApiClient:
         except httpx.HTTPError as error:
             _go_on(stopped)
             # Only the kind of error and the path: a message of httpx may quote the whole request.
-            trouble = TroubleError(f"{type(error).__name__} on {request.method} {request.url.path}: {error}")
+            what = self._auth.hide(f"{type(error).__name__} on {request.method} {request.url.path}: {error}")
+            trouble = TroubleError(what + CERTIFICATE_CURE if "CERTIFICATE_VERIFY_FAILED" in what else what)
             log.warning("%s", trouble)
             raise trouble from None
         finally:
@@ -448,7 +458,7 @@ class ApiClient:
 
     def _trouble(self, response: httpx.Response) -> TroubleError:
         trouble = _RefusalError(
-            f"HTTP {response.status_code} on GET {response.request.url.path}{_told(response)}",
+            f"HTTP {response.status_code} on GET {response.request.url.path}{_told(response, self._auth.hide)}",
             status=response.status_code,
             retry_after=response.headers.get("Retry-After"),
             date=response.headers.get("Date"),
@@ -476,6 +486,20 @@ class _BadRequestError(Exception):
 def open_clients(settings: Settings, contract: Contract) -> list[ApiClient]:
     """One `ApiClient` for each configured API client, in the order of the settings."""
     return [ApiClient(client, settings, contract) for client in settings.api_access().clients]
+
+
+def _http_client(**options: Any) -> httpx.Client:
+    """An httpx client; raises `SettingsError` where its certificate authorities cannot be read."""
+    try:
+        return httpx.Client(**options)
+    except OSError as error:  # ssl.SSLError is one
+        named = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)}
+        if not named:
+            raise
+        told = " and ".join(f"{name} ({value})" for name, value in named.items())
+        raise SettingsError(
+            f"The certificate authorities cannot be read from {told}: {error.strerror or error}. Name a file in PEM form there, or unset it."
+        ) from None
 
 
 def _go_on(stopped: threading.Event | None) -> None:
@@ -515,7 +539,7 @@ def _mended(found: re.Match[bytes]) -> bytes:
     return found[0] if found[1] or found[2] else b"\\ufffd"
 
 
-def _document(response: httpx.Response) -> Record:
+def _document(response: httpx.Response, hide: Hide) -> Record:
     """A list or single document as JSON:API promises it; `TroubleError` (to be repeated) where it is not."""
     cached = response.extensions.get("document")
     if cached is not None:
@@ -530,9 +554,11 @@ def _document(response: httpx.Response) -> Record:
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         kind = response.headers.get("Content-Type", "no content type")
-        raise TroubleError(f"a body that is not JSON ({kind}) {where}: {error}") from None
+        raise TroubleError(f"a body that is not JSON ({hide(kind)}) {where}: {error}") from None
     if not isinstance(value, dict) or "data" not in value or "errors" in value:
-        raise TroubleError(f"HTTP 200 without a data member {where}; it is not a JSON:API document{_told(response)}")
+        raise TroubleError(
+            f"HTTP 200 without a data member {where}; it is not a JSON:API document{_told(response, hide)}"
+        )
     if not isinstance(value["data"], dict | list) or not isinstance(value.get("included") or [], list):
         raise TroubleError(f"data or included has the wrong form {where}")
     response.extensions["document"] = value
@@ -548,13 +574,14 @@ def _errors(response: httpx.Response) -> list[Record]:
     return [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
 
 
-def _told(response: httpx.Response) -> str:
+def _told(response: httpx.Response, hide: Hide) -> str:
     """What the API itself says is wrong: code, title, detail and source of each error object."""
     parts = []
     for error in _errors(response)[:3]:
         source = error.get("source") if isinstance(error.get("source"), dict) else {}
         words = [error.get("code"), error.get("title"), error.get("detail"), *(source or {}).values()]
-        parts.append(", ".join(str(w)[:200] for w in words if w))
+        # Cut only after it was looked through: half a secret would not be known for one.
+        parts.append(", ".join(hide(str(w))[:200] for w in words if w))
     return f" ({'; '.join(parts)})" if parts else ""
 
 

@@ -248,7 +248,7 @@ def judge_page(body: bytes) -> str:
     except (ValueError, RecursionError, InvalidOperation):
         is_good = False
     try:
-        read = _document(response)
+        read = _document(response, str)
     except (ProductError, TroubleError):
         # Refusing is never wrong for the rows; but what is good may be refused only for a nesting beyond all measure.
         assert not is_good or deepest(body) > 400, body[:300]
