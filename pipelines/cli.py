@@ -108,7 +108,7 @@ Streams = Annotated[
     typer.Option(
         "--stream",
         metavar="NAME",
-        help="Only this stream: accounts, customers, bookings or events; can be repeated. Default: all.",
+        help="Only this stream: accounts, customers, bookings, events or one that your contract adds; can be repeated. Default: all.",
     ),
 ]
 From = Annotated[
@@ -173,7 +173,9 @@ def sync(
     request = _request(settings, sweep, first_day, last_day)
     from pipelines import commands, report
 
-    done = commands.sync_once(settings, contract, request, commands.chosen_streams(stream or []), version(NAME))
+    done = commands.sync_once(
+        settings, contract, request, commands.chosen_streams(contract, stream or []), version(NAME)
+    )
     if as_json:
         report.print_json(report.sync_json(done, settings.warehouse_published_path))
     else:
@@ -199,7 +201,7 @@ def plan(
     from pipelines.preview import preview
     from resources.warehouse import Warehouse
 
-    found = preview(settings, contract, Warehouse(settings), request, commands.chosen_streams(stream or []))
+    found = preview(settings, contract, Warehouse(settings), request, commands.chosen_streams(contract, stream or []))
     if as_json:
         report.print_json(report.plan_json(found))
     else:
@@ -236,9 +238,9 @@ def release(
     """Let the next sweep call deleted what the last one held back, because it was too much to believe at once."""
     _log_to_stderr(quiet, verbose)
     from pipelines import commands, report
-    from resources.settings import load_settings
 
-    brakes = commands.release(load_settings(), account, commands.chosen_streams(stream or []))
+    settings, contract = _loaded()
+    brakes = commands.release(settings, account, commands.chosen_streams(contract, stream or []))
     if as_json:
         report.print_json({"brakes": [vars(b) for b in brakes]})
     elif brakes:
@@ -256,7 +258,7 @@ def renormalise(
     settings, contract = _loaded()
     from pipelines import commands, report
 
-    done = commands.renormalise_once(settings, contract, commands.chosen_streams(stream or []), version(NAME))
+    done = commands.renormalise_once(settings, contract, commands.chosen_streams(contract, stream or []), version(NAME))
     if as_json:
         report.print_json(report.renormalise_json(done, settings.warehouse_published_path))
     else:

@@ -13,7 +13,7 @@ from pipelines import plan
 from pipelines.plan import Request, Window
 from pipelines.renormalise import renormalise_stream
 from pipelines.run import new_run_id, open_run
-from pipelines.streams import ACCOUNTS, STREAMS, Stream
+from pipelines.streams import ACCOUNTS, Stream, streams_of
 from pipelines.sync import RunReport, publish_run, sync_all
 from pipelines.zones import account_zones
 from resources.contract import Contract
@@ -37,12 +37,14 @@ class RenormaliseReport(RunReport):
         return self.own_warnings + self.findings
 
 
-def chosen_streams(names: Sequence[str]) -> list[Stream]:
+def chosen_streams(contract: Contract, names: Sequence[str]) -> list[Stream]:
     """Streams by name, each once and in the order of a run; all of them where none is named."""
-    unknown = [n for n in names if n not in STREAMS]
-    if unknown:
-        raise UsageError(f"There is no stream {unknown[0]!r}; there are {', '.join(STREAMS)}.")
-    return [stream for name, stream in STREAMS.items() if not names or name in names]
+    known = streams_of(contract)
+    for name in names:
+        if name not in known:
+            off = f"; {name} is switched off in the contract" if name in contract.streams else ""
+            raise UsageError(f"There is no stream {name!r}; there are {', '.join(known)}{off}.")
+    return [stream for name, stream in known.items() if not names or name in names]
 
 
 def change_days(first: date, last: date, zone: tzinfo) -> Window:

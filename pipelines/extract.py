@@ -144,7 +144,8 @@ class Reader:
         if self.stream.id_column:
             row[self.stream.id_column] = record_id
         self._fill(row, record, fetched.included, self.stream.columns, self.names.columns, "booking", record_id)
-        self._note_unknown(record, self.known, "", record_id)
+        if not self.stream.is_generic:  # there, document is where everything belongs
+            self._note_unknown(record, self.known, "", record_id)
         extract = self.extract.get(self.stream.name)
         if extract:
             extract(record, fetched.included, row)

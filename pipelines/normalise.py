@@ -8,8 +8,8 @@ Sources: evidence sections 2 and 5; the hazards are cited by number where they a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import accumulate
 from typing import Any
@@ -119,6 +119,16 @@ def normalise(
         quarantine=reader.quarantine,
         drift=reader.drift,
         examples=reader.examples,
+    )
+
+
+def of_accounts(batch: Batch, accounts: Collection[str]) -> Batch:
+    """A batch without the rows of other accounts."""
+    mine = pl.col("account_id").is_in(list(accounts))
+    return replace(
+        batch,
+        rows=batch.rows.filter(mine),
+        children={name: frame.filter(mine) for name, frame in batch.children.items()},
     )
 
 

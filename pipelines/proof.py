@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from pipelines.extract import DriftKey
 from pipelines.normalise import Batch
@@ -39,6 +39,9 @@ class Proof:
         self.owners: dict[str, str] = {}
         self.read: dict[Slice, tuple[int, int]] = {}
         self.bad_values: Counter[DriftKey] = Counter()
+        self.rows: dict[Slice, int] = {}
+        self.values: Counter[str] = Counter()
+        self.at: datetime | None = None
 
     def problem(self, text: str) -> None:
         """A sentence that makes the run red, told once."""
@@ -56,6 +59,10 @@ class Proof:
         self._watch_account_filter(piece, part.batch)
         self._watch_children(piece, part.batch)
         self._watch_quarantine(piece, part)
+        self.rows[piece] = self.rows.get(piece, 0) + part.batch.rows.height
+        self.at = part.fetched_at
+        for column in self.stream.columns:
+            self.values[column.name] += part.batch.rows.get_column(column.name).count()
         self.bad_values += Counter({k: n for k, n in part.batch.drift.items() if k.kind == "bad_value"})
 
     def of_the_end(self, piece: Slice, part: ReadPart, *, is_first_part: bool) -> ReadPart:
@@ -67,8 +74,11 @@ class Proof:
             return self._still_listed(piece, part)
         return part
 
-    def of_all(self) -> None:
-        """After the last slice: values that did not fit, where they are more than odd ones."""
+    def of_all(self) -> tuple[dict[str, str], datetime | None]:
+        """After the last slice: values that did not fit, where they are more than odd ones.
+
+        Gives the columns that no record had a value for, with the name to look for, and the server time: whether earlier records had one is stored.
+        """
         read = sum(count for count, _ in self.read.values())
         for key, count in sorted(self.bad_values.items(), key=lambda item: str(item[0])):
             if count >= FEW_VALUES and count > VALUES_SHARE * read:
@@ -76,6 +86,11 @@ class Proof:
                     f"{self.stream.name}: {count} values of {key.path!r} in {read} records do not fit their column ({key.detail}), so it is empty there; "
                     f"they stay in document. Correct the name or the form in the contract, then run appointedd-warehouse renormalise."
                 )
+        names = self.run.contract.streams[self.stream.name].columns
+        rows = sum(self.rows.values())
+        empty = [c.name for c in self.stream.columns if not self.values[c.name]] if rows >= FEW_VALUES else []
+        odd = {key.path for key in self.bad_values}  # what came in a wrong form did come
+        return {n: names[n][0] for n in empty if names.get(n) and not odd & {n, *names[n]}}, self.at
 
     def _is_long(self, piece: Slice, part: ReadPart, *, is_first_part: bool) -> bool:
         """Whether the next night's overlap would not read again what an account hid while this slice was read.

@@ -6,12 +6,13 @@ committing. Memory is bounded by the length of a part, whatever the length of th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipelines.completeness import Verdict, Walk, judge
-from pipelines.extract import NoAccountError
+from pipelines.extract import DriftKey, NoAccountError
 from pipelines.normalise import Batch, combine, normalise
 from pipelines.plan import Slice
 from pipelines.records import Fetched, index
@@ -42,7 +43,6 @@ class ReadPart:
     fetched_at: datetime
     is_last: bool = False
     reconciliations: tuple[Reconciliation, ...] = ()
-    media_types: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -53,6 +53,7 @@ class _Draft:
     pages: list[Page] = field(default_factory=list)
     pages_count: int = 0
     fetched_at: datetime | None = None
+    media_types: Counter[str] = field(default_factory=Counter)
 
 
 def filters_of(piece: Slice, client: ApiClient) -> dict[str, str]:
@@ -110,6 +111,7 @@ def read_slice(
                     draft.pages.append(page)
                     draft.pages_count += 1
                     draft.fetched_at = page.fetched_at
+                    draft.media_types[page.media_type] += 1
                     if len(draft.pages) >= PAGES_PER_BATCH:
                         _settle(draft, stream, client, zones, default_account)
                     if draft.pages_count >= PAGES_PER_PART and page.next_url is not None:
@@ -194,9 +196,15 @@ def _part(
     default_account: str | None,
 ) -> ReadPart:
     _settle(draft, stream, client, zones, default_account)
+    batch, asked = combine(draft.batches), client.contract.http.media_type
+    for media_type, count in draft.media_types.items():
+        if media_type != asked:
+            batch.drift[
+                DriftKey("media_type", "Content-Type", f"{media_type or 'none'} where {asked} was asked for")
+            ] += count
     return ReadPart(
         slice=piece,
-        batch=combine(draft.batches),
+        batch=batch,
         pages_count=draft.pages_count,
         began_at=began_at,
         fetched_at=draft.fetched_at or began_at,

@@ -16,7 +16,7 @@ from pipelines.by_account import honours_filter
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
 from pipelines.proof import ignored_filter
 from pipelines.run import Run, StreamReport, all_accounts, counted, ended_by
-from pipelines.streams import CHANGING, Stream
+from pipelines.streams import Stream, changing
 from pipelines.walker import NeedsAccountError, Tell, Walker
 from resources.errors import AbilityRefusedError, PublishBlockedError, WarehouseError
 from resources.publish import publish
@@ -35,7 +35,9 @@ def plan_stream(run: Run, stream: Stream, windows: Mapping[str, Sequence[Window]
             filters=client.has(stream.name, "filters"),
             upper_bound=client.has(stream.name, "upper_bound"),
             account_filter=client.has(stream.name, "account_filter"),
-            needs_account=(name, stream.name) in run.needs_account,
+            # Where accounts are left out, those that are wanted are asked for one by one, if the server can: the others are not even read.
+            needs_account=(name, stream.name) in run.needs_account
+            or (run.leaves_out(name) and client.has(stream.name, "account_filter")),
         )
         slices += plan(
             stream.name,
@@ -149,9 +151,12 @@ class RunReport:
         return [w for report in self.streams for w in report.warnings] + self.findings
 
 
-def sync_all(run: Run, streams: Sequence[Stream] = CHANGING, tell: Tell = log.info) -> list[StreamReport]:
-    """The accounts' report and one for each stream, in order. A stream that fails does not keep the next from being read."""
-    return [run.accounts_report, *(sync_stream(run, stream, tell) for stream in streams)]
+def sync_all(run: Run, streams: Sequence[Stream] | None = None, tell: Tell = log.info) -> list[StreamReport]:
+    """The accounts' report and one for each stream (None: all), in order. A stream that fails does not keep the next from being read."""
+    return [
+        run.accounts_report,
+        *(sync_stream(run, s, tell) for s in (changing(run.contract) if streams is None else streams)),
+    ]
 
 
 def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:

@@ -16,6 +16,7 @@ from dataclasses import replace
 import polars as pl
 
 from pipelines.by_account import compare
+from pipelines.normalise import of_accounts
 from pipelines.plan import Slice
 from pipelines.proof import Proof
 from pipelines.reading import AccountsUnnamedError, ReadPart, read_slice
@@ -98,7 +99,10 @@ class Walker:
             for thread in threads:
                 if thread.ident is not None:
                     thread.join(max(0.0, deadline - time.monotonic()))
-        self.proof.of_all()
+        missing, at = self.proof.of_all()
+        if missing and at:
+            drift = self.writer.note_missing(self.table.stream, missing, at)
+            self.report.drift["missing_member"] += drift
 
     def _work(self, todo: queue.SimpleQueue[Slice]) -> None:
         """One thread: slices, one after the other, while there are any."""
@@ -159,6 +163,8 @@ class Walker:
 
     def _take(self, piece: Slice, part: ReadPart) -> None:
         """Commit one part; the last one only after everything that must be true of the whole slice."""
+        if self.run.leaves_out(piece.api_client):
+            part.batch = of_accounts(part.batch, self.run.accounts[piece.api_client])
         self.proof.watch(piece, part)
         if piece.kind == "sweep":
             self.met.setdefault(piece, []).append(part.batch.rows.select(self.stream.key))

@@ -47,19 +47,20 @@ def sql_file(name: str) -> str:
 
 
 @cache
-def checks() -> tuple[Check, ...]:
+def checks(generic: tuple[str, ...] = ()) -> tuple[Check, ...]:
     """All checks; their headers give severity, stream and what a finding means.
 
-    A file that names several streams is one check for each of them, called `<file>_<stream>`: `{stream}` in its text stands for the stream's name.
+    A file with `{stream}` in its text is one check for each stream that it names, called `<file>_<stream>`. The word `generic` among them stands for
+    the streams that the contract adds, which the caller names.
     """
     found = []
     for path in sorted((SQL_FOLDER / "checks").glob("*.sql")):
         template = path.read_text(encoding="utf-8")
-        streams = re.findall(r"^-- stream: (.+)$", template, re.MULTILINE)[0].split(", ")
-        for stream in streams:
+        named = re.findall(r"^-- stream: (.+)$", template, re.MULTILINE)[0].split(", ")
+        for stream in [n for n in named if n != "generic"] + [g for g in generic if "generic" in named]:
             text = template.replace("{stream}", stream)
             header = dict(re.findall(r"^-- (severity|says): (.+)$", text, re.MULTILINE))
-            name = path.stem if len(streams) == 1 else f"{path.stem}_{stream}"
+            name = f"{path.stem}_{stream}" if "{stream}" in template else path.stem
             found.append(Check(name, stream, header["severity"] == "block", header["says"], text))
     return tuple(found)
 

@@ -16,25 +16,7 @@ from resources.part import Counts, Part
 def note(connection: duckdb.DuckDBPyConnection, part: Part) -> None:
     """Drift, quarantine and evidence of a part."""
     for kind, path, detail, count, example in part.drift:
-        values = {
-            "stream": part.table.stream,
-            "kind": kind,
-            "path": path,
-            "detail": detail,
-            "at": part.fetched_at,
-            "count": count,
-            "example": example,
-        }
-        connection.execute(
-            """
-            merge into ops.drift as known
-            using (select $stream as stream, $kind as kind, $path as path, $detail as detail) as seen
-            using (stream, kind, path, detail)
-            when matched then update set last_seen_at = $at, seen_count = known.seen_count + $count
-            when not matched then insert values ($stream, $kind, $path, $detail, $at, $at, $count, $example)
-            """,
-            values,
-        )
+        note_drift(connection, part.table.stream, kind, path, detail, count, example, part.fetched_at)
     for position, (reason, record, fetched_at) in enumerate(part.quarantine, 1):
         connection.execute(
             "insert into ops.quarantine values (?, ?, ?, ?, ?, ?, ?)",
@@ -49,6 +31,37 @@ def note(connection: duckdb.DuckDBPyConnection, part: Part) -> None:
             **vars(r),
         }
         _insert(connection, "reconciliations", evidence)
+
+
+def note_drift(
+    connection: duckdb.DuckDBPyConnection,
+    stream: str,
+    kind: str,
+    path: str,
+    detail: str,
+    count: int,
+    example: str | None,
+    at: datetime,
+) -> None:
+    """Something that arrived otherwise than the contract says: counted where it is known, else a new row."""
+    connection.execute(
+        """
+        merge into ops.drift as known
+        using (select $stream as stream, $kind as kind, $path as path, $detail as detail) as seen
+        using (stream, kind, path, detail)
+        when matched then update set last_seen_at = greatest(known.last_seen_at, $at), seen_count = known.seen_count + $count
+        when not matched then insert values ($stream, $kind, $path, $detail, $at, $at, $count, $example)
+        """,
+        {
+            "stream": stream,
+            "kind": kind,
+            "path": path,
+            "detail": detail,
+            "at": at,
+            "count": count,
+            "example": example,
+        },
+    )
 
 
 def write_brakes(connection: duckdb.DuckDBPyConnection, part: Part) -> None:

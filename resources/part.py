@@ -83,7 +83,7 @@ class Part:
     read_count: int = 0
     duplicate_count: int = 0
     quarantine: Sequence[tuple[str, str, datetime]] = ()
-    drift: Sequence[tuple[str, str, str, int, str]] = ()
+    drift: Sequence[tuple[str, str, str, int, str | None]] = ()
     gone: pl.DataFrame | None = None
     brakes: Sequence[Brake] = ()
     reconciliations: Sequence[Reconciliation] = ()

@@ -28,6 +28,7 @@ from resources.database import (
     transaction,
 )
 from resources.errors import PublishBlockedError, WarehouseError
+from resources.generic import generic_streams, refresh_views
 from resources.lease import lease
 from resources.warehouse import WRITER_WAIT_S, Warehouse, Writer
 
@@ -66,7 +67,8 @@ def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRI
     with lease(warehouse.path, f"publishing, run {run_id}", wait_s=wait_s):
         connection = open_for_writing(warehouse.path, warehouse.memory_limit_mb)
         try:
-            findings = [f for f in run_checks(connection, checks()) if f.count]
+            refresh_views(connection)
+            findings = [f for f in run_checks(connection, checks(generic_streams(connection))) if f.count]
             blocking = [f for f in findings if f.check.is_blocking]
             if blocking:
                 told = "\n".join(f"  {finding}" for finding in blocking)

@@ -20,6 +20,7 @@ import polars as pl
 from resources import ledger, merging
 from resources.database import check_space, connect, end_query, open_for_writing, transaction
 from resources.errors import LeaseHeldError, SettingsError, WarehouseError
+from resources.generic import ensure_tables
 from resources.lease import Lease, lease
 from resources.part import Counts, Part, Table
 from resources.settings import Settings
@@ -86,6 +87,10 @@ class Writer:
             "select distinct account_id from ops.windows where stream = ? and kind = 'sweep'", [stream]
         ).fetchall()
         return {account_id for (account_id,) in rows}
+
+    def ensure_tables(self, generic: Sequence[str]) -> None:
+        """Make the tables of streams that the contract adds, where they are missing."""
+        ensure_tables(self.connection, generic)
 
     def start_run(self, run_id: str, kind: str, started_by: str, version: str) -> None:
         """Write the run's row; a run of several steps calls this in each, and is running again until that step ends."""
@@ -220,6 +225,25 @@ class Writer:
         """Replace the typed columns of rows that are stored already, by key; gives how many rows changed. One transaction."""
         with transaction(self.connection):
             return merging.renormalise(self.connection, table, rows, children)
+
+    def note_missing(self, stream: str, names: Mapping[str, str], at: datetime) -> int:
+        """Note as drift the columns (→ name to look for) that a run found in no record, though stored rows have them; gives how many."""
+        counted = ", ".join(f"count({column})" for column in names)
+        counts = self.connection.execute(f"select {counted} from core.{stream}").fetchone()  # noqa: S608  names are ours
+        lost = [name for name, count in zip(names.values(), counts or (), strict=True) if count]
+        with transaction(self.connection):
+            for name in lost:
+                ledger.note_drift(
+                    self.connection,
+                    stream,
+                    "missing_member",
+                    name,
+                    "in none of the records that a run read",
+                    1,
+                    None,
+                    at,
+                )
+        return len(lost)
 
     # Brakes of sweeps
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipelines.commands import release
 from pipelines.status import Overlap, read_status
-from pipelines.streams import CHANGING
+from pipelines.streams import BOOKINGS, CUSTOMERS, EVENTS
 from pipelines.sweep import Limit
 from resources.errors import UsageError
 from resources.settings import Settings
@@ -102,14 +102,14 @@ def test_a_sweep_that_would_retire_too_much_stops_at_that_account_alone(tmp_path
         world.clock.advance(timedelta(hours=1))
         assert problems_of(night(settings, kind="sweep"), "bookings")
         with pytest.raises(UsageError, match=f"nothing to release.*{big.id} \\(bookings\\)"):
-            release(settings, small.id, CHANGING)
-        assert [b.released_at for b in release(settings, None, CHANGING)] == [None]
-        (brake,) = release(settings, big.slug, CHANGING)
+            release(settings, small.id, (CUSTOMERS, BOOKINGS, EVENTS))
+        assert [b.released_at for b in release(settings, None, (CUSTOMERS, BOOKINGS, EVENTS))] == [None]
+        (brake,) = release(settings, big.slug, (CUSTOMERS, BOOKINGS, EVENTS))
         assert brake.released_at is not None
         world.clock.advance(timedelta(hours=1))
         assert night(settings, kind="sweep").problems == []
         assert differences(path, world.truth()) == []
-        assert release(settings, None, CHANGING) == []
+        assert release(settings, None, (CUSTOMERS, BOOKINGS, EVENTS)) == []
         delete_from(world, big.id, before // 5)
         world.clock.advance(timedelta(hours=1))
         assert problems_of(night(settings, kind="sweep"), "bookings")
@@ -156,7 +156,7 @@ def test_an_account_that_was_really_emptied_can_be_released(tmp_path: Path) -> N
         delete_from(world, emptied, 10_000)
         (problem,) = problems_of(night(settings, kind="sweep"), "bookings")
         assert f"nothing of account {emptied} was in the list" in problem
-        release(settings, emptied, CHANGING)
+        release(settings, emptied, (CUSTOMERS, BOOKINGS, EVENTS))
         world.clock.advance(timedelta(hours=1))
         assert night(settings, kind="sweep").problems == []
         assert live(settings.warehouse_path, emptied) == 0

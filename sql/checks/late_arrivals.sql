@@ -1,5 +1,5 @@
 -- severity: warn
--- stream: customers, bookings, events
+-- stream: customers, bookings, events, generic
 -- says: Changes of {stream} arrived later than the nightly reaches back, so only a sweep or a wider reading found them: raise SYNC_OVERLAP_MINUTES as appointedd-warehouse status proposes, or sweep more often.
 with configured as (
     select overlap_minutes

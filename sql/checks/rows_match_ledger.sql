@@ -1,5 +1,5 @@
 -- severity: block
--- stream: accounts, customers, bookings, events
+-- stream: accounts, customers, bookings, events, generic
 -- says: core.{stream} does not hold as many rows as the ledger ops.slices says were inserted: rows were lost or written past the ledger; restore the working file from a backup, or delete it and load afresh.
 with stored as (
     select count(*) as stored_count

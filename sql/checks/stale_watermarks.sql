@@ -1,5 +1,5 @@
 -- severity: warn
--- stream: customers, bookings, events
+-- stream: customers, bookings, events, generic
 -- says: The {stream} of the account lag more than SYNC_FRESHNESS_HOURS behind the last run, so marts show an old state of it: read the problems of the last run, and run the nightly again.
 with configured as (
     select freshness_hours

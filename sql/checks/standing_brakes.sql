@@ -1,5 +1,5 @@
 -- severity: warn
--- stream: customers, bookings, events
+-- stream: customers, bookings, events, generic
 -- says: A sweep would have called more {stream} of the account deleted than SYNC_BRAKE_SHARE and SYNC_BRAKE_COUNT let pass, so it changed nothing there: if they are really gone, run appointedd-warehouse release with the account and --stream {stream}, then a sweep.
 select brakes.account_id, accounts.name as account_name, brakes.gone_count, brakes.rows_count, brakes.stopped_at, brakes.released_at
 from ops.brakes as brakes

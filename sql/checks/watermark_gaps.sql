@@ -1,5 +1,5 @@
 -- severity: warn
--- stream: customers, bookings, events
+-- stream: customers, bookings, events, generic
 -- says: A stretch of the {stream} of the account has never been read, so marts may lack rows of it: let the nightly run, which asks for the gap, and if the gap stays, read the problems of the last run.
 with visible as (
     select distinct account_id

@@ -1,10 +1,12 @@
--- Grain: one row per account and stream (accounts, customers, bookings, events), for every account that has a row or a window anywhere, deleted and frozen ones
+-- Grain: one row per account and stream (accounts, customers, bookings, events, those the contract adds), for every account that has a row or a window anywhere, deleted and frozen ones
 -- too. Key: account_id, stream. The answer to "is this complete?". problems, published_at, quarantined_count and unsettled_count are not the account's own:
 -- they stand for the whole run, file or stream and repeat on its rows.
 -- Units: rows. Time zone: *_at is UTC, server time unless its comment says local clock; complete_through_on is a day in the account's reporting time zone.
 create or replace view marts.data_status as
 with streams as (
     select stream from (values ('accounts'), ('customers'), ('bookings'), ('events')) as listed (stream)
+    union
+    select stream from ops.windows
 ),
 stored as (
     select 'accounts' as stream, account_id, count(*) - count(deleted_at) as rows_count, count(deleted_at) as tombstones_count
@@ -22,6 +24,10 @@ stored as (
     select 'events', account_id, count(*) - count(deleted_at), count(deleted_at)
     from core.events
     group by account_id
+    union all
+    select stream, account_id, count(*) - count(deleted_at), count(deleted_at)
+    from ops.generic_rows
+    group by stream, account_id
 ),
 known as (
     select account_id from stored
@@ -109,7 +115,7 @@ left join held_back on held_back.account_id = known.account_id and held_back.str
 comment on view marts.data_status is 'Is it complete? One row per account and stream, frozen, deleted and new accounts too. Key: account_id, stream. Times in UTC.';
 comment on column marts.data_status.account_id is 'Account.';
 comment on column marts.data_status.account_name is 'Account name; null where the account was never listed.';
-comment on column marts.data_status.stream is 'accounts, customers, bookings or events.';
+comment on column marts.data_status.stream is 'accounts, customers, bookings, events, or one that the contract adds.';
 comment on column marts.data_status.complete_until_at is 'Every change before this instant (server time, UTC) is in the warehouse; null while the oldest history is still missing. Rows may be newer.';
 comment on column marts.data_status.complete_through_on is 'Last whole local day whose changes are all in the warehouse; null where complete_until_at is.';
 comment on column marts.data_status.has_gap is 'Whether a stretch of time before the newest reading is missing.';
