@@ -1,0 +1,346 @@
+"""Told to end: SIGTERM to the command line and to a run of Dagster ends it within ten seconds, with what was committed and a row that says so."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import stamina
+
+from resources import appointedd, rate
+from resources.alive import living_runs, note_run
+from resources.appointedd import ApiClient, open_clients
+from resources.contract import load_contract
+from resources.errors import BrokenAnswerError, ClientRefusedError, GaveUpError
+from resources.rate import pause
+from resources.retries import StoppedError
+from resources.settings import PROJECT_FOLDER
+from tests.emulator import Delay, Emulator, Fault, Replace, Reset, SetHeaders, Status, Truncate, World, on
+from tests.equality import differences, night, query, settings_for
+
+COMMAND = str(Path(sys.executable).with_name("appointedd-warehouse"))
+DAGSTER = str(Path(sys.executable).with_name("dagster"))
+ENDS_WITHIN_S = 10.0
+STARTS_WITHIN_S = 60.0
+SILENCE = Delay(3600.0)
+
+
+@pytest.fixture
+def world() -> World:
+    return World(seed=7, accounts=2, customers=40, bookings=130, events=8, years=1)
+
+
+@pytest.fixture
+def emulator(world: World) -> Iterator[Emulator]:
+    with Emulator(world) as running:
+        yield running
+
+
+def environment(emulator: Emulator, folder: Path) -> dict[str, str]:
+    zones = {a.id: a.time_zone for a in emulator.world.accounts}
+    return {
+        "PATH": os.environ["PATH"],
+        "APPOINTEDD_ENV_FILE": "",
+        "DAGSTER_HOME": str(folder / "dagster"),
+        "WAREHOUSE_PATH": str(folder / "warehouse.duckdb"),
+        "WAREHOUSE_PUBLISHED_PATH": str(folder / "analytics.duckdb"),
+        "SYNC_REQUESTS_PER_SECOND": "1000",
+        "SYNC_HISTORY_START": "2023-01-01",
+        "SYNC_ACCOUNT_TIME_ZONES": str(zones).replace("'", '"'),
+        **emulator.environment(),
+    }
+
+
+def reached(emulator: Emulator, path: str) -> threading.Event:
+    """Set when a request for the path has come."""
+    asked = threading.Event()
+    emulator.hooks.append(lambda request: asked.set() if request.path.startswith(path) else None)
+    return asked
+
+
+def stopped_in_time(process: subprocess.Popen[str], asked: threading.Event) -> tuple[int, str, str]:
+    """SIGTERM once the request has come; exit code and output. That it ends in time is what is asked for."""
+    try:
+        assert asked.wait(STARTS_WITHIN_S)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=ENDS_WITHIN_S)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+def healed(emulator: Emulator, folder: Path) -> None:
+    """The next night, with nothing in its way, ends in the truth."""
+    emulator.faults.clear()
+    emulator.rate_limit(None)
+    emulator.world.clock.advance(timedelta(hours=1))
+    settings = settings_for(emulator, folder)
+    assert night(settings, publish=True).problems == []
+    assert differences(settings.warehouse_path, emulator.world.truth()) == []
+    assert query(settings.warehouse_path, "select count(*) from ops.runs where status = 'running'") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("where", "trouble", "committed"),
+    [
+        pytest.param("/v2/bookings", SILENCE, 40, id="a silent socket"),
+        pytest.param("/v2/accounts", SILENCE, 0, id="the account list"),
+        pytest.param("/v2/bookings", Status(429, {"Retry-After": "100"}), 40, id="a pause", marks=pytest.mark.long),
+        pytest.param("/v2/bookings", Status(503), 40, id="backoff", marks=pytest.mark.long),
+        pytest.param("/oauth/token", SILENCE, 0, id="the token", marks=pytest.mark.long),
+    ],
+)
+def test_sigterm_ends_a_sync_whatever_it_waits_for(
+    where: str, trouble: Delay | Status, committed: int, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.faults.append(Fault(on(where), trouble, times=None))
+    asked = reached(emulator, where)
+    process = subprocess.Popen(
+        [COMMAND, "sync", "--quiet"],
+        env=environment(emulator, tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    code, out, err = stopped_in_time(process, asked)
+    assert (code, out) == (143, ""), err
+    assert err.splitlines()[-1].startswith("Stopped by SIGTERM. Slices that were committed stay")
+    assert "Traceback" not in err
+    warehouse = tmp_path / "warehouse.duckdb"
+    ((status, problems),) = query(warehouse, "select status, problems from ops.runs")
+    assert (status, len(problems)) == ("red", 1)
+    assert "stopped by SigTerm" in problems[0]
+    assert query(warehouse, "select count(*) from core.customers") == [(committed,)]
+    assert not list(tmp_path.glob(".*"))
+    if committed:
+        healed(emulator, tmp_path)
+
+
+def test_sigterm_ends_the_waiting_for_another_run(emulator: Emulator, tmp_path: Path) -> None:
+    """Two real syncs at once: the second names the first and waits; it can be told to end, and the first is not disturbed."""
+    emulator.faults.append(Fault(on("/v2/bookings"), SILENCE, times=None))
+    asked = reached(emulator, "/v2/bookings")
+    own = environment(emulator, tmp_path)
+    with subprocess.Popen([COMMAND, "sync", "--quiet"], env=own, stderr=subprocess.PIPE, text=True) as first:
+        assert asked.wait(STARTS_WITHIN_S)
+        with subprocess.Popen([COMMAND, "sync", "--quiet"], env=own, stderr=subprocess.PIPE, text=True) as second:
+            assert second.stderr is not None
+            said = second.stderr.readline()
+            assert f"process {first.pid} " in said
+            assert "nightly of bookings" in said
+            second.send_signal(signal.SIGTERM)
+            assert second.wait(ENDS_WITHIN_S) == 143
+        assert first.poll() is None
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(ENDS_WITHIN_S) == 143
+
+
+def test_two_syncs_at_once_both_end_well(emulator: Emulator, tmp_path: Path) -> None:
+    own = environment(emulator, tmp_path)
+    both = [subprocess.Popen([COMMAND, "sync", "--quiet"], env=own, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(STARTS_WITHIN_S) for process in both] == [0, 0]
+    assert query(tmp_path / "warehouse.duckdb", "select status from ops.runs") == [("green",), ("green",)]
+    assert differences(tmp_path / "analytics.duckdb", emulator.world.truth()) == []
+
+
+def test_dagsters_terminate_ends_a_run(emulator: Emulator, tmp_path: Path) -> None:
+    (tmp_path / "dagster").mkdir()
+    (tmp_path / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    emulator.faults.append(Fault(on("/v2/events"), SILENCE, times=None))
+    asked = reached(emulator, "/v2/events")
+    # The steps run in the order of their names, events last. The command executes the run in its own process, with the handlers that a run worker has.
+    process = subprocess.Popen(
+        [DAGSTER, "job", "execute", "-m", "pipelines.definitions", "-j", "nightly"],
+        cwd=PROJECT_FOLDER,
+        env=environment(emulator, tmp_path) | {"SYNC_HISTORY_START": "2026-02-25"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    code, out, _ = stopped_in_time(process, asked)
+    assert code != 0, out
+    warehouse = tmp_path / "warehouse.duckdb"
+    assert query(warehouse, "select count(*) from core.customers") == [(40,)]
+    ((status, problems),) = query(warehouse, "select status, problems from ops.runs")
+    assert status == "red"
+    assert "stopped by " in problems[0]
+    with dg.DagsterInstance.from_config(str(tmp_path / "dagster")) as instance:
+        (record,) = instance.get_run_records()
+        assert record.dagster_run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE)
+    healed(emulator, tmp_path)
+
+
+# ---- rows of killed runs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_runs_row_is_ended_by_the_next_run_and_a_living_ones_is_not(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.faults.append(Fault(on("/v2/bookings"), SILENCE, times=None))
+    asked = reached(emulator, "/v2/bookings")
+    process = subprocess.Popen([COMMAND, "sync", "--quiet"], env=environment(emulator, tmp_path))
+    assert asked.wait(STARTS_WITHIN_S)
+    warehouse = tmp_path / "warehouse.duckdb"
+    (killed,) = living_runs(warehouse)
+    process.kill()
+    process.wait()
+    assert query(warehouse, "select run_id, status from ops.runs") == [(killed, "running")]
+    emulator.faults.clear()
+    first = night(
+        settings_for(emulator, tmp_path)
+    )  # does not publish, so its row goes on running, and this process lives
+    second = night(settings_for(emulator, tmp_path), publish=True)
+    rows = query(warehouse, "select run_id, status, len(problems) from ops.runs")
+    assert sorted(rows) == sorted([(killed, "red", 1), (first.run_id, "running", 0), (second.run_id, "green", 0)])
+    ((problems,),) = query(warehouse, "select problems from ops.runs where run_id = ?", killed)
+    assert "killed" in problems[0]
+    assert living_runs(warehouse) == {first.run_id, second.run_id}
+
+
+def test_what_a_gone_process_left_is_removed(tmp_path: Path) -> None:
+    warehouse = tmp_path / "warehouse.duckdb"
+    left = tmp_path / ".warehouse.duckdb.alive-left"
+    left.write_text("an-old-run\n", encoding="utf-8")
+    note_run(warehouse, "a-run")
+    note_run(warehouse, "another")
+    assert living_runs(warehouse) == {"a-run", "another"}
+    assert not left.exists()
+
+
+# ---- waits of a thread that is told to stop ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(emulator: Emulator, tmp_path: Path) -> Iterator[ApiClient]:
+    (one,) = open_clients(settings_for(emulator, tmp_path), load_contract())
+    with one:
+        yield one
+
+
+def pages_in_a_thread(client: ApiClient, stopped: threading.Event) -> tuple[threading.Thread, list[Exception]]:
+    ended: list[Exception] = []
+
+    def read() -> None:
+        try:
+            with client.until(stopped):
+                list(client.pages("customers", {}, {}))
+        except (StoppedError, ClientRefusedError, GaveUpError) as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    return thread, ended
+
+
+@pytest.mark.parametrize("status", [Status(429, {"Retry-After": "100"}), Status(503), Reset()], ids=str)
+def test_a_wait_ends_when_the_thread_is_stopped(
+    status: Status | Reset, client: ApiClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.faults.append(Fault(on("/v2/"), status, times=None))
+    stopped, waits = threading.Event(), threading.Event()
+
+    def told(seconds: float, event: threading.Event | None) -> None:
+        if seconds > 0.05:
+            waits.set()
+        pause(seconds, event)
+
+    monkeypatch.setattr(rate, "pause", told)
+    monkeypatch.setattr(appointedd, "pause", told)
+    with stamina.set_testing(False):
+        thread, ended = pages_in_a_thread(client, stopped)
+        assert waits.wait(STARTS_WITHIN_S)
+        stopped.set()
+        thread.join(ENDS_WITHIN_S)
+    assert [type(error) for error in ended] == [StoppedError]
+    assert emulator.count("/v2/") == 1
+
+
+def test_a_thread_that_is_stopped_already_sends_nothing(client: ApiClient, emulator: Emulator) -> None:
+    stopped = threading.Event()
+    stopped.set()
+    thread, ended = pages_in_a_thread(client, stopped)
+    thread.join(ENDS_WITHIN_S)
+    assert [type(error) for error in ended] == [StoppedError]
+    assert emulator.requests == []
+
+
+def test_a_client_in_use_is_not_closed_under_the_thread(client: ApiClient, emulator: Emulator) -> None:
+    emulator.faults.append(Fault(on("/v2/"), Delay(0.5)))
+    stopped, asked = threading.Event(), reached(emulator, "/v2/")
+    thread, ended = pages_in_a_thread(client, stopped)
+    assert asked.wait(STARTS_WITHIN_S)
+    stopped.set()
+    client.__exit__()
+    assert not client._http.is_closed
+    assert ended == []
+    thread.join(ENDS_WITHIN_S)
+    assert [type(error) for error in ended] == [StoppedError]
+
+
+# ---- the size of an answer ---------------------------------------------------------------------------------------------------
+
+
+def one_page(client: ApiClient) -> Any:
+    return next(client.pages("customers", {}, {}))
+
+
+@pytest.mark.parametrize("is_compressed", [False, True], ids=["plain", "compressed"])
+def test_an_answer_beyond_the_limit_is_refused(
+    is_compressed: bool, client: ApiClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appointedd, "MOST_BYTES", 1024 * 1024)
+    body = b'{"data": [], "meta": "' + b"x" * 1024 * 1024 + b'"}'
+    emulator.faults.append(Fault(on("/v2/"), Replace(gzip.compress(body) if is_compressed else body), times=None))
+    if is_compressed:
+        emulator.faults.append(Fault(on("/v2/"), SetHeaders({"Content-Encoding": "gzip"}), times=None))
+    with pytest.raises(BrokenAnswerError, match=r"customers: an answer of more than 1 MiB .* smaller pages"):
+        one_page(client)
+    assert emulator.count("/v2/customers") == 1  # not repeated: the same would come
+
+
+def test_an_answer_within_the_limit_is_read(client: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(appointedd, "MOST_BYTES", 1024 * 1024)
+    assert len(one_page(client).records) == 40
+
+
+def test_encodings_over_one_another_are_refused(client: ApiClient, emulator: Emulator) -> None:
+    twice = gzip.compress(gzip.compress(b'{"data": []}'))
+    emulator.faults.append(Fault(on("/v2/"), Replace(twice), times=None))
+    emulator.faults.append(Fault(on("/v2/"), SetHeaders({"Content-Encoding": "gzip, gzip"}), times=None))
+    with pytest.raises(GaveUpError, match="encoding that was not asked for"):
+        one_page(client)
+
+
+def test_a_body_that_never_ends_by_time_is_given_up(
+    client: ApiClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appointedd, "LONGEST_BODY_S", -1.0)
+    with pytest.raises(GaveUpError, match="a body that took longer"):
+        one_page(client)
+
+
+def test_a_token_answer_beyond_the_limit_is_no_token(client: ApiClient, emulator: Emulator) -> None:
+    page = b"<html>" + b"x" * appointedd.MOST_TOKEN_BYTES
+    emulator.faults.append(Fault(on("/oauth/token"), Replace(page), times=None))
+    with pytest.raises(ClientRefusedError, match=r"more than 1 MiB on POST .*APPOINTEDD_TOKEN_URL"):
+        one_page(client)
+    assert emulator.token_requests == 1
+
+
+def test_the_body_of_a_401_is_not_read(client: ApiClient, emulator: Emulator) -> None:
+    one_page(client)
+    # Whoever reads it meets its end before its time, and takes that for trouble in place of an expired token.
+    emulator.faults.append(Fault(on("/v2/"), Status(401, {}, body=b"x" * 4096)))
+    emulator.faults.append(Fault(on("/v2/"), Truncate(0.5)))
+    assert len(one_page(client).records) == 40
+    assert emulator.token_requests == 2
