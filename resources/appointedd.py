@@ -32,7 +32,7 @@ from resources.errors import (
 )
 from resources.oauth import ClientCredentials
 from resources.rate import RateBudget
-from resources.retries import ATTEMPTS, TroubleError, http_date, judge, retry_after_s
+from resources.retries import ATTEMPTS, RETRIED_STATUS, TroubleError, http_date, judge, retry_after_s
 from resources.settings import ClientSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,22 @@ class Page:
     has_pagination: bool
     is_shifting: bool
     media_type: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """One answer as it came, not judged: what `connect` learns from. `document` is None where the body is no JSON object.
+
+    `fetched_at` is the answer's `Date`, None where it has none; `refused` the query parameters that an error names; `told` the API's own words for it.
+    """
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    document: Record | None
+    fetched_at: datetime | None
+    refused: tuple[str, ...]
+    told: str
 
 
 @dataclass
@@ -124,7 +140,7 @@ class ApiClient:
             case "account_filter":
                 return of_stream.account_filter and bool(parameters.account)
             case "filters":
-                return self.contract.abilities.filters and bool(parameters.updated_since)
+                return self.contract.abilities.filters and of_stream.filters and bool(parameters.updated_since)
             case "upper_bound":
                 return (
                     self.contract.abilities.upper_bound
@@ -186,6 +202,34 @@ class ApiClient:
         if not isinstance(document.get("data"), dict):
             raise BrokenAnswerError(f"{stream}: a single record came without an object under data.")
         return self._whole(stream, self._read(response, {**document, "data": [document["data"]]}))
+
+    def look(self, address: str, query: Query | None = None) -> Look:
+        """One GET whose answer is taken as it is, a refusal too; `address` is a path of this API or a link of its own, `query` None leaves a link alone.
+
+        Server errors and 429 are repeated as everywhere. Raises `GaveUpError`, `BrokenAnswerError` (another origin), `ClientRefusedError`.
+        """
+        url = self._link(address, self._base_url)
+        assert url is not None  # noqa: S101  an address is never empty; narrows the type
+        try:
+            for attempt in stamina.retry_context(
+                on=lambda error: judge(error, datetime.now(UTC)), attempts=ATTEMPTS, timeout=None, wait_max=30.0
+            ):
+                with attempt:
+                    request = self._http.build_request("GET", url, params=dict(query) if query is not None else None)
+                    response = self._send(request, self._auth)
+                    if response.status_code >= 500 or response.status_code in RETRIED_STATUS:
+                        raise self._trouble(response)
+        except TroubleError as trouble:
+            raise GaveUpError(f"{trouble}. Gave up after {ATTEMPTS} attempts.") from None
+        return Look(
+            url=str(response.url),
+            status=response.status_code,
+            headers={name.lower(): value for name, value in response.headers.items()},
+            document=_json_object(response.content),
+            fetched_at=http_date(response.headers.get("Date")),
+            refused=_named_parameters(response),
+            told=_told(response).strip(" ()"),
+        )
 
     def _optional(self, stream: str, of_stream: StreamContract) -> dict[str, str]:
         parameters = self.contract.parameters
@@ -436,6 +480,15 @@ def _document(response: httpx.Response) -> Record:
         raise TroubleError(f"data or included has the wrong form {where}")
     response.extensions["document"] = value
     return value
+
+
+def _json_object(body: bytes) -> Record | None:
+    """A body as an object, numbers as everywhere; None where it is none, which is an answer too."""
+    try:
+        value = _decode(_LONE_SURROGATE.sub(_mended, body))
+    except (InvalidOperation, RecursionError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _errors(response: httpx.Response) -> list[Record]:

@@ -173,16 +173,16 @@ def _described(root: SchemaPath, source: str, base: str) -> Description:
     token_url, scopes = _flow(root)
     if token_url is not None and servers and not urlsplit(token_url).scheme:
         token_url = urljoin(servers[0] + "/", token_url)  # OpenAPI lets it be relative
-    paths = root / "paths"
+    paths, shapes = root / "paths", _Shapes()
     return Description(
         source=source,
         title=_word(root, "info", "title"),
         version=_word(root, "info", "version"),
         servers=servers,
         token_url=token_url,
-        client_authentication=_client_authentication(paths, token_url),
+        client_authentication=_client_authentication(paths, token_url, shapes),
         scopes=scopes,
-        lists=tuple(_lists(paths)),
+        lists=tuple(_lists(paths, shapes)),
     )
 
 
@@ -204,33 +204,33 @@ def _flow(root: SchemaPath) -> tuple[str | None, tuple[str, ...]]:
     return None, ()
 
 
-def _client_authentication(paths: SchemaPath, token_url: str | None) -> str | None:
+def _client_authentication(paths: SchemaPath, token_url: str | None, shapes: _Shapes) -> str | None:
     """`post` or `basic`, where the token endpoint itself is described; OpenAPI's security schemes have no word for it."""
     for path, item in _children(paths):
         operation = _child(item, "post")
         if operation is None or token_url is None or not urlsplit(token_url).path.endswith(path):
             continue
         for _, body in _children(_child(operation, "requestBody", "content")):
-            if "client_secret" in _shape(_child(body, "schema"), 0).members:
+            if "client_secret" in shapes.of(_child(body, "schema")).members:
                 return "post"
         return "basic"
     return None
 
 
-def _lists(paths: SchemaPath) -> Iterator[ListEndpoint]:
+def _lists(paths: SchemaPath, shapes: _Shapes) -> Iterator[ListEndpoint]:
     named = {path: item for path, item in _children(paths)}
     for path, item in named.items():
         operation = _child(item, "get")
         if operation is None or "{" in path:
             continue
-        media = dict(_answer(operation))
+        media = dict(_answer(operation, shapes))
         document = next((s for s in media.values() if s.at("data").items is not None), None)
         if document is None:
             continue
         single = re.compile(re.escape(path.rstrip("/")) + r"/\{[^/]+\}/?")
         yield ListEndpoint(
             path=path,
-            parameters=tuple(_parameters(item, operation)),
+            parameters=tuple(_parameters(item, operation, shapes)),
             document=document,
             record=document.at("data").items or EMPTY,
             media_types=tuple(media),
@@ -238,22 +238,22 @@ def _lists(paths: SchemaPath) -> Iterator[ListEndpoint]:
         )
 
 
-def _answer(operation: SchemaPath) -> Iterator[tuple[str, Shape]]:
+def _answer(operation: SchemaPath, shapes: _Shapes) -> Iterator[tuple[str, Shape]]:
     """Media type → shape of the answer to a GET that went well."""
     for status, response in _children(_child(operation, "responses")):
         if not str(status).startswith("2"):
             continue
         for media_type, content in _children(_child(response, "content")):
-            yield media_type.partition(";")[0].strip(), _shape(_child(content, "schema"), 0)
+            yield media_type.partition(";")[0].strip(), shapes.of(_child(content, "schema"))
         return
 
 
-def _parameters(item: SchemaPath, operation: SchemaPath) -> Iterator[Parameter]:
+def _parameters(item: SchemaPath, operation: SchemaPath, shapes: _Shapes) -> Iterator[Parameter]:
     found: dict[str, Parameter] = {}
     for node in (*_list(item, "parameters"), *_list(operation, "parameters")):
         if _word(node, "in") != "query":
             continue
-        name, shape = _word(node, "name"), _shape(_child(node, "schema"), 0)
+        name, shape = _word(node, "name"), shapes.of(_child(node, "schema"))
         is_required = bool(_raw(node, "required"))
         if shape.members:  # a deep object: filter → filter[updatedAfter]; JSON:API files leave out the style as often as not
             for member, inner in shape.members.items():
@@ -266,28 +266,44 @@ def _parameters(item: SchemaPath, operation: SchemaPath) -> Iterator[Parameter]:
 # Schemas
 
 
-def _shape(node: SchemaPath | None, depth: int) -> Shape:
-    if node is None or depth > DEEPEST or not isinstance(node.read_value(), dict):
-        return EMPTY
-    types = _raw(node, "type")
-    names = {types} if isinstance(types, str) else {t for t in types if isinstance(t, str)} if types else set()
-    words = [str(v) for v in _raw(node, "enum") or () if v is not None]
-    constant = _raw(node, "const")
-    maximum = _raw(node, "maximum")
-    text_format = _raw(node, "format")
-    items = _child(node, "items")
-    shape = Shape(
-        types=frozenset(names - {"null"}),
-        format=text_format if isinstance(text_format, str) else None,
-        words=tuple(words) if constant is None else (str(constant),),
-        members={name: _shape(inner, depth + 1) for name, inner in _children(_child(node, "properties"))},
-        items=_shape(items, depth + 1) if items is not None else None,
-        maximum=maximum if isinstance(maximum, int) and not isinstance(maximum, bool) else None,
-    )
-    for keyword in ("allOf", "oneOf", "anyOf"):
-        for part in _list(node, keyword):
-            shape = _both(shape, _shape(part, depth + 1))
-    return shape
+class _Shapes:
+    """Shapes by schema. Schemas that lead back to themselves would otherwise grow without end: each is made once for each depth."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, int], Shape] = {}
+
+    def of(self, node: SchemaPath | None, depth: int = 0) -> Shape:
+        """The shape of one schema; an empty one where there is none."""
+        if node is None or depth > DEEPEST:
+            return EMPTY
+        value = _value_of(node)
+        if not isinstance(value, dict):
+            return EMPTY
+        key = (id(value), depth)
+        if key not in self._made:
+            self._made[key] = self._shape(node, depth)
+        return self._made[key]
+
+    def _shape(self, node: SchemaPath, depth: int) -> Shape:
+        types = _raw(node, "type")
+        names = {types} if isinstance(types, str) else {t for t in types if isinstance(t, str)} if types else set()
+        words = [str(v) for v in _raw(node, "enum") or () if v is not None]
+        constant = _raw(node, "const")
+        maximum = _raw(node, "maximum")
+        text_format = _raw(node, "format")
+        items = _child(node, "items")
+        shape = Shape(
+            types=frozenset(names - {"null"}),
+            format=text_format if isinstance(text_format, str) else None,
+            words=tuple(words) if constant is None else (str(constant),),
+            members={name: self.of(inner, depth + 1) for name, inner in _children(_child(node, "properties"))},
+            items=self.of(items, depth + 1) if items is not None else None,
+            maximum=maximum if isinstance(maximum, int) and not isinstance(maximum, bool) else None,
+        )
+        for keyword in ("allOf", "oneOf", "anyOf"):
+            for part in _list(node, keyword):
+                shape = _both(shape, self.of(part, depth + 1))
+        return shape
 
 
 def _both(one: Shape, other: Shape) -> Shape:
