@@ -129,6 +129,10 @@ class ApiClient:
 
     def __exit__(self, *_: object) -> None:
         """Close the connections."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def has(self, stream: str, ability: str) -> bool:

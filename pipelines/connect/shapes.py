@@ -1,0 +1,374 @@
+"""What a record looks like here: its type, which attribute feeds which column, how participants come, whether cancelled bookings are in the default list, single records.
+
+What lives here: these questions, asked through the probe. What does not: the matching itself (`matching`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from pipelines.connect.described import Hints
+from pipelines.connect.findings import Finding, Line
+from pipelines.connect.matching import Match, Matches, Member, fold, match, members_of
+from pipelines.connect.probe import Probe, Seen, is_list, rows_of
+from pipelines.extract import spelling
+from pipelines.records import JsonObject, identifier_id, included_of, index, object_at
+from resources.contract import Contract
+from resources.openapi import EMPTY, Shape
+
+LISTS = {"customers": {"custom_fields": "list", "tags": "list"}, "bookings": {"resources": "list", "participants": "people"}}
+PARTICIPANT_KINDS = {"customer_booking_id": "reference", "answers": "list"}
+
+
+# Types
+
+
+def types(seen: Seen, contract: Contract) -> Finding:
+    """The `type` of a stream's records, which a sync insists on."""
+    came = sorted({str(row.get("type")) for row in seen.rows.values()})
+    known = contract.streams[seen.name].types
+    if not came:
+        declared = list(seen.endpoint.record.at("type").words) if seen.endpoint else []
+        lines = (Line(("streams", seen.name, "types"), declared, "from the OpenAPI file"),) if declared else ()
+        told = "the list is empty" + ("; the type is the OpenAPI file's" if declared else "")
+        return Finding(seen.name, "type", ", ".join(declared) or "not known", told, "as it is", "low", lines)
+    if "None" in came:
+        need = f"{seen.name}: its records carry no type, so they are no JSON:API records, and this product cannot read them."
+        return Finding(seen.name, "type", "none", f"{len(seen.rows)} records", "would quarantine every record", "none", need=need)
+    value = [*known] if set(came) <= set(known) else came
+    line = Line(("streams", seen.name, "types"), value, "the type of every record seen")
+    return Finding(seen.name, "type", ", ".join(came), f"{len(seen.rows)} records", "takes records of this type", "certain", (line,))
+
+
+# Columns
+
+
+def match_columns(seen: Seen, contract: Contract) -> Matches:
+    """Match a stream's attributes to its columns; `seen.columns` holds the outcome."""
+    names = contract.streams[seen.name]
+    kinds: dict[str, str] = {c.name: c.kind for c in seen.stream.columns} | LISTS.get(seen.name, {})
+    shape = seen.endpoint.record if seen.endpoint else EMPTY
+    members = members_of(seen.rows.values(), shape)
+    reference = contract.account_reference
+    others = {*reference.relationships, *reference.attributes, *contract.redact.members, "booking"}
+    result = match(kinds, names.columns, contract.plausible.columns.get(seen.name, {}), members, others)
+    seen.columns = {m.column: _names_of(m, names.columns[m.column]) for m in result.found}
+    return result
+
+
+def _names_of(found: Match, aliases: Sequence[str]) -> tuple[str, ...]:
+    """The contract's own list where it finds the member already, else the member alone."""
+    return tuple(aliases) if found.is_default else (found.member,)
+
+
+def column_lines(prefix: tuple[str, ...], result: Matches, contract: Mapping[str, Sequence[str]]) -> tuple[Line, ...]:
+    """The contract's lines for what was matched."""
+    return tuple(
+        Line((*prefix, m.column), list(_names_of(m, contract[m.column])), f"{m.evidence}: {m.member}") for m in result.found
+    )
+
+
+def columns_finding(
+    stream: str, level: str, result: Matches, prefix: tuple[str, ...], aliases: Mapping[str, Sequence[str]]
+) -> Finding:
+    """What the matching came to, in one row of the table."""
+    by_evidence: dict[str, list[str]] = {}
+    for m in result.found:
+        by_evidence.setdefault(m.evidence, []).append(f"{m.column} = {m.member}")
+    counted = ", ".join(f"{len(names)} {evidence}" for evidence, names in by_evidence.items())
+    new = [f"{m.column} = {m.member} ({m.evidence})" for m in result.found if not m.is_default]
+    wrong = [f"{name} has the wrong form for {column}" for column, name in result.misfits.items()]
+    is_doubtful = wrong or any(m.evidence in ("plausible", "nested") for m in result.found)
+    return Finding(
+        stream,
+        level,
+        f"{len(result.found)} of {len(result.found) + len(result.empty)}" + (f" ({counted})" if counted else ""),
+        "; ".join([*new, *wrong]) or "under the contract's names",
+        "fills these columns",
+        "likely" if is_doubtful else "certain",
+        column_lines(prefix, result, aliases),
+    )
+
+
+# Participants
+
+
+def participants(
+    probe: Probe, seen: Seen, hints: Hints, contract: Contract, customer_types: set[str]
+) -> tuple[list[Finding], Matches | None]:
+    """How the customers of a booking come: in the booking, included with it, or as links only; and their columns."""
+    names = contract.streams["bookings"]
+    member = seen.columns.get("participants", ())
+    key = ("streams", "bookings", "include")
+    embedded = _embedded(seen, member)
+    if embedded:
+        finding = Finding(
+            "bookings",
+            "participants",
+            f"inside each booking ({_present(seen, member)})",
+            f"{len(embedded)} of them in {len(seen.rows)} bookings",
+            "takes them from there",
+            "certain",
+            (Line(key, [], "participants come inside each booking"),),
+        )
+        more, result = _participant_columns(seen, embedded, contract)
+        return [finding, *more], result
+    linked = [one for row in seen.rows.values() for one in _list_of(seen, row) if isinstance(one, dict)]
+    if linked and all(one.get("type") in customer_types for one in linked):
+        told = f"{len(linked)} identifiers of customers in {len(seen.rows)} bookings"
+        line = Line(key, [], "the relationship names the customers themselves")
+        outcome = "knows who took part, and neither status nor answers"
+        return [Finding("bookings", "participants", f"customers, by {member[0]}", told, outcome, "likely", (line,))], None
+    found = _included(probe, seen, hints, contract)
+    if found is None:
+        return [_no_participants(seen)], None
+    parameter, word, resources = found
+    seen.include = (word,)
+    finding = Finding(
+        "bookings",
+        "participants",
+        f"{parameter}={word}",
+        f"{len(resources)} included resources are those that the bookings name",
+        "asks for them with each page",
+        "certain",
+        (
+            Line(("abilities", "include"), True, "the included resources came"),
+            Line(("parameters", "include"), parameter, "the included resources came"),
+            Line(key, [word], "brings the participants"),
+        ),
+    )
+    more, result = _participant_columns(seen, resources, contract)
+    return [finding, *more], result
+
+
+def _no_participants(seen: Seen) -> Finding:
+    if not seen.rows:
+        return Finding("bookings", "participants", "not known", "there are no bookings", "as it is", "low")
+    if "participants" in seen.columns and all(not _list_of(seen, row) for row in seen.rows.values()):
+        return Finding("bookings", "participants", "not known", "no booking has one", "as it is", "low")
+    need = (
+        "bookings: their participants come neither inside them nor included, so customers, statuses and answers of bookings would be missing. "
+        "Name the relationship in streams.bookings.columns.participants and the path in streams.bookings.include."
+    )
+    told = "the relationship names them, and no include brings them" if "participants" in seen.columns else "no member fits"
+    return Finding("bookings", "participants", "not found", told, "would hold every window back", "none", need=need)
+
+
+def _present(seen: Seen, names: Sequence[str]) -> str:
+    members = members_of(seen.rows.values())
+    return next((n for n in names if n in members), "")
+
+
+def _list_of(seen: Seen, row: JsonObject) -> list[Any]:
+    for name in seen.columns.get("participants", ()):
+        value = object_at(row, "attributes").get(name, object_at(object_at(row, "relationships"), name).get("data"))
+        if value is not None:
+            return value if isinstance(value, list) else [value]
+    return []
+
+
+def _embedded(seen: Seen, names: Sequence[str]) -> list[JsonObject]:
+    """Participants as objects inside the booking; resource identifiers are none."""
+    found = []
+    for row in seen.rows.values():
+        for one in _list_of(seen, row) if names else ():
+            if isinstance(one, dict) and isinstance(one.get("attributes"), dict):
+                found.append(one)
+            elif isinstance(one, dict) and not (one.keys() <= {"type", "id", "meta"}):
+                found.append({"attributes": one})
+    return found
+
+
+def _included(probe: Probe, seen: Seen, hints: Hints, contract: Contract) -> tuple[str, str, list[JsonObject]] | None:
+    """The parameter and path that bring the participants, with what they brought; the contract's own first."""
+    names = contract.streams["bookings"]
+    wanted = {fold(n) for n in (*names.columns["participants"], *contract.plausible.columns["bookings"]["participants"])}
+    relations = {n for row in seen.rows.values() for n in object_at(row, "relationships")}
+    words = _unique(
+        [w for w in names.include if w in relations],
+        [r for r in sorted(relations) if fold(r) in wanted],
+        [w for w in hints.include_words if "." not in w and fold(w) in wanted],
+        names.include,
+    )
+    for parameter in _unique(hints.include, [contract.parameters.include], contract.plausible.include):
+        for word in words:
+            if probe.is_spent:
+                return None
+            look = probe.page(seen, {parameter: word})
+            if not is_list(look):
+                continue
+            included = index((look.document or {}).get("included") or [])
+            rows = rows_of(look)
+            resources = []
+            for row in rows.values():
+                data = object_at(object_at(row, "relationships"), word).get("data")
+                named = [included_of(one, included) for one in (data if isinstance(data, list) else [data])]
+                resources += [r for r in named if r is not None]
+            if resources:
+                probe.add_sample(seen, look)
+                seen.columns["participants"] = (
+                    seen.columns["participants"] if word in seen.columns.get("participants", ()) else (word,)
+                )
+                return parameter, word, resources
+    return None
+
+
+def _participant_columns(seen: Seen, resources: Sequence[JsonObject], contract: Contract) -> tuple[list[Finding], Matches]:
+    names = contract.streams["bookings"]
+    child = next(c for c in seen.stream.children if c.table == "booking_customers")
+    kinds: dict[str, str] = {c.name: c.kind for c in child.columns} | PARTICIPANT_KINDS
+    members = members_of(resources, _participant_shape(seen))
+    is_own = _has_own_ids(resources)
+    if any(r.get("id") for r in resources):
+        kinds.pop("customer_booking_id")  # a resource of its own: its id is the id
+    others = {*contract.redact.members, "booking", *(() if is_own else ("id",))}
+    plausible = dict(contract.plausible.columns["participants"])
+    if is_own:
+        plausible["customer_booking_id"] = ("id", *plausible["customer_booking_id"])
+    result = match(kinds, names.participant_columns, plausible, members, others)
+    seen.participant_columns = {m.column: _names_of(m, names.participant_columns[m.column]) for m in result.found}
+    prefix = ("streams", "bookings", "participant_columns")
+    return [columns_finding("bookings", "columns of participants", result, prefix, names.participant_columns)], result
+
+
+def _participant_shape(seen: Seen) -> Shape:
+    """What a file declares for a participant inside a booking, put like a resource."""
+    if seen.endpoint is None:
+        return EMPTY
+    for name in seen.columns.get("participants", ()):
+        inner = seen.endpoint.record.at("attributes", name).items
+        if inner is not None and inner.members:
+            return Shape(members={"attributes": inner})
+    return EMPTY
+
+
+def _has_own_ids(resources: Sequence[JsonObject]) -> bool:
+    """Whether a bare `id` inside an embedded participant is the participation's own: it never repeats, and the customer is named beside it."""
+    attributes = [object_at(r, "attributes") for r in resources if "id" not in r]
+    ids = [str(a["id"]) for a in attributes if identifier_id(a)]
+    if len(ids) < len(attributes) or len(set(ids)) < len(ids) or not ids:
+        return False
+    customers = [a for a in attributes if any(fold(n) in ("customer", "customerid", "clientid", "client") for n in a)]
+    return len(customers) == len(attributes)
+
+
+# Cancelled bookings
+
+
+def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract) -> list[Finding]:
+    """Whether the default list holds cancelled records, and which query brings them where it does not."""
+    key = ("streams", seen.name, "queries")
+    words = {spelling(w) for w in contract.statuses.booking.get("cancelled", ())}
+    statuses = _statuses(seen, seen.rows.values())
+    if not statuses:
+        return []
+    gone = [k for k, status in statuses.items() if spelling(status) in words]
+    ability = "cancelled in the default list"
+    if gone:
+        told = f"{len(gone)} of the {len(statuses)} rows seen are cancelled"
+        line = Line(key, [{}], "cancelled ones are in the default list")
+        return [Finding(seen.name, ability, "yes", told, "needs no further query", "certain", (line,))]
+    own = [q for q in contract.streams[seen.name].queries if q]
+    spelt = [w for w in hints.status_words if spelling(w) in words]
+    trials: list[dict[str, str]] = [dict(q) for q in own]
+    for name in _unique(hints.status, contract.plausible.status):
+        trials += [{name: word} for word in _unique(spelt, contract.statuses.booking.get("cancelled", ()))]
+    trials += [{name: "true"} for name in _unique(hints.with_cancelled, contract.plausible.with_cancelled)]
+    for query in list({tuple(q.items()): q for q in trials}.values()):
+        if probe.is_spent:
+            break
+        look = probe.page(seen, query)
+        came = _statuses(seen, rows_of(look).values())
+        hidden = [k for k, status in came.items() if spelling(status) in words]
+        is_filter = "true" not in query.values()
+        # A server that ignores the parameter sends the default list again, which holds none.
+        if hidden and (len(hidden) == len(came) or not is_filter):
+            shown = ", ".join(f"{n}={v}" for n, v in query.items())
+            line = Line(key, [{}, query] if is_filter else [query], f"{len(hidden)} cancelled rows came through it alone")
+            told = f"none of {len(statuses)} rows of the default list is cancelled, and {shown} brought {len(hidden)}"
+            return [Finding(seen.name, ability, "no", told, f"walks the list again with {shown}", "certain", (line,))]
+    told = f"none of the {len(statuses)} rows seen is cancelled, and no status filter brought one"
+    certain = "likely" if seen.is_all else "low"
+    return [Finding(seen.name, ability, "none seen", told, "would not miss what does not exist; look again later", certain)]
+
+
+def _statuses(seen: Seen, rows: Iterable[JsonObject]) -> dict[str, str]:
+    found = {}
+    for row in rows:
+        for name in seen.columns.get("status", ()):
+            value = object_at(row, "attributes").get(name)
+            if isinstance(value, str) and value:
+                found[str(row.get("id"))] = value
+                break
+    return found
+
+
+def status_words(seen: Seen, contract: Contract) -> list[Finding]:
+    """Statuses that the contract has no word for: seen in rows, or enumerated in the file."""
+    known = {spelling(s) for spellings in contract.statuses.booking.values() for s in spellings}
+    came = set(_statuses(seen, seen.rows.values()).values())
+    declared: set[str] = set()
+    for name in seen.columns.get("status", ()) if seen.endpoint else ():
+        declared |= set(seen.endpoint.record.at("attributes", name).words if seen.endpoint else ())
+    new = sorted(s for s in came | declared if spelling(s) not in known)
+    if not new:
+        return []
+    return [
+        Finding(
+            seen.name,
+            "statuses",
+            ", ".join(new[:8]),
+            "seen in rows" if set(new) <= came else "in the OpenAPI file",
+            "keeps them as they are sent; [statuses.booking] gives them a word",
+            "certain",
+        )
+    ]
+
+
+# Single records
+
+
+def singles(probe: Probe, seen: Sequence[Seen]) -> list[Finding]:
+    """Whether a record can be asked for by id, which a sweep does before it calls one deleted."""
+    works, fails = [], []
+    for one in seen:
+        if not one.rows:
+            continue
+        record_id = next(iter(one.rows))
+        look = probe.get(f"{one.path}/{quote(record_id, safe='')}")
+        data = (look.document or {}).get("data")
+        is_same = look.status == 200 and isinstance(data, dict) and identifier_id(data) == record_id
+        (works if is_same else fails).append(f"{one.name}" if is_same else f"{one.name} (HTTP {look.status})")
+    if not works and not fails:
+        return [Finding("", "single records", "not known", "every list is empty", "as it is", "low")]
+    line = Line(("abilities", "single"), bool(works), "a record known from the list was asked for by its id")
+    return [
+        Finding(
+            "",
+            "single records",
+            ("yes: " + ", ".join(works)) if works else "none",
+            "a record of each list asked for by id" + (f"; not: {', '.join(fails)}" if fails else ""),
+            "asks for what a sweep did not meet" if works else "walks a list twice before it calls a record deleted",
+            "certain",
+            (line,),
+        )
+    ]
+
+
+def instant_forms(seen: Sequence[Seen]) -> str:
+    """How instants are written, with an example that is nobody's."""
+    forms: set[str] = set()
+    for one in seen:
+        kinds = {c.name for c in one.stream.columns if c.kind == "instant"}
+        for column in kinds & one.columns.keys():
+            member = members_of(one.rows.values()).get(next(iter(one.columns[column])), Member(""))
+            for value in member.values:
+                if isinstance(value, str) and len(value) > 18:
+                    forms.add(f"{'milliseconds' if '.' in value else 'seconds'}, {'Z' if value.endswith('Z') else 'offset'}")
+    return "; ".join(sorted(forms))
+
+
+def _unique(*lists: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(name for names in lists for name in names if name))
