@@ -72,9 +72,9 @@ def account_filter(
     chosen, findings = "", []
     # Streams that need it first: they decide on the name.
     for one in sorted(seen, key=lambda s: s.name not in unnamed):
-        names = _unique(
-            hints[one.name].account, [contract.parameters.account], contract.plausible.account if one.name in unnamed else ()
-        )
+        is_worth_more = one.name in unnamed or contract.streams[one.name].account_filter
+        further = contract.plausible.account if is_worth_more else ()
+        names = _unique(hints[one.name].account, [contract.parameters.account], further)
         finding, name = _of(probe, one, [chosen] if chosen else names, account_ids, unnamed, contract)
         chosen = chosen or name
         findings.append(finding)
