@@ -154,7 +154,9 @@ def connect(
     openapi: OpenApi = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", metavar="FILE", help="Write there instead of the contract in use (contract.local.toml)."),
+        typer.Option(
+            "--output", metavar="FILE", help="Write there instead of the contract in use (contract.local.toml)."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written, and write nothing.")] = False,
     everything: Annotated[

@@ -89,7 +89,7 @@ def first(resource: JsonObject, aliases: Iterable[str], included: Included) -> A
 
 
 def identifier_id(value: object) -> str | None:
-    """The id in a resource identifier, an embedded object or a bare id, as text (JSON:API asks for text, numbers come all the same); None where there is none."""
+    """The id in a resource identifier, an embedded object or a bare id; None where there is none. JSON:API asks for text, and a whole number becomes it."""
     if isinstance(value, dict):
         value = value.get("id")
     if isinstance(value, int) and not isinstance(value, bool):

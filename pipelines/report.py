@@ -438,7 +438,10 @@ def show_connect(done: Contact, *, is_whole: bool) -> None:
             ],
         )
     print_lines(
-        *(f"yours stays: {d.key} = {_toml(d.own)}; found was {_toml(d.found)} ({d.why})" for d in override.disagreements)
+        *(
+            f"yours stays: {d.key} = {_toml(d.own)}; found was {_toml(d.found)} ({d.why})"
+            for d in override.disagreements
+        )
     )
     print_lines(*(f"hint for .env: {hint}" for hint in learned.hints))
     print_lines(*(f"to fill in: {need}" for need in learned.needs))

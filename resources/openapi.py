@@ -1,7 +1,8 @@
 """The vendor's OpenAPI 3 file, read into a small plain model: list endpoints, their parameters and records, security, servers.
 
-What lives here: reading (JSON or YAML, a path or an address), `$ref`s through jsonschema-path, and the shapes of schemas. What does not: what any of it means
-for the sync (`pipelines.connect`). References are followed inside the file only, so that a description can name neither a file of this machine nor another host.
+What lives here: reading (JSON or YAML, a path or an address), `$ref`s through jsonschema-path, and the shapes of schemas. What does not: what any of it
+means for the sync (`pipelines.connect`). References are followed inside the file only, so that a description names neither a file of this machine nor
+another host.
 Errors: `UsageError` with the place in the file and the cure.
 """
 
@@ -218,7 +219,7 @@ def _client_authentication(paths: SchemaPath, token_url: str | None, shapes: _Sh
 
 
 def _lists(paths: SchemaPath, shapes: _Shapes) -> Iterator[ListEndpoint]:
-    named = {path: item for path, item in _children(paths)}
+    named = dict(_children(paths))
     for path, item in named.items():
         operation = _child(item, "get")
         if operation is None or "{" in path:
@@ -255,7 +256,9 @@ def _parameters(item: SchemaPath, operation: SchemaPath, shapes: _Shapes) -> Ite
             continue
         name, shape = _word(node, "name"), shapes.of(_child(node, "schema"))
         is_required = bool(_raw(node, "required"))
-        if shape.members:  # a deep object: filter → filter[updatedAfter]; JSON:API files leave out the style as often as not
+        if (
+            shape.members
+        ):  # a deep object: filter → filter[updatedAfter]; JSON:API files leave out the style as often as not
             for member, inner in shape.members.items():
                 found[f"{name}[{member}]"] = Parameter(f"{name}[{member}]", inner)
         else:

@@ -1,16 +1,16 @@
 """How a row says which account it belongs to, and whether lists can be asked for one account.
 
-What lives here: both questions, for every stream. What does not: mapping of other attributes. The proof of a name is that its values are ids of listed accounts;
-the proof of a filter is that two accounts bring different rows, none twice, and none of another account. A filter that is believed wrongly would store rows under
-an account that is not theirs.
+What lives here: both questions, for every stream. What does not: mapping of other attributes. The proof of a name is that its values are ids of listed
+accounts; the proof of a filter is that two accounts bring different rows, none twice, and none of another account. A filter that is believed wrongly would
+store rows under an account that is not theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pipelines.connect.described import Hints
+from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.places import account_members
 from pipelines.connect.probe import Probe, Seen, is_list
@@ -74,7 +74,7 @@ def account_filter(
     for one in sorted(seen, key=lambda s: s.name not in unnamed):
         is_worth_more = one.name in unnamed or contract.streams[one.name].account_filter
         further = contract.plausible.account if is_worth_more else ()
-        names = _unique(hints[one.name].account, [contract.parameters.account], further)
+        names = unique(hints[one.name].account, [contract.parameters.account], further)
         finding, name = _of(probe, one, [chosen] if chosen else names, account_ids, unnamed, contract)
         chosen = chosen or name
         findings.append(finding)
@@ -97,11 +97,17 @@ def _of(
                 break
             is_good, reason = _is_honoured(probe, seen, name, account_ids, contract, is_named=seen.name not in unnamed)
             if is_good:
-                outcome = "asks for one account where one lags behind" if seen.name not in unnamed else "asks account by account"
+                outcome = (
+                    "asks for one account where one lags behind"
+                    if seen.name not in unnamed
+                    else "asks account by account"
+                )
                 line = Line(key, True, reason)
                 return Finding(seen.name, "account filter", name, reason, outcome, "certain", (line,)), name
     off = Line(key, False, f"not proven: {reason}")
-    return Finding(seen.name, "account filter", "none that is proven", reason, "reads all accounts together", "low", (off,)), ""
+    return Finding(
+        seen.name, "account filter", "none that is proven", reason, "reads all accounts together", "low", (off,)
+    ), ""
 
 
 def _is_honoured(
@@ -109,7 +115,11 @@ def _is_honoured(
 ) -> tuple[bool, str]:
     """Two accounts that have rows, asked for one after the other; then an account that does not exist."""
     owners = _owners(seen, account_ids, contract) if is_named else {}
-    asked = sorted(account_ids, key=lambda a: -sum(o == a for o in owners.values()))[:3] if is_named else list(account_ids[:4])
+    asked = (
+        sorted(account_ids, key=lambda a: -sum(o == a for o in owners.values()))[:3]
+        if is_named
+        else list(account_ids[:4])
+    )
     found: dict[str, dict[str, JsonObject]] = {}
     for account in asked:
         look, rows, is_whole = probe.walk(seen, {name: account})
@@ -118,7 +128,12 @@ def _is_honoured(
         strangers = [k for k in rows if k in owners and owners[k] != account]
         lost = [k for k, owner in owners.items() if owner == account and k not in rows]
         if strangers or (lost and is_whole):
-            return False, f"{name}: rows of other accounts came too" if strangers else f"{name}: rows of the account did not come"
+            return (
+                False,
+                f"{name}: rows of other accounts came too"
+                if strangers
+                else f"{name}: rows of the account did not come",
+            )
         if rows and any(rows.keys() & other.keys() for other in found.values()):
             return False, f"{name}: the same rows came for two accounts"
         if rows:
@@ -130,7 +145,10 @@ def _is_honoured(
     look, rows, _ = probe.walk(seen, {name: UNKNOWN_ACCOUNT})
     if is_list(look) and rows:
         return False, f"{name}: an account that does not exist has rows too"
-    return True, f"two accounts brought {' and '.join(str(len(r)) for r in found.values())} rows, none in common; an unknown one none"
+    return (
+        True,
+        f"two accounts brought {' and '.join(str(len(r)) for r in found.values())} rows, none in common; an unknown one none",
+    )
 
 
 def _owners(seen: Seen, account_ids: Sequence[str], contract: Contract) -> dict[str, str]:
@@ -154,7 +172,3 @@ def _unserved(seen: Seen, account_ids: Sequence[str], clients_count: int) -> Fin
         need=f"{seen.name}: rows do not name their account and no account filter was found. Make one API client for each account in Appointedd and "
         f"list them in APPOINTEDD_CLIENTS, or name the filter: parameters.account and streams.{seen.name}.account_filter.",
     )
-
-
-def _unique(*lists: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(name for names in lists for name in names if name))

@@ -1,4 +1,4 @@
-"""Order and filters by the instant of the last change: tried until one is taken and the rows that come show that it is honoured.
+"""Filters by the instant of the last change: tried until one is taken and the rows that come show that it is honoured.
 
 What lives here: which trials are asked and which answer is believed. What does not: the verdict on one answer (`honoured`).
 A filter that is believed wrongly loses rows in every night without a word; so each stream must prove it for itself, and in doubt it stays off.
@@ -7,25 +7,21 @@ A filter that is believed wrongly loses rows in every night without a word; so e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from pipelines.connect.described import Hints, tokens
+from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
-from pipelines.connect.honoured import Instants, Trial, Verdict, is_sorted, judge, trials
+from pipelines.connect.honoured import Instants, Trial, Verdict, judge, trials
 from pipelines.connect.matching import INSTANT, fold
+from pipelines.connect.ordering import changed_name
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
-from pipelines.records import MISSING, JsonObject, first, object_at
+from pipelines.records import JsonObject, object_at
 from resources.contract import Contract
 
 TRIALS = 3
-
-
-def changed_name(seen: Seen) -> str | None:
-    """The attribute of the last change, where records carry one."""
-    names = seen.columns.get("updated_at", ())
-    return next((n for n in names if any(first(row, [n], {}) not in (MISSING, None) for row in seen.rows.values())), None)
+# Where the first stream found no name, the others try the described ones, the contract's and so many more.
+SECOND_LOOK = 3
 
 
 def instants_of(row: JsonObject, changed: str, twins: Iterable[str]) -> Instants:
@@ -53,86 +49,6 @@ def _all_instants(rows: Mapping[str, JsonObject], seen: Seen, contract: Contract
 
 def _text(instant: datetime) -> str:
     return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-# Order
-
-
-def order(probe: Probe, seen: Sequence[Seen], hints: Mapping[str, Hints], contract: Contract) -> list[Finding]:
-    """Find the parameter and the value that order each list by change time; what comes is more of the unfiltered sample."""
-    findings, parameter = [], ""
-    for one in seen:
-        finding, parameter = _order_of(probe, one, hints[one.name], contract, parameter)
-        findings.append(finding)
-    if not parameter and any(f.confidence == "none" for f in findings):
-        off = Line(("abilities", "sort"), False, "no order by change time was honoured")
-        findings[0] = replace(findings[0], lines=(*findings[0].lines, off))
-    elif parameter:
-        on = (
-            Line(("abilities", "sort"), True, "rows came in order, both ways"),
-            Line(("parameters", "sort"), parameter, "rows came in order"),
-        )
-        findings[0] = replace(findings[0], lines=(*findings[0].lines, *on))
-    return findings
-
-
-def _order_of(probe: Probe, seen: Seen, hints: Hints, contract: Contract, known: str) -> tuple[Finding, str]:
-    changed = changed_name(seen)
-    if changed is None or len({first(r, [changed], {}) for r in seen.rows.values()}) < 2:
-        told = "no change time in its records" if changed is None else "too few rows to see an order"
-        return Finding(seen.name, "order", "not tried", told, "as it is", "low"), known
-    parameters = [known] if known else _unique(hints.sort, [contract.parameters.sort], contract.plausible.sort)
-    words = [w.lstrip("-") for w in hints.sort_words if _is_change(w)]
-    values = _unique([seen.names.sort.lstrip("-"), changed, *words])
-    if hints.sort_words:  # the file lists them: nothing else need be tried
-        values = [v for v in values if v in {w.lstrip("-") for w in hints.sort_words}] or values
-    for parameter in parameters:
-        for value in values:
-            if probe.is_spent:
-                break
-            looks = [probe.page(seen, {parameter: value})]
-            if is_list(looks[0]):
-                looks.append(probe.page(seen, {parameter: "-" + value}))
-            if len(looks) == 2 and all(_came_in_order(look, changed, seen, d) for look, d in zip(looks, (0, 1), strict=True)):
-                for look in looks:
-                    probe.add_sample(seen, look)
-                return (
-                    Finding(
-                        seen.name,
-                        "order",
-                        f"{parameter}={value}",
-                        "rows came ascending, and descending with -",
-                        "asks for the oldest change first",
-                        "certain",
-                        (Line(("streams", seen.name, "sort"), value, "rows came in this order"),),
-                    ),
-                    parameter,
-                )
-    return (
-        Finding(
-            seen.name,
-            "order",
-            "none by change time",
-            f"tried {', '.join(parameters)} with {', '.join(values)}: refused, or the rows were not in that order",
-            "asks for no order",
-            "none",
-            (Line(("streams", seen.name, "sort"), "", "no order by change time was honoured"),),
-        ),
-        known,
-    )
-
-
-def _came_in_order(look: Any, changed: str, seen: Seen, is_descending: int) -> bool:
-    values = [first(row, [changed], {}) for row in rows_of(look).values()]
-    instants = [datetime.fromisoformat(v) for v in values if isinstance(v, str) and INSTANT.fullmatch(v)]
-    return len(instants) == len(values) and is_sorted(instants, descending=bool(is_descending))
-
-
-def _is_change(word: str) -> bool:
-    return bool({"updated", "modified", "changed", "update", "change"} & set(tokens(word)))
-
-
-# Filters
 
 
 @dataclass(frozen=True)
@@ -165,7 +81,8 @@ def filters(
             continue
         changed, instants, windows = samples[one.name]
         proof = _Proof("undecided", _poor(instants, windows))
-        tried = _worth_trying(probe, one, [chosen] if chosen else pairs, windows, is_strict=is_strict)
+        worth = [chosen] if chosen else pairs if not proofs else pairs[: len(described) + SECOND_LOOK]
+        tried = _worth_trying(probe, one, worth, windows, is_strict=is_strict)
         for pair in tried:
             proof = _lower(probe, one, pair[0], instants, changed, contract, windows)
             if proof.verdict == "honoured":
@@ -233,11 +150,18 @@ def _ask(
     contract: Contract,
     trial: Trial,
 ) -> _Proof:
-    look, found, is_whole = probe.walk(seen, query)
+    look = probe.page(seen, query)
     if not is_list(look):
         return _Proof("refused", f"HTTP {look.status}{': ' + look.told if look.told else ''}", trial)
-    returned = _all_instants(found, seen, contract, changed)
-    verdict, reason = judge(sample, returned, changed, trial, is_whole=is_whole)
+    # A stranger on the first page says it all; only a good beginning is worth reading on.
+    verdict, reason = judge(
+        sample, _all_instants(rows_of(look), seen, contract, changed), changed, trial, is_whole=False
+    )
+    if verdict != "ignored":
+        _, found, is_whole = probe.walk(seen, query)
+        verdict, reason = judge(
+            sample, _all_instants(found, seen, contract, changed), changed, trial, is_whole=is_whole
+        )
     return _Proof(verdict, reason, trial)
 
 
@@ -260,21 +184,30 @@ def _told(
                 "filter by change time",
                 chosen[0] if is_on and chosen else "none that is proven",
                 proof.reason,
-                "reads only what changed" if is_on else "reads the whole list each time, which is slower and always right",
+                "reads only what changed"
+                if is_on
+                else "reads the whole list each time, which is slower and always right",
                 "certain" if is_on else "none" if proof.verdict in ("refused", "ignored", "different") else "low",
                 (Line(("streams", one.name, "filters"), is_on or chosen is None, _short(proof)),),
             )
         )
     if chosen is None:
         off = Line(("abilities", "filters"), False, "no filter by change time was proven")
-        return [*findings, Finding("", "filter by change time", "off", "see the streams", "no filter is sent", "certain", (off,))]
+        return [
+            *findings,
+            Finding("", "filter by change time", "off", "see the streams", "no filter is sent", "certain", (off,)),
+        ]
     lines = (
         Line(("abilities", "filters"), True, "proven by the rows that came"),
         Line(("parameters", "updated_since"), chosen[0], "proven by the rows that came"),
     )
     proven = [s for s in seen if proofs[s.name].verdict == "honoured"]
     bounds = _inclusive(probe, proven, samples, chosen[0])
-    findings.append(Finding("", "lower bound", bounds, "asked for the very instant of a row", "asks one second wider", "likely", lines))
+    findings.append(
+        Finding(
+            "", "lower bound", bounds, "asked for the very instant of a row", "asks one second wider", "likely", lines
+        )
+    )
     return [*findings, _upper(probe, proven, samples, chosen, uppers, contract)]
 
 
@@ -292,7 +225,7 @@ def _upper(
 ) -> Finding:
     """The upper bound, in windows whose lower bound is proven; off unless every stream with a filter proves it."""
     reason = "none is known to go with it"
-    for name in _unique([chosen[1]], uppers):
+    for name in unique([chosen[1]], uppers):
         results = []
         for one in proven:
             changed, sample, _ = samples[one.name]
@@ -332,7 +265,3 @@ def _inclusive(
             _, found, is_whole = probe.walk(one, {name: _text(whole[key])})
             return f"{name}, inclusive" if key in found else f"{name}, exclusive" if is_whole else name
     return name
-
-
-def _unique(*lists: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(name for names in lists for name in names if name))

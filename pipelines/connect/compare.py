@@ -11,7 +11,8 @@ from typing import Literal
 
 from pipelines.connect.described import contract_path, endpoints, hints
 from pipelines.connect.matching import Member, fits, fold, match, members_of
-from pipelines.connect.shapes import LISTS, PARTICIPANT_KINDS
+from pipelines.connect.people import PARTICIPANT_KINDS
+from pipelines.connect.shapes import LISTS
 from pipelines.extract import spelling
 from pipelines.streams import CHANGING, STREAMS, Stream
 from resources.contract import Contract
@@ -41,7 +42,11 @@ def compare(settings: Settings, contract: Contract, description: Description) ->
     ours = {_last(contract.streams[name].path) for name in STREAMS}
     for path in by_path:
         if _last(path) not in ours:
-            found.append(Difference("harmless", "", f"the file describes a list that is not synced: {path}", "nothing needs doing"))
+            found.append(
+                Difference(
+                    "harmless", "", f"the file describes a list that is not synced: {path}", "nothing needs doing"
+                )
+            )
     return sorted(found, key=lambda d: (d.weight != "breaking", d.stream))
 
 
@@ -57,14 +62,20 @@ def _last(path: str) -> str:
 def _addresses(settings: Settings, contract: Contract, description: Description) -> Iterator[Difference]:
     for variable, ours, theirs in (
         ("APPOINTEDD_BASE_URL", settings.appointedd_base_url, description.servers),
-        ("APPOINTEDD_TOKEN_URL", settings.appointedd_token_url, (description.token_url,) if description.token_url else ()),
+        (
+            "APPOINTEDD_TOKEN_URL",
+            settings.appointedd_token_url,
+            (description.token_url,) if description.token_url else (),
+        ),
     ):
         if ours is not None and theirs and ours not in {t.rstrip("/") for t in theirs}:
             told = f"the file says {', '.join(theirs)} and the settings {ours}"
             yield Difference("breaking", "", told, f"set {variable}")
     told_way = description.client_authentication
     if told_way is not None and told_way != contract.oauth.client_authentication:
-        yield Difference("breaking", "", f"the token endpoint takes the secret by {told_way}", "oauth.client_authentication")
+        yield Difference(
+            "breaking", "", f"the token endpoint takes the secret by {told_way}", "oauth.client_authentication"
+        )
     served = {m for e in description.lists for m in e.media_types}
     if served and not served & {contract.http.media_type, "application/json"}:
         yield Difference("breaking", "", f"answers are {', '.join(sorted(served))}", "http.media_type")
@@ -93,7 +104,12 @@ def _of_stream(
 
 
 def _parameters(stream: Stream, contract: Contract, endpoint: ListEndpoint) -> Iterator[Difference]:
-    name, names, abilities, parameters = stream.name, contract.streams[stream.name], contract.abilities, contract.parameters
+    name, names, abilities, parameters = (
+        stream.name,
+        contract.streams[stream.name],
+        contract.abilities,
+        contract.parameters,
+    )
     is_changing = stream in CHANGING
     has_filter = abilities.filters and names.filters and is_changing
     sent = {
@@ -126,32 +142,46 @@ def _parameters(stream: Stream, contract: Contract, endpoint: ListEndpoint) -> I
     for query in names.queries:
         for parameter in query:
             if endpoint.parameter(parameter) is None:
-                yield Difference("breaking", name, f"the parameter {parameter} is not described", f"streams.{name}.queries")
+                yield Difference(
+                    "breaking", name, f"the parameter {parameter} is not described", f"streams.{name}.queries"
+                )
     for described in endpoint.parameters:
         if described.is_required and described.name not in known:
-            yield Difference("breaking", name, f"the parameter {described.name} must be sent", f"streams.{name}.queries")
+            yield Difference(
+                "breaking", name, f"the parameter {described.name} must be sent", f"streams.{name}.queries"
+            )
     if is_changing and not has_filter and hints(endpoint).changes:
         low = hints(endpoint).changes[0][0]
-        yield Difference("harmless", name, f"{low} may filter by change time, and is not used", "`connect` can prove it")
+        yield Difference(
+            "harmless", name, f"{low} may filter by change time, and is not used", "`connect` can prove it"
+        )
 
 
 def _columns(stream: Stream, contract: Contract, endpoint: ListEndpoint) -> Iterator[Difference]:
     name, names, reference = stream.name, contract.streams[stream.name], contract.account_reference
     members = members_of((), endpoint.record)
     if not members:
-        yield Difference("harmless", name, "the file does not say what its records look like", "nothing can be compared")
+        yield Difference(
+            "harmless", name, "the file does not say what its records look like", "nothing can be compared"
+        )
         return
     others = {*reference.relationships, *reference.attributes, *contract.redact.members, "booking"}
     kinds: dict[str, str] = {c.name: c.kind for c in stream.columns} | LISTS.get(name, {})
     yield from _level(name, "columns", kinds, names.columns, members, others, contract, name)
-    if stream in CHANGING and not others & members.keys() - {*contract.redact.members, "booking"} and not names.account_filter:
+    if (
+        stream in CHANGING
+        and not others & members.keys() - {*contract.redact.members, "booking"}
+        and not names.account_filter
+    ):
         yield Difference("breaking", name, "no attribute or relationship names the account", "account_reference")
     if "status" in kinds:
         known = {spelling(s) for spellings in contract.statuses.booking.values() for s in spellings}
         for alias in names.columns["status"]:
             for word in endpoint.record.at("attributes", alias).words:
                 if spelling(word) not in known:
-                    yield Difference("harmless", name, f"a status without a word of ours: {word}", "[statuses.booking]; kept as sent")
+                    yield Difference(
+                        "harmless", name, f"a status without a word of ours: {word}", "[statuses.booking]; kept as sent"
+                    )
     if name == "bookings":
         people = _people(endpoint, names.columns["participants"])
         if people.members:
@@ -161,7 +191,9 @@ def _columns(stream: Stream, contract: Contract, endpoint: ListEndpoint) -> Iter
                 inner.pop("customer_booking_id")
             own = {*contract.redact.members, "booking", "id"}
             found = members_of((), people)
-            yield from _level(name, "participant_columns", inner, names.participant_columns, found, own, contract, "participants")
+            yield from _level(
+                name, "participant_columns", inner, names.participant_columns, found, own, contract, "participants"
+            )
 
 
 def _people(endpoint: ListEndpoint, aliases: tuple[str, ...]) -> Shape:
@@ -198,11 +230,17 @@ def _level(
             continue
         weight: Weight = "harmless" if f"{prefix}{column}" in contract.known.empty_columns else "breaking"
         told = f"{column} has no attribute" + (", as is known" if weight == "harmless" else " and would stay empty")
-        cure = "nothing needs doing" if weight == "harmless" else f"streams.{stream}.{table}.{column}, or known.empty_columns"
+        cure = (
+            "nothing needs doing"
+            if weight == "harmless"
+            else f"streams.{stream}.{table}.{column}, or known.empty_columns"
+        )
         yield Difference(weight, stream, told, cure)
     for column, member in result.misfits.items():
         types = ", ".join(sorted(members[member].shape.types))
         assert not fits(kinds[column], members[member])  # noqa: S101  that is what a misfit is
-        yield Difference("breaking", stream, f"{member} is {types}, which {column} cannot hold", f"streams.{stream}.{table}.{column}")
+        yield Difference(
+            "breaking", stream, f"{member} is {types}, which {column} cannot hold", f"streams.{stream}.{table}.{column}"
+        )
     for member in result.unmapped:
         yield Difference("harmless", stream, f"{member} maps to no column", "kept in document")

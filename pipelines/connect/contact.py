@@ -5,7 +5,6 @@ What lives here: reading and writing that file. What does not: finding out (`lea
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +41,9 @@ def make_contact(settings: Settings, openapi: str | None, output: Path | None, *
     is_first = not path.is_file()
     contract = load_contract(None if is_first else path)
     if not path.parent.is_dir():
-        raise ContractError(f"{path.parent} is not a folder, so {path.name} cannot be written there; make it, or name another --output.")
+        raise ContractError(
+            f"{path.parent} is not a folder, so {path.name} cannot be written there; make it, or name another --output."
+        )
     description = read_description(openapi) if openapi else None
     learned = learn(settings, contract, description)
     existing = None if is_first else path.read_text(encoding="utf-8-sig")
@@ -59,6 +60,6 @@ def _write(path: Path, text: str) -> None:
     try:
         draft.write_text(text, encoding="utf-8")
         load_contract(draft)
-        os.replace(draft, path)
+        draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -39,6 +39,11 @@ class Hints:
     with_cancelled: tuple[str, ...] = ()
 
 
+def unique(*lists: Iterable[str]) -> list[str]:
+    """Names in order of likelihood, each once; empty ones are left out."""
+    return list(dict.fromkeys(name for names in lists for name in names if name))
+
+
 def tokens(name: str) -> list[str]:
     """A parameter's name in words: filter[updatedAfter] → filter, updated, after."""
     return re.sub(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])", " ", name).lower().split()

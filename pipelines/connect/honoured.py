@@ -21,6 +21,8 @@ EDGE = timedelta(seconds=1)
 LEAD = timedelta(seconds=2)
 # So many rows inside a window prove more than one, and still fit a page.
 COMFORTABLE = 8
+# Fewer rows on either side of a bound prove nothing.
+FEWEST = 2
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ def trials(sample: Mapping[str, Instants], changed: str, *, with_upper: bool) ->
     for position, low in enumerate(instants):
         since = low - LEAD
         # Lower bounds alone: to the end. With an upper bound: up to a later row, a short and a longer window.
-        tops = [None] if not with_upper else [low + 2 * LEAD, *(t + LEAD for t in instants[position + 1 : position + 6])]
+        tops = (
+            [None] if not with_upper else [low + 2 * LEAD, *(t + LEAD for t in instants[position + 1 : position + 6])]
+        )
         for until in tops:
             trial = _trial(sample, changed, others, since, until)
             if trial is not None:
@@ -64,7 +68,7 @@ def _trial(
     sample: Mapping[str, Instants], changed: str, others: Collection[str], since: datetime, until: datetime | None
 ) -> Trial | None:
     sides = {key: _inside(row[changed], since, until) for key, row in sample.items() if changed in row}
-    if True not in sides.values() or False not in sides.values():
+    if min(sum(side is which for side in sides.values()) for which in (True, False)) < FEWEST:
         return None
     if until is not None and not any(r[changed] > until + EDGE for r in sample.values() if changed in r):
         return None  # nothing lies above it, so nothing would show that it is ignored
@@ -75,10 +79,8 @@ def _trial(
             other = sample[key].get(name)
             if side is None or other is None:
                 continue
-            if until is None:
-                read = other >= since
-            else:  # the lower bound was proven before, so the question is what the upper one reads
-                read = sample[key][changed] >= since and other <= until
+            # With an upper bound the lower one was proven before, so the question is what the upper one reads.
+            read = other >= since if until is None else sample[key][changed] >= since and other <= until
             tells = tells or read != side
         if not tells:
             untold.append(name)

@@ -8,141 +8,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from pipelines.connect import belonging, changes, paging, shapes
+from pipelines.connect import belonging, changes, ordering, paging, people, shapes
 from pipelines.connect.described import Hints, contract_path, endpoints, hints
 from pipelines.connect.findings import Confidence, Finding, Learned, Line
 from pipelines.connect.matching import Matches
 from pipelines.connect.places import rate_limit
 from pipelines.connect.probe import Probe, Seen, is_list
+from pipelines.connect.way_in import WayIn, access_of, addresses
 from pipelines.streams import ACCOUNTS, CHANGING, STREAMS, Stream
-from resources.appointedd import ApiClient, Look
 from resources.contract import AccountReference, Contract
-from resources.errors import ClientRefusedError, SettingsError
 from resources.openapi import Description
-from resources.settings import ApiAccess, Settings
+from resources.settings import Settings
 
 FEW_ROWS = 20
 WORST_SKEW_S = 60
-PLAIN = "application/json"
+# What may leave rows out unseen where it is not settled.
+DOUBTS = ("cancelled in the default list", "participants")
 
 
 def learn(settings: Settings, contract: Contract, description: Description | None) -> Learned:
     """Find out what can be found out, with GETs of the first API client only; raises `ApiError` where nothing can be asked, `SettingsError`."""
     learned = Learned()
-    access = _access(settings, description)
-    learned.add(*_addresses(access, description))
-    with _opened(settings, contract, description, access, learned) as client:
-        probe = Probe(client)
-        found = _Contact(probe, settings, contract, description, learned)
-        found.ask()
+    access = access_of(settings, description)
+    learned.add(*addresses(access, description))
+    opened = WayIn(settings, contract, description, access, learned)
+    with opened as probe:
+        _Contact(probe, settings, contract, description, learned).ask()
         learned.requests_count = probe.count
     return learned
-
-
-def _access(settings: Settings, description: Description | None) -> ApiAccess:
-    """The settings' access; where an address is missing and the file has it, the lines to put into .env, for a secret is sent to no address that only a file names."""
-    lines = []
-    if description is not None:
-        if settings.appointedd_base_url is None and description.servers:
-            lines.append(f"APPOINTEDD_BASE_URL={description.servers[0]}")
-        if settings.appointedd_token_url is None and description.token_url:
-            lines.append(f"APPOINTEDD_TOKEN_URL={description.token_url}")
-    if lines:
-        raise SettingsError(
-            f"{description.source if description else ''} names the addresses that the settings lack. If they are the vendor's own, put them into .env:\n"
-            + "\n".join(lines)
-        )
-    return settings.api_access()
-
-
-def _addresses(access: ApiAccess, description: Description | None) -> Iterator[Finding]:
-    if len(access.clients) > 1:
-        others = ", ".join(c.name for c in access.clients[1:])
-        first = access.clients[0].name
-        yield Finding(
-            "", "API clients", f"{len(access.clients)}", f"asked with {first}; not asked with {others}", "uses them all", "likely"
-        )
-    if description is None:
-        return
-    yield Finding(
-        "",
-        "OpenAPI file",
-        f"{description.title} {description.version}".strip(),
-        f"{len(description.lists)} lists described in {description.source}",
-        "nothing: each name was tried",
-        "certain",
-    )
-    for name, ours, theirs in (
-        ("base address", access.base_url, description.servers[0] if description.servers else None),
-        ("token address", access.token_url, description.token_url),
-    ):
-        if theirs is not None and theirs.rstrip("/") != ours:
-            yield Finding("", name, ours, f"the file says {theirs}", "uses the setting", "low")
-
-
-class _opened:  # noqa: N801  a context manager that reads like a function
-    """An API client whose token request works: the ways of authenticating are tried, the likeliest first."""
-
-    def __init__(
-        self, settings: Settings, contract: Contract, description: Description | None, access: ApiAccess, learned: Learned
-    ) -> None:
-        self._settings, self._contract, self._learned = settings, contract, learned
-        own = contract.oauth.client_authentication
-        told = description.client_authentication if description else None
-        self._ways = list(dict.fromkeys([*([told] if told else []), own, "basic", "post"]))
-        self._first = access.clients[0]
-        self._path = contract.streams["accounts"].path
-        self._client: ApiClient | None = None
-
-    def __enter__(self) -> ApiClient:
-        refusals: list[ClientRefusedError] = []
-        for way in self._ways:
-            oauth = self._contract.oauth.model_copy(update={"client_authentication": way})
-            http = self._contract.http
-            client = ApiClient(self._first, self._settings, self._contract.model_copy(update={"oauth": oauth}))
-            try:
-                look = client.look(self._path, {})
-                if look.status == 406:  # the media type is not acceptable: plain JSON will be
-                    http = http.model_copy(update={"media_type": PLAIN})
-                    client.close()
-                    changed = self._contract.model_copy(update={"oauth": oauth, "http": http})
-                    client = ApiClient(self._first, self._settings, changed)
-                    look = client.look(self._path, {})
-            except ClientRefusedError as error:
-                client.close()
-                refusals.append(error)
-                continue
-            self._tell(way, http.media_type, look, refusals)
-            self._client = client
-            return client
-        raise refusals[0]
-
-    def __exit__(self, *_: object) -> None:
-        if self._client is not None:
-            self._client.close()
-
-    def _tell(self, way: str, media_type: str, look: Look, refusals: Sequence[ClientRefusedError]) -> None:
-        sent = look.headers.get("content-type", "no content type").partition(";")[0]
-        self._learned.add(
-            Finding(
-                "",
-                "client authentication",
-                way,
-                "a token was issued and accepted" + (f"; {self._ways[0]} was refused" if refusals else ""),
-                "asks for tokens this way",
-                "certain",
-                (Line(("oauth", "client_authentication"), way, "a token was issued and accepted"),),
-            ),
-            Finding(
-                "",
-                "media type",
-                sent,
-                f"asked for {media_type}",
-                "reads both",
-                "certain",
-                (Line(("http", "media_type"), media_type, "let through"),),
-            ),
-        )
 
 
 class _Contact:
@@ -154,7 +47,9 @@ class _Contact:
         self.probe, self.settings, self.contract, self.learned = probe, settings, contract, learned
         self.description = description
         self.endpoints = endpoints(description, contract)
-        self.seen = {name: Seen(stream, contract.streams[name], self.endpoints.get(name)) for name, stream in STREAMS.items()}
+        self.seen = {
+            name: Seen(stream, contract.streams[name], self.endpoints.get(name)) for name, stream in STREAMS.items()
+        }
         self.hints: Mapping[str, Hints] = {name: hints(self.endpoints.get(name)) for name in STREAMS}
         self.matches: dict[str, Matches] = {}
 
@@ -180,22 +75,20 @@ class _Contact:
             shapes.match_columns(one, self.contract)
         unnamed = self._reference(changing, accounts)
         if changing:
-            self.learned.add(*changes.order(self.probe, changing, self.hints, self.contract))
+            self.learned.add(*ordering.order(self.probe, changing, self.hints, self.contract))
         for one in live:
             self.matches[one.name] = shapes.match_columns(one, self.contract)
             self._columns(one)
         if changing:
-            self.learned.add(
-                *changes.filters(self.probe, changing, self.hints, self.contract, is_strict=is_strict)
-            )
+            self.learned.add(*changes.filters(self.probe, changing, self.hints, self.contract, is_strict=is_strict))
         clients = len(self.settings.api_access().clients)
         self.learned.add(
             *belonging.account_filter(self.probe, changing, self.hints, accounts, unnamed, self.contract, clients)
         )
-        people = self._bookings()
+        matched = self._bookings()
         self.learned.add(shapes.singles(self.probe, changing)[0])
         self.learned.add(*self._clock(live))
-        self._conclude(live, people)
+        self._conclude(live, matched)
 
     # Lists
 
@@ -206,7 +99,7 @@ class _Contact:
         if one.endpoint is not None and self.description is not None:
             paths.append(contract_path(one.endpoint, self.description, self.settings.api_access().base_url))
         paths = list(dict.fromkeys([*paths, names.path, *self.contract.plausible.paths.get(stream.name, ())]))
-        answers = []
+        answers: list[str] = []
         for path in paths:
             look = self.probe.get(path)
             if is_list(look):
@@ -244,7 +137,9 @@ class _Contact:
                 "accounts: the API client sees no account at all. Check in Appointedd which accounts it may read, and that its creator is still an "
                 "administrator of them."
             )
-            self.learned.add(Finding("accounts", "accounts", "none", "the list is empty", "would fail", "none", need=need))
+            self.learned.add(
+                Finding("accounts", "accounts", "none", "the list is empty", "would fail", "none", need=need)
+            )
         return ids
 
     def _reference(self, changing: Sequence[Seen], accounts: Sequence[str]) -> set[str]:
@@ -254,7 +149,8 @@ class _Contact:
         own = self.contract.account_reference
         names = {line.key[-1]: tuple(line.value) for f in findings for line in f.lines}
         reference = AccountReference(
-            relationships=names.get("relationships", own.relationships), attributes=names.get("attributes", own.attributes)
+            relationships=names.get("relationships", own.relationships),
+            attributes=names.get("attributes", own.attributes),
         )
         self.contract = self.contract.model_copy(update={"account_reference": reference})
         return unnamed
@@ -269,11 +165,11 @@ class _Contact:
         self.learned.add(shapes.columns_finding(one.name, "columns", self.matches[one.name], prefix, aliases))
 
     def _bookings(self) -> Matches | None:
-        people = None
+        matched = None
         bookings = self.seen["bookings"]
         if bookings.first is not None:
             customer_types = {str(r.get("type")) for r in self.seen["customers"].rows.values()}
-            findings, people = shapes.participants(
+            findings, matched = people.participants(
                 self.probe,
                 bookings,
                 self.hints["bookings"],
@@ -286,7 +182,7 @@ class _Contact:
             if one.first is not None:
                 self.learned.add(*shapes.cancelled(self.probe, one, self.hints[name], self.contract))
                 self.learned.add(*shapes.status_words(one, self.contract))
-        return people
+        return matched
 
     # The whole
 
@@ -307,11 +203,13 @@ class _Contact:
             if per_second is not None and per_second < self.settings.sync_requests_per_second:
                 self.learned.hints.append(f"SYNC_REQUESTS_PER_SECOND={per_second:.2g}  # the API's headers: {text}")
         else:
-            yield Finding("", "rate limit", "not told", "no header speaks of one", "keeps to SYNC_REQUESTS_PER_SECOND", "low")
+            yield Finding(
+                "", "rate limit", "not told", "no header speaks of one", "keeps to SYNC_REQUESTS_PER_SECOND", "low"
+            )
         if forms := shapes.instant_forms(live):
             yield Finding("", "instants", forms, "values of the columns that are instants", "reads them", "certain")
 
-    def _conclude(self, live: Sequence[Seen], people: Matches | None) -> None:
+    def _conclude(self, live: Sequence[Seen], matched: Matches | None) -> None:
         empty: list[str] = []
         for one in live:
             result = self.matches[one.name]
@@ -320,10 +218,10 @@ class _Contact:
                 empty += [f"{one.name}.{column}" for column in result.empty]
                 self.learned.unmapped[one.name] = list(result.unmapped)
             self.learned.confidence[one.name] = self._confidence(one, result)
-        if people is not None:
-            self.learned.empty_columns["bookings"] += [f"participants.{column}" for column in people.empty]
-            empty += [f"bookings.participants.{column}" for column in people.empty]
-            self.learned.unmapped["bookings"] += [f"participants.{name}" for name in people.unmapped]
+        if matched is not None:
+            self.learned.empty_columns["bookings"] += [f"participants.{column}" for column in matched.empty]
+            empty += [f"bookings.participants.{column}" for column in matched.empty]
+            self.learned.unmapped["bookings"] += [f"participants.{name}" for name in matched.unmapped]
         known = self.contract.known.empty_columns
         value = list(known) if set(known) == set(empty) else empty
         line = Line(("known", "empty_columns"), value, "nothing maps to them")
@@ -336,10 +234,16 @@ class _Contact:
             return "none", "a person must fill in a line"
         if not one.rows:
             return "low", "the list is empty: nothing could be seen of its records"
+        unsure = [
+            f.ability
+            for f in self.learned.findings
+            if f.stream == one.name and f.ability in DOUBTS and f.confidence == "low"
+        ]
+        if unsure:
+            return "low", f"not settled: {', '.join(unsure)}"
         weak = [m.column for m in result.found if m.evidence in ("plausible", "nested")]
         if len(one.rows) < FEW_ROWS and not (one.stream is ACCOUNTS and one.is_all):
             return "low" if len(one.rows) < 3 else "likely", f"only {len(one.rows)} rows to learn from"
         if weak or result.misfits:
             return "likely", f"read from names that are only plausible: {', '.join([*weak, *result.misfits])}"
         return "certain", f"{len(one.rows)} rows, names that fit"
-

@@ -196,7 +196,7 @@ def _value_fits(kind: str, value: object) -> bool:
         case "money" | "number":
             return is_number or (isinstance(value, str) and _is_number(value))
         case "integer":
-            return is_number and Decimal(str(value)) % 1 == 0 or (isinstance(value, str) and _is_number(value))
+            return (is_number and Decimal(str(value)) % 1 == 0) or (isinstance(value, str) and _is_number(value))
         case "boolean":
             return isinstance(value, bool) or value in ("true", "false")
         case "people":
@@ -204,7 +204,7 @@ def _value_fits(kind: str, value: object) -> bool:
                 isinstance(v, Mapping) for v in (value if isinstance(value, list) else [value])
             )
         case "list":
-            return isinstance(value, list | Mapping) or isinstance(value, str) or is_number
+            return isinstance(value, list | Mapping | str) or is_number
         case _:
             return True
 

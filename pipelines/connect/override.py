@@ -1,7 +1,7 @@
 """Findings laid over a person's own file: TOML with a reason behind every line, in which what a person wrote is never touched.
 
-What lives here: text in, text out. What does not: reading and writing the file (`contact`). Connect's own lines end in `# connect:<mark> <why>`, where the mark is
-a digest of key and value: a line whose value was changed by hand no longer carries its own mark, and is the person's from then on.
+What lives here: text in, text out. What does not: reading and writing the file (`contact`). Connect's own lines end in `# connect:<mark> <why>`, where the
+mark is a digest of key and value: a line whose value was changed by hand no longer carries its own mark, and is the person's from then on.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ def _item(value: Any) -> Item:
             else:
                 array.append(one)
         return array
-    return tomlkit.item(value)
+    item: Item = tomlkit.item(value)
+    return item
 
 
 def _put(document: TOMLDocument, line: Line) -> None:
@@ -161,7 +162,9 @@ def _must_hold(text: str, lines: Sequence[Line], defaults: Mapping[str, Any]) ->
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ContractError(f"The lines that were found cannot be put into this file ({error}); use --output with a new one.") from None
+        raise ContractError(
+            f"The lines that were found cannot be put into this file ({error}); use --output with a new one."
+        ) from None
     for line in lines:
         if _at(values, line.key) != (None if line.value == _at(defaults, line.key) else line.value):
             raise ContractError(f"The line {line.dotted} cannot be put into this file; use --output with a new one.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pipelines.connect.described import Hints
+from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.places import address, at, counts, next_marks, next_places, shifting
 from pipelines.connect.probe import Probe, Seen, is_list, raw_rows, rows_of
@@ -40,7 +40,7 @@ def page_size(probe: Probe, seen: Sequence[Seen], hints: Sequence[Hints], contra
     """Find the parameter that sets the page size, and the largest size; the probe uses it from here on."""
     subject = max(seen, key=lambda s: len(raw_rows(s.first)) if s.first else 0)
     there = len(raw_rows(subject.first)) if subject.first else 0
-    names = _unique(
+    names = unique(
         [n for h in hints for n in h.page_size], [contract.parameters.page_size], contract.plausible.page_size
     )
     if there < 2:
@@ -84,7 +84,9 @@ def _largest(
 ) -> tuple[str, str]:
     """The largest page that is served, and how that is known."""
     own = [str(min(h.page_size_maximum, LARGEST_TRIED)) for h in hints if h.page_size_maximum]
-    sizes = sorted({int(v) for v in (*own[:1], contract.parameters.page_size_value, *contract.plausible.page_size_values)})
+    sizes = sorted(
+        {int(v) for v in (*own[:1], contract.parameters.page_size_value, *contract.plausible.page_size_values)}
+    )
     for size in reversed(sizes):
         look = probe.get(seen.path, {name: str(size)})
         if not is_list(look):
@@ -107,7 +109,7 @@ def next_link(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Fi
     size_name = next(iter(probe.size), "")
     short = [look for s in seen for look in _short_pages(probe, s, size_name)]
     for look in short:
-        for place in _unique([contract.document.next], next_places(look.document or {})):
+        for place in unique([contract.document.next], next_places(look.document or {})):
             link = address(at(look.document, place))
             if link is None:
                 continue
@@ -123,14 +125,18 @@ def next_link(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Fi
     marks = [m for look in short for m in next_marks(look.document or {})]
     if marks:
         return [
-            _unserved("next link", f"{marks[0]} holds a mark, not a link", "seen on a page that is not the last", "none")
+            _unserved(
+                "next link", f"{marks[0]} holds a mark, not a link", "seen on a page that is not the last", "none"
+            )
         ]
     if any('rel="next"' in look.headers.get("link", "") for look in short):
         return [_unserved("next link", "a Link header", "the header of a page that is not the last", "none")]
     if short:
         return [_unserved("next link", "none", "a page that is not the last has no link to the next", "none")]
     return [
-        Finding("", "next link", "none was needed", "every list fits one page", f"looks at {contract.document.next}", "low")
+        Finding(
+            "", "next link", "none was needed", "every list fits one page", f"looks at {contract.document.next}", "low"
+        )
     ]
 
 
@@ -157,7 +163,9 @@ def _next_found(place: str, look: Look, following: Look, size_name: str, contrac
 def _short_pages(probe: Probe, seen: Seen, size_name: str) -> Iterable[Look]:
     """Answers that are surely not the last page: fewer rows came than are known, or the page was cut short on purpose."""
     if seen.first is not None and is_list(seen.first):
-        known = max((len(raw_rows(a)) for a in probe.answers if a.url.split("?")[0] == seen.first.url.split("?")[0]), default=0)
+        known = max(
+            (len(raw_rows(a)) for a in probe.answers if a.url.split("?")[0] == seen.first.url.split("?")[0]), default=0
+        )
         for look in probe.answers:
             if look.url.split("?")[0] == seen.first.url.split("?")[0] and is_list(look):
                 is_shorter = 0 < len(raw_rows(look)) < known and f"{_quoted(size_name)}=" in look.url
@@ -191,7 +199,14 @@ def total(probe: Probe, seen: Sequence[Seen], contract: Contract) -> Finding:
     good = [place for place, is_good in places.items() if is_good and any(w in place.casefold() for w in words)]
     good.sort(key=lambda p: (p != contract.document.total, p))
     if not good:
-        return Finding("", "total", "none", "no number beside the rows stays the same on pages of any size", "does without", "likely")
+        return Finding(
+            "",
+            "total",
+            "none",
+            "no number beside the rows stays the same on pages of any size",
+            "does without",
+            "likely",
+        )
     return Finding(
         "",
         "total",
@@ -209,12 +224,14 @@ def _is_unfiltered(look: Look, probe: Probe) -> bool:
 
 
 def _unserved(ability: str, found: str, evidence: str, key: str) -> Finding:
-    cure = f"Say where it stands: {key}" if key != "none" else "This product follows links only; a programmer must teach it this form"
-    return Finding("", ability, found, evidence, "cannot read beyond the first page", "none", need=f"{ability}: {found}. {cure}.")
-
-
-def _unique(*lists: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(name for names in lists for name in names if name))
+    cure = (
+        f"Say where it stands: {key}"
+        if key != "none"
+        else "This product follows links only; a programmer must teach it this form"
+    )
+    return Finding(
+        "", ability, found, evidence, "cannot read beyond the first page", "none", need=f"{ability}: {found}. {cure}."
+    )
 
 
 def _few(names: Sequence[str]) -> str:

@@ -73,6 +73,12 @@ class Probe:
             self._kept[key] = look
         return self._kept[key]
 
+    def keep(self, path: str, look: Look, count: int) -> None:
+        """Take over an answer that was got before there was a probe, and how many requests that took."""
+        self._kept[(path, ())] = look
+        self.answers.append(look)
+        self.count += count
+
     def page(self, seen: Seen, query: Mapping[str, str] | None = None) -> Look:
         """One page of a stream with the page size that works."""
         return self.get(seen.path, {**self.size, **(query or {})})

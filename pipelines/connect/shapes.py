@@ -1,25 +1,28 @@
-"""What a record looks like here: its type, which attribute feeds which column, how participants come, whether cancelled bookings are in the default list, single records.
+"""What a record looks like here: its type, which attribute feeds which column, whether cancelled ones are in the default list, single records.
 
-What lives here: these questions, asked through the probe. What does not: the matching itself (`matching`).
+What lives here: these questions, asked through the probe. What does not: the matching itself (`matching`), participants (`people`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 from urllib.parse import quote
 
-from pipelines.connect.described import Hints
+from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
-from pipelines.connect.matching import Match, Matches, Member, fold, match, members_of
-from pipelines.connect.probe import Probe, Seen, is_list, rows_of
+from pipelines.connect.matching import Match, Matches, Member, match, members_of
+from pipelines.connect.probe import Probe, Seen, rows_of
 from pipelines.extract import spelling
-from pipelines.records import JsonObject, identifier_id, included_of, index, object_at
+from pipelines.records import JsonObject, identifier_id, object_at
 from resources.contract import Contract
-from resources.openapi import EMPTY, Shape
+from resources.openapi import EMPTY
 
-LISTS = {"customers": {"custom_fields": "list", "tags": "list"}, "bookings": {"resources": "list", "participants": "people"}}
-PARTICIPANT_KINDS = {"customer_booking_id": "reference", "answers": "list"}
+LISTS = {
+    "customers": {"custom_fields": "list", "tags": "list"},
+    "bookings": {"resources": "list", "participants": "people"},
+}
+# In so many records one is cancelled as a rule.
+MANY = 100
 
 
 # Types
@@ -36,10 +39,20 @@ def types(seen: Seen, contract: Contract) -> Finding:
         return Finding(seen.name, "type", ", ".join(declared) or "not known", told, "as it is", "low", lines)
     if "None" in came:
         need = f"{seen.name}: its records carry no type, so they are no JSON:API records, and this product cannot read them."
-        return Finding(seen.name, "type", "none", f"{len(seen.rows)} records", "would quarantine every record", "none", need=need)
+        return Finding(
+            seen.name, "type", "none", f"{len(seen.rows)} records", "would quarantine every record", "none", need=need
+        )
     value = [*known] if set(came) <= set(known) else came
     line = Line(("streams", seen.name, "types"), value, "the type of every record seen")
-    return Finding(seen.name, "type", ", ".join(came), f"{len(seen.rows)} records", "takes records of this type", "certain", (line,))
+    return Finding(
+        seen.name,
+        "type",
+        ", ".join(came),
+        f"{len(seen.rows)} records",
+        "takes records of this type",
+        "certain",
+        (line,),
+    )
 
 
 # Columns
@@ -54,11 +67,11 @@ def match_columns(seen: Seen, contract: Contract) -> Matches:
     reference = contract.account_reference
     others = {*reference.relationships, *reference.attributes, *contract.redact.members, "booking"}
     result = match(kinds, names.columns, contract.plausible.columns.get(seen.name, {}), members, others)
-    seen.columns = {m.column: _names_of(m, names.columns[m.column]) for m in result.found}
+    seen.columns = {m.column: names_of(m, names.columns[m.column]) for m in result.found}
     return result
 
 
-def _names_of(found: Match, aliases: Sequence[str]) -> tuple[str, ...]:
+def names_of(found: Match, aliases: Sequence[str]) -> tuple[str, ...]:
     """The contract's own list where it finds the member already, else the member alone."""
     return tuple(aliases) if found.is_default else (found.member,)
 
@@ -66,7 +79,8 @@ def _names_of(found: Match, aliases: Sequence[str]) -> tuple[str, ...]:
 def column_lines(prefix: tuple[str, ...], result: Matches, contract: Mapping[str, Sequence[str]]) -> tuple[Line, ...]:
     """The contract's lines for what was matched."""
     return tuple(
-        Line((*prefix, m.column), list(_names_of(m, contract[m.column])), f"{m.evidence}: {m.member}") for m in result.found
+        Line((*prefix, m.column), list(names_of(m, contract[m.column])), f"{m.evidence}: {m.member}")
+        for m in result.found
     )
 
 
@@ -92,168 +106,6 @@ def columns_finding(
     )
 
 
-# Participants
-
-
-def participants(
-    probe: Probe, seen: Seen, hints: Hints, contract: Contract, customer_types: set[str]
-) -> tuple[list[Finding], Matches | None]:
-    """How the customers of a booking come: in the booking, included with it, or as links only; and their columns."""
-    names = contract.streams["bookings"]
-    member = seen.columns.get("participants", ())
-    key = ("streams", "bookings", "include")
-    embedded = _embedded(seen, member)
-    if embedded:
-        finding = Finding(
-            "bookings",
-            "participants",
-            f"inside each booking ({_present(seen, member)})",
-            f"{len(embedded)} of them in {len(seen.rows)} bookings",
-            "takes them from there",
-            "certain",
-            (Line(key, [], "participants come inside each booking"),),
-        )
-        more, result = _participant_columns(seen, embedded, contract)
-        return [finding, *more], result
-    linked = [one for row in seen.rows.values() for one in _list_of(seen, row) if isinstance(one, dict)]
-    if linked and all(one.get("type") in customer_types for one in linked):
-        told = f"{len(linked)} identifiers of customers in {len(seen.rows)} bookings"
-        line = Line(key, [], "the relationship names the customers themselves")
-        outcome = "knows who took part, and neither status nor answers"
-        return [Finding("bookings", "participants", f"customers, by {member[0]}", told, outcome, "likely", (line,))], None
-    found = _included(probe, seen, hints, contract)
-    if found is None:
-        return [_no_participants(seen)], None
-    parameter, word, resources = found
-    seen.include = (word,)
-    finding = Finding(
-        "bookings",
-        "participants",
-        f"{parameter}={word}",
-        f"{len(resources)} included resources are those that the bookings name",
-        "asks for them with each page",
-        "certain",
-        (
-            Line(("abilities", "include"), True, "the included resources came"),
-            Line(("parameters", "include"), parameter, "the included resources came"),
-            Line(key, [word], "brings the participants"),
-        ),
-    )
-    more, result = _participant_columns(seen, resources, contract)
-    return [finding, *more], result
-
-
-def _no_participants(seen: Seen) -> Finding:
-    if not seen.rows:
-        return Finding("bookings", "participants", "not known", "there are no bookings", "as it is", "low")
-    if "participants" in seen.columns and all(not _list_of(seen, row) for row in seen.rows.values()):
-        return Finding("bookings", "participants", "not known", "no booking has one", "as it is", "low")
-    need = (
-        "bookings: their participants come neither inside them nor included, so customers, statuses and answers of bookings would be missing. "
-        "Name the relationship in streams.bookings.columns.participants and the path in streams.bookings.include."
-    )
-    told = "the relationship names them, and no include brings them" if "participants" in seen.columns else "no member fits"
-    return Finding("bookings", "participants", "not found", told, "would hold every window back", "none", need=need)
-
-
-def _present(seen: Seen, names: Sequence[str]) -> str:
-    members = members_of(seen.rows.values())
-    return next((n for n in names if n in members), "")
-
-
-def _list_of(seen: Seen, row: JsonObject) -> list[Any]:
-    for name in seen.columns.get("participants", ()):
-        value = object_at(row, "attributes").get(name, object_at(object_at(row, "relationships"), name).get("data"))
-        if value is not None:
-            return value if isinstance(value, list) else [value]
-    return []
-
-
-def _embedded(seen: Seen, names: Sequence[str]) -> list[JsonObject]:
-    """Participants as objects inside the booking; resource identifiers are none."""
-    found = []
-    for row in seen.rows.values():
-        for one in _list_of(seen, row) if names else ():
-            if isinstance(one, dict) and isinstance(one.get("attributes"), dict):
-                found.append(one)
-            elif isinstance(one, dict) and not (one.keys() <= {"type", "id", "meta"}):
-                found.append({"attributes": one})
-    return found
-
-
-def _included(probe: Probe, seen: Seen, hints: Hints, contract: Contract) -> tuple[str, str, list[JsonObject]] | None:
-    """The parameter and path that bring the participants, with what they brought; the contract's own first."""
-    names = contract.streams["bookings"]
-    wanted = {fold(n) for n in (*names.columns["participants"], *contract.plausible.columns["bookings"]["participants"])}
-    relations = {n for row in seen.rows.values() for n in object_at(row, "relationships")}
-    words = _unique(
-        [w for w in names.include if w in relations],
-        [r for r in sorted(relations) if fold(r) in wanted],
-        [w for w in hints.include_words if "." not in w and fold(w) in wanted],
-        names.include,
-    )
-    for parameter in _unique(hints.include, [contract.parameters.include], contract.plausible.include):
-        for word in words:
-            if probe.is_spent:
-                return None
-            look = probe.page(seen, {parameter: word})
-            if not is_list(look):
-                continue
-            included = index((look.document or {}).get("included") or [])
-            rows = rows_of(look)
-            resources = []
-            for row in rows.values():
-                data = object_at(object_at(row, "relationships"), word).get("data")
-                named = [included_of(one, included) for one in (data if isinstance(data, list) else [data])]
-                resources += [r for r in named if r is not None]
-            if resources:
-                probe.add_sample(seen, look)
-                seen.columns["participants"] = (
-                    seen.columns["participants"] if word in seen.columns.get("participants", ()) else (word,)
-                )
-                return parameter, word, resources
-    return None
-
-
-def _participant_columns(seen: Seen, resources: Sequence[JsonObject], contract: Contract) -> tuple[list[Finding], Matches]:
-    names = contract.streams["bookings"]
-    child = next(c for c in seen.stream.children if c.table == "booking_customers")
-    kinds: dict[str, str] = {c.name: c.kind for c in child.columns} | PARTICIPANT_KINDS
-    members = members_of(resources, _participant_shape(seen))
-    is_own = _has_own_ids(resources)
-    if any(r.get("id") for r in resources):
-        kinds.pop("customer_booking_id")  # a resource of its own: its id is the id
-    others = {*contract.redact.members, "booking", *(() if is_own else ("id",))}
-    plausible = dict(contract.plausible.columns["participants"])
-    if is_own:
-        plausible["customer_booking_id"] = ("id", *plausible["customer_booking_id"])
-    result = match(kinds, names.participant_columns, plausible, members, others)
-    seen.participant_columns = {m.column: _names_of(m, names.participant_columns[m.column]) for m in result.found}
-    prefix = ("streams", "bookings", "participant_columns")
-    return [columns_finding("bookings", "columns of participants", result, prefix, names.participant_columns)], result
-
-
-def _participant_shape(seen: Seen) -> Shape:
-    """What a file declares for a participant inside a booking, put like a resource."""
-    if seen.endpoint is None:
-        return EMPTY
-    for name in seen.columns.get("participants", ()):
-        inner = seen.endpoint.record.at("attributes", name).items
-        if inner is not None and inner.members:
-            return Shape(members={"attributes": inner})
-    return EMPTY
-
-
-def _has_own_ids(resources: Sequence[JsonObject]) -> bool:
-    """Whether a bare `id` inside an embedded participant is the participation's own: it never repeats, and the customer is named beside it."""
-    attributes = [object_at(r, "attributes") for r in resources if "id" not in r]
-    ids = [str(a["id"]) for a in attributes if identifier_id(a)]
-    if len(ids) < len(attributes) or len(set(ids)) < len(ids) or not ids:
-        return False
-    customers = [a for a in attributes if any(fold(n) in ("customer", "customerid", "clientid", "client") for n in a)]
-    return len(customers) == len(attributes)
-
-
 # Cancelled bookings
 
 
@@ -273,9 +125,9 @@ def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract) -> lis
     own = [q for q in contract.streams[seen.name].queries if q]
     spelt = [w for w in hints.status_words if spelling(w) in words]
     trials: list[dict[str, str]] = [dict(q) for q in own]
-    for name in _unique(hints.status, contract.plausible.status):
-        trials += [{name: word} for word in _unique(spelt, contract.statuses.booking.get("cancelled", ()))]
-    trials += [{name: "true"} for name in _unique(hints.with_cancelled, contract.plausible.with_cancelled)]
+    for name in unique(hints.status, contract.plausible.status):
+        trials += [{name: word} for word in unique(spelt, contract.statuses.booking.get("cancelled", ()))]
+    trials += [{name: "true"} for name in unique(hints.with_cancelled, contract.plausible.with_cancelled)]
     for query in list({tuple(q.items()): q for q in trials}.values()):
         if probe.is_spent:
             break
@@ -286,12 +138,24 @@ def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract) -> lis
         # A server that ignores the parameter sends the default list again, which holds none.
         if hidden and (len(hidden) == len(came) or not is_filter):
             shown = ", ".join(f"{n}={v}" for n, v in query.items())
-            line = Line(key, [{}, query] if is_filter else [query], f"{len(hidden)} cancelled rows came through it alone")
+            line = Line(
+                key, [{}, query] if is_filter else [query], f"{len(hidden)} cancelled rows came through it alone"
+            )
             told = f"none of {len(statuses)} rows of the default list is cancelled, and {shown} brought {len(hidden)}"
             return [Finding(seen.name, ability, "no", told, f"walks the list again with {shown}", "certain", (line,))]
     told = f"none of the {len(statuses)} rows seen is cancelled, and no status filter brought one"
-    certain = "likely" if seen.is_all else "low"
-    return [Finding(seen.name, ability, "none seen", told, "would not miss what does not exist; look again later", certain)]
+    if seen.is_all and len(seen.rows) >= MANY:
+        return [Finding(seen.name, ability, "none seen", told, "takes it that there are none", "likely")]
+    return [
+        Finding(
+            seen.name,
+            ability,
+            "none seen",
+            told,
+            "would miss them if they are hidden: look at one in Appointedd",
+            "low",
+        )
+    ]
 
 
 def _statuses(seen: Seen, rows: Iterable[JsonObject]) -> dict[str, str]:
@@ -332,7 +196,8 @@ def status_words(seen: Seen, contract: Contract) -> list[Finding]:
 
 def singles(probe: Probe, seen: Sequence[Seen]) -> list[Finding]:
     """Whether a record can be asked for by id, which a sweep does before it calls one deleted."""
-    works, fails = [], []
+    works: list[str] = []
+    fails: list[str] = []
     for one in seen:
         if not one.rows:
             continue
@@ -366,9 +231,7 @@ def instant_forms(seen: Sequence[Seen]) -> str:
             member = members_of(one.rows.values()).get(next(iter(one.columns[column])), Member(""))
             for value in member.values:
                 if isinstance(value, str) and len(value) > 18:
-                    forms.add(f"{'milliseconds' if '.' in value else 'seconds'}, {'Z' if value.endswith('Z') else 'offset'}")
+                    forms.add(
+                        f"{'milliseconds' if '.' in value else 'seconds'}, {'Z' if value.endswith('Z') else 'offset'}"
+                    )
     return "; ".join(sorted(forms))
-
-
-def _unique(*lists: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(name for names in lists for name in names if name))

@@ -13,8 +13,8 @@ from typing import Literal, Self
 from .api import ROOT, Api
 from .faults import Fault, Outcome, apply_faults
 from .messages import ApiError, Logged, Request, Response
-from .openapi import FILES, as_text, description
 from .oauth import TOKEN_PATH, token_response
+from .openapi import FILES, as_text, description
 from .server import Server
 from .switches import Switches
 from .world import World

@@ -61,7 +61,11 @@ class Renderer:
     def _resource(
         self, kind: str, record_id: str, attributes: Document, relationships: Document | None = None
     ) -> Document:
-        resource: Document = {"type": self._type(kind), "id": self._id(record_id), "attributes": self._named(attributes)}
+        resource: Document = {
+            "type": self._type(kind),
+            "id": self._id(record_id),
+            "attributes": self._named(attributes),
+        }
         if relationships:
             resource["relationships"] = {self._relationship(name): value for name, value in relationships.items()}
         return resource
@@ -170,7 +174,11 @@ class Renderer:
             attributes["locale"] = participant.locale
         attributes["questions"] = [
             self._named(
-                {**({"id": self._id(one.question_id)} if one.question_id else {}), "label": one.label, "value": one.value}
+                {
+                    **({"id": self._id(one.question_id)} if one.question_id else {}),
+                    "label": one.label,
+                    "value": one.value,
+                }
             )
             for one in participant.answers
         ]

@@ -78,8 +78,12 @@ class Switches:
     default_page_size: int = 10
     sort: bool = True
     filters: bool = True
-    filtered: frozenset[str] = frozenset({"customers", "bookings", "events"})  # collections that know the filters at all
-    change_filter_reads: Literal["updated", "created", "start", "day"] = "updated"  # what filter[updated…] compares; day: whole days only
+    filtered: frozenset[str] = frozenset(
+        {"customers", "bookings", "events"}
+    )  # collections that know the filters at all
+    change_filter_reads: Literal["updated", "created", "start", "day"] = (
+        "updated"  # what filter[updated…] compares; day: whole days only
+    )
     upper_bound: bool = True  # off: filter[updatedBefore] and filter[createdBefore] are answered with 400
     bounds: Literal["inclusive", "exclusive"] = "inclusive"
     account_filter: frozenset[str] = frozenset({"customers"})  # collections that know filter[account]
