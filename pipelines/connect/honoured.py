@@ -21,6 +21,7 @@ EDGE = timedelta(seconds=1)
 LEAD = timedelta(seconds=2)
 # So many rows inside a window prove more than one, and still fit a page.
 COMFORTABLE = 8
+MOST_CANDIDATES = 24
 # Fewer rows on either side of a bound prove nothing.
 FEWEST = 2
 
@@ -51,11 +52,15 @@ def trials(sample: Mapping[str, Instants], changed: str, *, with_upper: bool) ->
     instants = sorted({_whole(row[changed]) for row in sample.values() if changed in row})
     others = {name for row in sample.values() for name in row if name != changed}
     found = []
-    for position, low in enumerate(instants):
+    # Evenly spread: more candidates would not tell more, and there may be hundreds.
+    for position in range(0, len(instants), max(1, len(instants) // MOST_CANDIDATES)):
+        low = instants[position]
         since = low - LEAD
         # Lower bounds alone: to the end. With an upper bound: up to a later row, a short and a longer window.
         tops = (
-            [None] if not with_upper else [low + 2 * LEAD, *(t + LEAD for t in instants[position + 1 : position + 6])]
+            [None]
+            if not with_upper
+            else [low + 2 * LEAD, *(t + LEAD for t in instants[position + 1 : position + 12 : 4])]
         )
         for until in tops:
             trial = _trial(sample, changed, others, since, until)

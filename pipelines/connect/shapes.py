@@ -11,7 +11,7 @@ from urllib.parse import quote
 from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.matching import Match, Matches, Member, match, members_of
-from pipelines.connect.probe import Probe, Seen, rows_of
+from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.extract import spelling
 from pipelines.records import JsonObject, identifier_id, object_at
 from resources.contract import Contract
@@ -21,8 +21,6 @@ LISTS = {
     "customers": {"custom_fields": "list", "tags": "list"},
     "bookings": {"resources": "list", "participants": "people"},
 }
-# In so many records one is cancelled as a rule.
-MANY = 100
 
 
 # Types
@@ -122,40 +120,45 @@ def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract) -> lis
         told = f"{len(gone)} of the {len(statuses)} rows seen are cancelled"
         line = Line(key, [{}], "cancelled ones are in the default list")
         return [Finding(seen.name, ability, "yes", told, "needs no further query", "certain", (line,))]
-    own = [q for q in contract.streams[seen.name].queries if q]
-    spelt = [w for w in hints.status_words if spelling(w) in words]
-    trials: list[dict[str, str]] = [dict(q) for q in own]
-    for name in unique(hints.status, contract.plausible.status):
-        trials += [{name: word} for word in unique(spelt, contract.statuses.booking.get("cancelled", ()))]
-    trials += [{name: "true"} for name in unique(hints.with_cancelled, contract.plausible.with_cancelled)]
-    for query in list({tuple(q.items()): q for q in trials}.values()):
-        if probe.is_spent:
-            break
+    spelt = unique(
+        [w for w in hints.status_words if spelling(w) in words], contract.statuses.booking.get("cancelled", ())
+    )
+    tried = [dict(q) for q in contract.streams[seen.name].queries if q]
+    tried += [{name: word} for name in unique(hints.status, contract.plausible.status) for word in spelt]
+    tried += [{name: "true"} for name in unique(hints.with_cancelled, contract.plausible.with_cancelled)]
+    refused: set[str] = set()
+    proven = ""
+    for query in tried:
+        if probe.is_spent or refused & query.keys() or (proven and proven not in query):
+            continue
         look = probe.page(seen, query)
+        if not is_list(look):
+            refused |= query.keys()
+            continue
         came = _statuses(seen, rows_of(look).values())
         hidden = [k for k, status in came.items() if spelling(status) in words]
         is_filter = "true" not in query.values()
+        shown = ", ".join(f"{n}={v}" for n, v in query.items())
         # A server that ignores the parameter sends the default list again, which holds none.
         if hidden and (len(hidden) == len(came) or not is_filter):
-            shown = ", ".join(f"{n}={v}" for n, v in query.items())
-            line = Line(
-                key, [{}, query] if is_filter else [query], f"{len(hidden)} cancelled rows came through it alone"
-            )
+            line = Line(key, [{}, query] if is_filter else [query], f"{len(hidden)} cancelled rows came through it")
             told = f"none of {len(statuses)} rows of the default list is cancelled, and {shown} brought {len(hidden)}"
             return [Finding(seen.name, ability, "no", told, f"walks the list again with {shown}", "certain", (line,))]
+        if not came and is_filter and len(query) == 1:
+            proven = proven or _filters_by_status(probe, seen, next(iter(query)), statuses)
+    if proven:
+        told = f"{proven} is honoured for other statuses, and brings no row for {', '.join(spelt)}"
+        return [Finding(seen.name, ability, "there are none", told, "takes it that there are none", "likely")]
     told = f"none of the {len(statuses)} rows seen is cancelled, and no status filter brought one"
-    if seen.is_all and len(seen.rows) >= MANY:
-        return [Finding(seen.name, ability, "none seen", told, "takes it that there are none", "likely")]
-    return [
-        Finding(
-            seen.name,
-            ability,
-            "none seen",
-            told,
-            "would miss them if they are hidden: look at one in Appointedd",
-            "low",
-        )
-    ]
+    outcome = "would miss them if they are hidden: look at one in Appointedd"
+    return [Finding(seen.name, ability, "none seen", told, outcome, "low")]
+
+
+def _filters_by_status(probe: Probe, seen: Seen, name: str, statuses: Mapping[str, str]) -> str:
+    """The parameter, where it brings rows of a status that was seen, and no other; else nothing."""
+    status = next(iter(statuses.values()))
+    came = _statuses(seen, rows_of(probe.page(seen, {name: status})).values())
+    return name if came and set(came.values()) == {status} else ""
 
 
 def _statuses(seen: Seen, rows: Iterable[JsonObject]) -> dict[str, str]:
