@@ -75,8 +75,9 @@ def _trial(
     sides = {key: _inside(row[changed], since, until) for key, row in sample.items() if changed in row}
     if min(sum(side is which for side in sides.values()) for which in (True, False)) < FEWEST:
         return None
-    if until is not None and not any(r[changed] > until + EDGE for r in sample.values() if changed in r):
-        return None  # nothing lies above it, so nothing would show that it is ignored
+    instants = [row[changed] for row in sample.values() if changed in row]
+    if until is not None and not (max(instants) > until + EDGE and min(instants) < since - EDGE):
+        return None  # with nothing beyond a bound, nothing would show that it is ignored
     untold = []
     for name in others:
         tells = False

@@ -230,8 +230,9 @@ def instant_forms(seen: Sequence[Seen]) -> str:
     forms: set[str] = set()
     for one in seen:
         kinds = {c.name for c in one.stream.columns if c.kind == "instant"}
+        members = members_of(one.rows.values())
         for column in kinds & one.columns.keys():
-            member = members_of(one.rows.values()).get(next(iter(one.columns[column])), Member(""))
+            member = members.get(one.columns[column][0], Member(""))
             for value in member.values:
                 if isinstance(value, str) and len(value) > 18:
                     forms.add(
