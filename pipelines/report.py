@@ -424,7 +424,7 @@ def show_connect(done: Contact, *, is_whole: bool) -> None:
             ["for", "ability", "found", "how we know", "what the sync will do", "confidence"],
             [[f.stream or "API", f.ability, f.found, f.evidence, f.outcome, f.confidence] for f in shown_ones],
         )
-    if override.changes:
+    if override.changes and not (is_whole and done.is_written):  # else the file itself shows them, each with its reason
         print_table(
             ["line of the contract", "was", "is", "why"],
             [[c.key, _toml(c.before), _toml(c.after), c.why] for c in override.changes],
@@ -449,12 +449,13 @@ def show_connect(done: Contact, *, is_whole: bool) -> None:
 
 
 def _show_end(done: Contact) -> None:
-    changes = len(done.override.changes)
+    count = len(done.override.changes)
+    changes = f"{count} line" if count == 1 else f"{count} lines"
     asked = f"{done.learned.requests_count} GETs"
     if done.is_written:
-        print_lines(f"Wrote {done.path}: {changes} lines changed, after {asked}.")
+        print_lines(f"Wrote {done.path}: {changes} changed, each with its reason, after {asked}.")
     elif done.override.changes or done.is_first:
-        print_lines(f"Dry run: {done.path} was left alone; {changes} lines would change. {asked}.")
+        print_lines(f"Dry run: {done.path} was left alone; {changes} would change. {asked}.")
     else:
         print_lines(f"Nothing changed: {done.path} says it all. {asked}.")
     if not done.is_used:

@@ -288,6 +288,21 @@ def test_the_time_limit_of_politeness_holds_on_the_worst_server(plain: Emulator,
         plain.switches = Switches()
 
 
+def test_links_that_are_keys_are_taken_out_under_whatever_name(plain: Emulator, tmp_path: Path) -> None:
+    renames = {"cancellationUrl": "cancellation-url", "rescheduleUrl": "move-it"}
+    try:
+        plain.switches = Switches(naming=Naming(renames=renames))
+        assert cli(environment(plain, tmp_path), "connect")[0] == 0
+        members = load_contract(tmp_path / "own.toml").redact.members
+        assert {"cancellation-url", "move-it"} <= set(members)
+        settings = settings_for(plain, tmp_path)
+        night(settings, load_contract(tmp_path / "own.toml"))
+    finally:
+        plain.switches = Switches()
+    leaks = "select count(*) from core.bookings where document::varchar like '%CANARY%'"
+    assert query(settings.warehouse_path, leaks) == [(0,)]
+
+
 # ---- the file, and whose lines it holds --------------------------------------------------------------------------------------
 
 
@@ -301,7 +316,7 @@ def test_a_dry_run_writes_nothing(plain: Emulator, tmp_path: Path) -> None:
 def test_a_second_connect_shows_only_what_changed(tmp_path: Path) -> None:
     with Emulator(world(customers=60, bookings=120), replace(DIALECTS["strange names"])) as emulator:
         env = environment(emulator, tmp_path)
-        assert "lines changed" in cli(env, "connect")[1]
+        assert "lines changed, each with its reason" in cli(env, "connect")[1]
         before = (tmp_path / "own.toml").read_text()
         code, out = cli(env, "connect")
         assert (code, (tmp_path / "own.toml").read_text()) == (0, before)

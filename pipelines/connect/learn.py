@@ -86,6 +86,7 @@ class _Contact:
             *belonging.account_filter(self.probe, changing, self.hints, accounts, unnamed, self.contract, clients)
         )
         matched = self._bookings()
+        self.learned.add(shapes.secrets(live, self.contract))
         self.learned.add(shapes.singles(self.probe, changing)[0])
         self.learned.add(*self._clock(live))
         self._conclude(live, matched)
@@ -221,7 +222,8 @@ class _Contact:
         if matched is not None:
             self.learned.empty_columns["bookings"] += [f"participants.{column}" for column in matched.empty]
             empty += [f"bookings.participants.{column}" for column in matched.empty]
-            self.learned.unmapped["bookings"] += [f"participants.{name}" for name in matched.unmapped]
+            keys = {name for line in self.learned.lines if line.key == ("redact", "members") for name in line.value}
+            self.learned.unmapped["bookings"] += [f"participants.{n}" for n in matched.unmapped if n not in keys]
         known = self.contract.known.empty_columns
         value = list(known) if set(known) == set(empty) else empty
         line = Line(("known", "empty_columns"), value, "nothing maps to them")

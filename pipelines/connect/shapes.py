@@ -5,18 +5,20 @@ What lives here: these questions, asked through the probe. What does not: the ma
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
-from pipelines.connect.matching import Match, Matches, Member, match, members_of
+from pipelines.connect.matching import Match, Matches, Member, fold, match, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.extract import spelling
 from pipelines.records import JsonObject, identifier_id, object_at
 from resources.contract import Contract
 from resources.openapi import EMPTY
 
+KEY_IN_LINK = re.compile(r"https?://\S*[?&#/](token|key|secret|sig|signature|auth|code|hash)=", re.IGNORECASE)
 LISTS = {
     "customers": {"custom_fields": "list", "tags": "list"},
     "bookings": {"resources": "list", "participants": "people"},
@@ -192,6 +194,44 @@ def status_words(seen: Seen, contract: Contract) -> list[Finding]:
             "certain",
         )
     ]
+
+
+# Links that are keys
+
+
+def secrets(seen: Sequence[Seen], contract: Contract) -> Finding:
+    """Members that carry a link which acts without a login (evidence 5.21): a spelling of those that are known, or an address with a token in it."""
+    known = contract.redact.members
+    folded = {fold(name) for name in known}
+    found: dict[str, str] = {}
+
+    def look(value: object) -> None:
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                if fold(name) in folded:
+                    found.setdefault(name, "a spelling of one that is known")
+                elif isinstance(inner, str) and KEY_IN_LINK.match(inner):
+                    found.setdefault(name, "its values are addresses with a key in them")
+                else:
+                    look(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                look(inner)
+
+    for one in seen:
+        for record in (*one.rows.values(), *one.included):
+            look(record.get("attributes"))
+    new = {name: why for name, why in found.items() if name not in known}
+    line = Line(("redact", "members"), [*known, *new], "; ".join(f"{name}: {why}" for name, why in new.items()))
+    return Finding(
+        "",
+        "links that are keys",
+        ", ".join(found) or "none",
+        line.why or "under the contract's names" if found else "no address with a key in it among the records seen",
+        "takes them out before anything is stored",
+        "certain" if found else "likely",
+        (line,),
+    )
 
 
 # Single records
