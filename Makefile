@@ -41,8 +41,8 @@ lint: $(STAMP) ## Lint and formatting only
 types: $(STAMP) ## Types only
 	$(BIN)/mypy
 
-.PHONY: proof
-proof: $(STAMP) ## The long proofs (hundreds of kills, many random nights); about 20 minutes
+.PHONY: torture
+torture: $(STAMP) ## The long proofs of docs/guarantees.md (hundreds of kills, full disks, random histories); about 40 minutes
 	$(BIN)/python -m pytest -n 2 -m long --timeout 3600
 
 .PHONY: dev
@@ -77,6 +77,15 @@ emulator: $(STAMP) ## Run the bundled emulator of API V2 by hand
 lock: $(STAMP) ## Resolve requirements.lock again for all supported Pythons and systems (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
 		--extra dev --output-file requirements.lock pyproject.toml
+
+AUDIT := build/audit
+
+.PHONY: audit
+audit: ## Known vulnerabilities of the locked dependencies, by pip-audit in build/audit (needs the network)
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9,<3'
+	@# Strict: a dependency that could not be looked up is no dependency without vulnerabilities.
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 .PHONY: setup-system
 setup-system: ## Machine-wide packages that tests can use (needs root); none is needed so far

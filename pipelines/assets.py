@@ -7,7 +7,7 @@ No `from __future__ import annotations` here: Dagster reads the annotations of t
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import date
 from importlib.metadata import version
@@ -17,7 +17,7 @@ import dagster as dg
 
 from pipelines.plan import Request, change_days, complete_days, days
 from pipelines.run import Run, StreamReport, open_run
-from pipelines.streams import ACCOUNTS, CHANGING, Stream
+from pipelines.streams import ACCOUNTS, BUILT_IN, Stream
 from pipelines.sync import RunReport, publish_run, sync_stream
 from resources.dagster_resources import AppointeddResource, WarehouseResource, close_run, once
 from resources.database import SQL_FOLDER, marts, sql_file
@@ -108,6 +108,7 @@ def _metadata(report: StreamReport) -> dict[str, Any]:
         "waited_for_rate_limit_s": round(report.waited_s, 3),
         "accounts": len(report.watermarks),
     }
+    known |= {f"drift_{kind}": count for kind, count in sorted(report.drift.items())}
     if report.watermark:
         known["watermark"] = dg.MetadataValue.timestamp(report.watermark)
     for name, sentences in (("warnings", report.warnings), ("problems", report.problems)):
@@ -183,7 +184,9 @@ def stream_asset(stream: Stream, partitions_def: dg.DailyPartitionsDefinition) -
             kinds={"duckdb"},
             partitions_def=partitions_def,
             backfill_policy=dg.BackfillPolicy.single_run(),
-            description=DESCRIPTIONS[stream.name],
+            description=DESCRIPTIONS.get(
+                stream.name, f"The list {stream.name}, which the contract adds; stored as it comes."
+            ),
         )
         return decorate(_asset)
 
@@ -192,7 +195,7 @@ def _mart_deps(name: str) -> list[dg.AssetKey]:
     """Streams and marts that a mart reads, from its own SQL."""
     text = next(t for t in map(sql_file, _mart_files()) if f"view marts.{name} " in t)
     text = re.sub(r"--.*|'(?:[^']|'')*'", "", text)  # comments may name other views
-    parents = {child.table: stream.name for stream in CHANGING for child in stream.children}
+    parents = {child.table: stream.name for stream in BUILT_IN.values() for child in stream.children}
     tables = set(re.findall(r"\bcore\.(\w+)", text))
     found = {dg.AssetKey(parents.get(table, table)) for table in tables}
     found |= {
@@ -205,45 +208,50 @@ def _mart_files() -> list[str]:
     return [f"marts/{p.name}" for p in sorted((SQL_FOLDER / "marts").glob("*.sql"))]
 
 
-@dg.multi_asset(
-    name="publish",
-    group_name="published",
-    can_subset=True,
-    specs=[
-        dg.AssetSpec(
-            PUBLISHED,
-            deps=[ACCOUNTS.name, *(s.name for s in CHANGING)],
-            kinds={"duckdb"},
-            description="The published file that analysts open: checked, then renamed over the old one; never locked.",
-        ),
-        *(
+def publish_asset(streams: Sequence[Stream]) -> dg.AssetsDefinition:
+    """The published file, checked and renamed into place after all of these streams, and its marts."""
+
+    @dg.multi_asset(
+        name="publish",
+        group_name="published",
+        can_subset=True,
+        specs=[
             dg.AssetSpec(
-                ["marts", mart],
-                deps=_mart_deps(mart),
-                kinds={"duckdb", "view"},
-                description="A view in the published file, for analysts.",
-            )
-            for mart in marts()
-        ),
-    ],
-)
-def publish(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult[Any]]:
-    """Check and publish; the marts are views in the same file, so they are as new as it is."""
-    close_run(context.run.run_id)
-    opened = warehouse.open()
-    report = RunReport(context.run.run_id, "publish", [])
-    publish_run(opened, report, VERSION)
-    for warning in report.warnings:
-        context.log.warning(warning)
-    if report.problems:
-        raise dg.Failure("\n".join(report.problems), allow_retries=False)
-    order = [PUBLISHED, *(dg.AssetKey(["marts", mart]) for mart in marts())]
-    for key in (k for k in order if k in context.selected_asset_keys):
-        if key == PUBLISHED:
-            size = opened.published_path.stat().st_size
-            yield dg.MaterializeResult(
-                asset_key=key,
-                metadata={"path": dg.MetadataValue.path(opened.published_path), "size_mb": round(size / 1e6, 2)},
-            )
-        else:
-            yield dg.MaterializeResult(asset_key=key, metadata=describe(opened, "marts", key.path[-1]))
+                PUBLISHED,
+                deps=[ACCOUNTS.name, *(s.name for s in streams)],
+                kinds={"duckdb"},
+                description="The published file that analysts open: checked, then renamed over the old one; never locked.",
+            ),
+            *(
+                dg.AssetSpec(
+                    ["marts", mart],
+                    deps=_mart_deps(mart),
+                    kinds={"duckdb", "view"},
+                    description="A view in the published file, for analysts.",
+                )
+                for mart in marts()
+            ),
+        ],
+    )
+    def publish(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult[Any]]:
+        # The marts are views in the same file, so they are as new as it is.
+        close_run(context.run.run_id)
+        opened = warehouse.open()
+        report = RunReport(context.run.run_id, "publish", [])
+        publish_run(opened, report, VERSION)
+        for warning in report.warnings:
+            context.log.warning(warning)
+        if report.problems:
+            raise dg.Failure("\n".join(report.problems), allow_retries=False)
+        order = [PUBLISHED, *(dg.AssetKey(["marts", mart]) for mart in marts())]
+        for key in (k for k in order if k in context.selected_asset_keys):
+            if key == PUBLISHED:
+                size = opened.published_path.stat().st_size
+                yield dg.MaterializeResult(
+                    asset_key=key,
+                    metadata={"path": dg.MetadataValue.path(opened.published_path), "size_mb": round(size / 1e6, 2)},
+                )
+            else:
+                yield dg.MaterializeResult(asset_key=key, metadata=describe(opened, "marts", key.path[-1]))
+
+    return publish

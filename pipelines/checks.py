@@ -4,11 +4,12 @@ What lives here: what Dagster is told. What does not: what a check asks (`sql/ch
 runs the blocking ones itself, whoever calls it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
+from pipelines.streams import ACCOUNTS, Stream
 from resources.dagster_resources import WarehouseResource
 from resources.database import Check, checks
 from resources.publish import run_checks
@@ -51,7 +52,10 @@ def _checks_of(stream: str, chosen: list[Check]) -> dg.AssetChecksDefinition:
     return _run_checks
 
 
-def asset_checks() -> list[dg.AssetChecksDefinition]:
-    """One set of checks for each stream that has any."""
-    streams = sorted({c.stream for c in checks()})
-    return [_checks_of(stream, [c for c in checks() if c.stream == stream]) for stream in streams]
+def asset_checks(streams: Sequence[Stream]) -> list[dg.AssetChecksDefinition]:
+    """One set of checks for the accounts, and one for each of these streams."""
+    known = checks(tuple(s.name for s in streams if s.is_generic))
+    names = {ACCOUNTS.name, *(s.name for s in streams)}
+    return [
+        _checks_of(name, [c for c in known if c.stream == name]) for name in sorted({c.stream for c in known} & names)
+    ]

@@ -3,13 +3,15 @@
 What lives here: commands, their options, what goes to which stream, which error gives which exit code. What does not: work (`commands`, `preview`,
 `status`, `doctor`, `shell`) and its look (`report`). Dagster is never imported; what is slow to import is imported by the command that needs it.
 
-Exit codes: 0 done, also with warnings; 1 a row, page or account may be missing; 2 wrong use, settings or contract; 130 stopped by Ctrl-C.
+Exit codes: 0 done, also with warnings; 1 a row, page or account may be missing; 2 wrong use, settings or contract; 130 stopped by Ctrl-C, 143 by
+SIGTERM.
 Logs and refusals go to standard error, tables and JSON to standard output.
 """
 
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -31,6 +33,10 @@ OWN_PACKAGES = ("pipelines", "resources")
 log = logging.getLogger(__name__)
 
 
+class SigTerm(KeyboardInterrupt):
+    """SIGTERM came: raised in the main thread wherever it is, as Ctrl-C is. The run's row says "stopped by SigTerm"."""
+
+
 class _Commands(typer.core.TyperGroup):
     """The commands, with the one place where an error becomes a sentence and an exit code. Anything else is a bug, and keeps its traceback."""
 
@@ -47,11 +53,13 @@ class _Commands(typer.core.TyperGroup):
             _refuse(f"{error.filename}: {error.strerror}. `{NAME} check` looks at files and folders.")
             raise typer.Exit(1) from None
         except (KeyboardInterrupt, RuntimeError) as error:
-            # DuckDB turns a Ctrl-C during a query into a RuntimeError.
-            if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__cause__, KeyboardInterrupt):
+            # DuckDB turns a signal during a query into a RuntimeError.
+            stop = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+            if not isinstance(stop, KeyboardInterrupt):
                 raise
-            _refuse("Stopped by Ctrl-C. Slices that were committed stay, and the next sync asks for the rest.")
-            raise typer.Exit(130) from None
+            name, code = ("SIGTERM", 143) if isinstance(stop, SigTerm) else ("Ctrl-C", 130)
+            _refuse(f"Stopped by {name}. Slices that were committed stay, and the next sync asks for the rest.")
+            raise typer.Exit(code) from None
 
 
 app = typer.Typer(
@@ -69,7 +77,12 @@ def main() -> None:
     # A name that the terminal's encoding lacks must not end a command.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
+    signal.signal(signal.SIGTERM, _terminate)
     app()
+
+
+def _terminate(*_: object) -> None:
+    raise SigTerm
 
 
 def _refuse(text: str) -> None:
@@ -96,7 +109,7 @@ Streams = Annotated[
     typer.Option(
         "--stream",
         metavar="NAME",
-        help="Only this stream: accounts, customers, bookings or events; can be repeated. Default: all.",
+        help="Only this stream: accounts, customers, bookings, events or one that your contract adds; can be repeated. Default: all.",
     ),
 ]
 From = Annotated[
@@ -227,7 +240,9 @@ def sync(
     request = _request(settings, sweep, first_day, last_day)
     from pipelines import commands, report
 
-    done = commands.sync_once(settings, contract, request, commands.chosen_streams(stream or []), version(NAME))
+    done = commands.sync_once(
+        settings, contract, request, commands.chosen_streams(contract, stream or []), version(NAME)
+    )
     if as_json:
         report.print_json(report.sync_json(done, settings.warehouse_published_path))
     else:
@@ -253,7 +268,7 @@ def plan(
     from pipelines.preview import preview
     from resources.warehouse import Warehouse
 
-    found = preview(settings, contract, Warehouse(settings), request, commands.chosen_streams(stream or []))
+    found = preview(settings, contract, Warehouse(settings), request, commands.chosen_streams(contract, stream or []))
     if as_json:
         report.print_json(report.plan_json(found))
     else:
@@ -278,6 +293,30 @@ def status(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = Fal
 
 
 @app.command()
+def release(
+    account: Annotated[
+        str | None, typer.Argument(metavar="ACCOUNT", help="Id or slug. Without it, the accounts that wait are listed.")
+    ] = None,
+    stream: Streams = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Let the next sweep call deleted what the last one held back, because it was too much to believe at once."""
+    _log_to_stderr(quiet, verbose)
+    from pipelines import commands, report
+
+    settings, contract = _loaded()
+    brakes = commands.release(settings, account, commands.chosen_streams(contract, stream or []))
+    if as_json:
+        report.print_json({"brakes": [vars(b) for b in brakes]})
+    elif brakes:
+        report.show_brakes([vars(b) for b in brakes])
+    else:
+        report.print_lines("No sweep has stopped; there is nothing to release.")
+
+
+@app.command()
 def renormalise(
     stream: Streams = None, as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False
 ) -> None:
@@ -286,7 +325,7 @@ def renormalise(
     settings, contract = _loaded()
     from pipelines import commands, report
 
-    done = commands.renormalise_once(settings, contract, commands.chosen_streams(stream or []), version(NAME))
+    done = commands.renormalise_once(settings, contract, commands.chosen_streams(contract, stream or []), version(NAME))
     if as_json:
         report.print_json(report.renormalise_json(done, settings.warehouse_published_path))
     else:

@@ -13,13 +13,13 @@ from pipelines import plan
 from pipelines.plan import Request, Window
 from pipelines.renormalise import renormalise_stream
 from pipelines.run import new_run_id, open_run
-from pipelines.streams import ACCOUNTS, STREAMS, Stream
+from pipelines.streams import ACCOUNTS, Stream, streams_of
 from pipelines.sync import RunReport, publish_run, sync_all
 from pipelines.zones import account_zones
 from resources.contract import Contract
 from resources.errors import ContractError, UsageError, WarehouseError
 from resources.settings import Settings
-from resources.warehouse import Warehouse
+from resources.warehouse import StandingBrake, Warehouse
 
 STARTED_BY = "cli"
 
@@ -37,12 +37,14 @@ class RenormaliseReport(RunReport):
         return self.own_warnings + self.findings
 
 
-def chosen_streams(names: Sequence[str]) -> list[Stream]:
+def chosen_streams(contract: Contract, names: Sequence[str]) -> list[Stream]:
     """Streams by name, each once and in the order of a run; all of them where none is named."""
-    unknown = [n for n in names if n not in STREAMS]
-    if unknown:
-        raise UsageError(f"There is no stream {unknown[0]!r}; there are {', '.join(STREAMS)}.")
-    return [stream for name, stream in STREAMS.items() if not names or name in names]
+    known = streams_of(contract)
+    for name in names:
+        if name not in known:
+            off = f"; {name} is switched off in the contract" if name in contract.streams else ""
+            raise UsageError(f"There is no stream {name!r}; there are {', '.join(known)}{off}.")
+    return [stream for name, stream in known.items() if not names or name in names]
 
 
 def change_days(first: date, last: date, zone: tzinfo) -> Window:
@@ -100,6 +102,27 @@ def renormalise_once(
             writer.end_run(report.run_id, [problem] if problem else [], report.own_warnings)
     _publish(warehouse, report, version)
     return report
+
+
+def release(settings: Settings, account: str | None, streams: Sequence[Stream]) -> list[StandingBrake]:
+    """Let the next sweep of an account, by id or slug, retire what its brakes held back; gives all brakes that stand. Without an account, only that."""
+    warehouse = Warehouse(settings)
+    if not warehouse.path.exists():
+        raise WarehouseError(f"{warehouse.path} does not exist yet. The first sync makes it: appointedd-warehouse sync")
+    with warehouse.writer("release") as writer:
+        brakes = writer.standing_brakes()
+        if account is None:
+            return brakes
+        ids = {account, *(account_id for account_id, slug, _ in writer.accounts() if slug == account)}
+        chosen = [b for b in brakes if b.account_id in ids and b.stream in {s.name for s in streams}]
+        if not chosen:
+            stand = ", ".join(f"{b.account_id} ({b.stream})" for b in brakes) or "none"
+            raise UsageError(
+                f"No sweep has stopped at {account!r}, so there is nothing to release. Brakes that stand: {stand}."
+            )
+        for brake in chosen:
+            writer.release(brake)
+        return writer.standing_brakes()
 
 
 def _publish(warehouse: Warehouse, report: RunReport, version: str) -> None:

@@ -2,20 +2,22 @@
 
 import dagster as dg
 
-from pipelines.assets import accounts, partitions, publish, stream_asset
+from pipelines.assets import accounts, partitions, publish_asset, stream_asset
 from pipelines.checks import asset_checks
 from pipelines.schedules import NIGHTLY, PUBLISH, SWEEP, publish_after_red_run, schedules
-from pipelines.streams import CHANGING
+from pipelines.streams import changing
+from resources.contract import Contract, load_contract
 from resources.dagster_resources import AppointeddResource, WarehouseResource
 from resources.settings import Settings, load_settings
 
 
-def build(settings: Settings) -> dg.Definitions:
-    """The definitions for some settings: they decide the partitions and the schedules."""
+def build(settings: Settings, contract: Contract) -> dg.Definitions:
+    """The definitions for some settings and a contract: they decide the partitions, the schedules and the streams."""
+    streams = changing(contract)
     change_days = partitions(settings)
     return dg.Definitions(
-        assets=[accounts, *(stream_asset(stream, change_days) for stream in CHANGING), publish],
-        asset_checks=asset_checks(),
+        assets=[accounts, *(stream_asset(stream, change_days) for stream in streams), publish_asset(streams)],
+        asset_checks=asset_checks(streams),
         jobs=[NIGHTLY, SWEEP, PUBLISH],
         schedules=schedules(settings),
         sensors=[publish_after_red_run],
@@ -25,4 +27,5 @@ def build(settings: Settings) -> dg.Definitions:
     )
 
 
-defs = build(load_settings())
+_settings = load_settings()
+defs = build(_settings, load_contract(_settings.appointedd_contract))

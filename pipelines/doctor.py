@@ -18,7 +18,7 @@ from pipelines.normalise import Batch, normalise
 from pipelines.plan import BEGINNING, Slice, Window
 from pipelines.reading import filters_of
 from pipelines.records import Fetched, index
-from pipelines.streams import ACCOUNTS, CHANGING, Stream
+from pipelines.streams import ACCOUNTS, Stream, changing
 from pipelines.zones import choose
 from resources.appointedd import ApiClient, Page, open_clients
 from resources.contract import Contract, load_contract
@@ -126,7 +126,7 @@ def _client(
             zones.append((slug or account_id, choose(account_id, slug, sent, settings.sync_account_time_zones)[0]))
     ids = batch.rows.get_column("account_id").to_list() if batch is not None else []
     only = ids[0] if len(ids) == 1 and page is not None and page.next_url is None else None
-    for stream in CHANGING:
+    for stream in changing(contract):
         name = f"{stream.name} of {client.name}"
         try:
             first, refused = first_page(client, stream, settings, page)

@@ -145,7 +145,8 @@ class Reader:
         if self.stream.id_column:
             row[self.stream.id_column] = record_id
         self._fill(row, record, fetched.included, self.stream.columns, self.names.columns, "booking", record_id)
-        self._note_unknown(record, self.known, "", record_id)
+        if not self.stream.is_generic:  # there, document is where everything belongs
+            self._note_unknown(record, self.known, "", record_id)
         extract = self.extract.get(self.stream.name)
         if extract:
             extract(record, fetched.included, row)
@@ -158,7 +159,11 @@ class Reader:
             return "the record has no id that is text or a whole number"
         if record.get("type") not in self.names.types:
             kind = record.get("type")
-            return f"type {kind!r} is not in streams.{self.stream.name}.types of the contract"
+            # What is no text could hold anything, a capability URL too.
+            told = (
+                repr(kind[:60]) if isinstance(kind, str) else str(kind) if kind is None else f"({type(kind).__name__})"
+            )
+            return f"type {told} is not in streams.{self.stream.name}.types of the contract"
         for member in ("attributes", "relationships"):
             if not isinstance(record.get(member) or {}, dict):
                 return f"{member} is not an object"
@@ -226,14 +231,26 @@ class Reader:
                 if isinstance(value, str):
                     return value.strip()
                 if isinstance(value, int | Decimal) and not isinstance(value, bool):
-                    return str(value)
+                    return _digits(value)
         self.note("bad_value", names[0], f"{type(value).__name__} where {column.kind} is due", record_id)
+        return None
+
+    def _words(self, value: Any, path: str, record_id: str) -> str | None:
+        """A text inside a list; None where it is absent or empty, and drift besides where it is something else."""
+        if isinstance(value, str):
+            return value or None
+        if value is not None:
+            self.note("bad_value", path, f"{type(value).__name__} where text is due", record_id)
         return None
 
     def _note_unknown(self, resource: JsonObject, known: frozenset[str], prefix: str, record_id: str) -> None:
         for member in ("attributes", "relationships"):
             for name in object_at(resource, member).keys() - known:
                 self.note("unknown_member", f"{prefix}{member}.{name}", "maps to no column", record_id)
+        for name, relationship in object_at(resource, "relationships").items():
+            if relationship is not None and not isinstance(relationship, dict):
+                told = f"{type(relationship).__name__} where a relationship is due"
+                self.note("bad_value", f"{prefix}relationships.{name}", told, record_id)
 
     def _parent_key(self, row: Mapping[str, Any]) -> dict[str, Any]:
         return {name: row[name] for name in (POSITION, *self.stream.key)}
@@ -263,7 +280,9 @@ class Reader:
         fields, row["whole_customer_custom_fields"] = self._listed(record, included, names)
         sent = first(record, names, included)
         if isinstance(sent, dict) and "id" not in sent:  # an object of name: value instead of a list
-            fields = [{"id": name, "value": value} for name, value in sent.items()]
+            fields = [
+                {"id": name, "value": value} for name, value in sent.items() if name not in self.contract.redact.members
+            ]
         zone = self.zones.get(row["account_id"])
         for element in fields:
             field_id = identifier_id(element)
@@ -280,7 +299,9 @@ class Reader:
                     "value_kind": typed.kind,
                     "value_raw": as_json(value, self.contract.redact.members),
                     "value_text": typed.text if typed.kind == "text" else None,
-                    "value_number": str(value) if typed.kind == "number" else None,
+                    "value_number": _digits(value)
+                    if isinstance(value, int | Decimal) and typed.kind == "number"
+                    else None,
                     "is_value_true": typed.boolean,
                     "value_on": self._day(value, zone, field_id, record_id),
                 }
@@ -315,9 +336,8 @@ class Reader:
                 continue
             named = included_of(element, included)
             name = object_at(named, "attributes").get("name") if named else object_at({"e": element}, "e").get("name")
-            self.sheets["booking_resources"].add(
-                {**parent, "resource_id": resource_id, "resource_name": name if isinstance(name, str) else None}
-            )
+            resource_name = self._words(name, "resources.name", record_id)
+            self.sheets["booking_resources"].add({**parent, "resource_id": resource_id, "resource_name": resource_name})
         participants, whole = self._listed(record, included, self.names.columns["participants"])
         row["whole_booking_customers"] = whole
         row["whole_booking_answers"] = whole
@@ -352,6 +372,10 @@ class Reader:
             resource = {"attributes": {k: v for k, v in element.items() if k != "id" or is_own}}
             values["customer_booking_id"] = identifier_id(_present(first(resource, names["customer_booking_id"], {})))
             values["customer_id"] = None if is_own else element_id
+        if not isinstance(resource.get("attributes") or {}, dict):
+            is_partial = True  # nothing can be read from it, so what was read before stays
+            told = f"{type(resource['attributes']).__name__} where an object is due"
+            self.note("bad_value", "participant.attributes", told, record_id)
         child = self.stream.children[0]
         self._fill(values, resource, included, child.columns, names, "participant", record_id)
         if values.get("status") is None and not is_partial:
@@ -384,21 +408,28 @@ class Reader:
                 continue
             question_id, label = identifier_id(element), element.get("label")
             if question_id is None:  # missing in old data (5.15)
-                equals[str(label)] += 1
-                question_id = f"label:{label}:{equals[str(label)]}"
+                # A label that is no text could hold anything, so it is named by its type alone.
+                stem = f"({type(label).__name__})" if isinstance(label, dict | list) else str(label)
+                equals[stem] += 1
+                question_id = f"label:{stem}:{equals[stem]}"
             typed = _typed(element.get("value"))
             self.sheets["booking_answers"].add(
                 {
                     **parent,
                     "customer_booking_id": owner,
                     "question_id": question_id,
-                    "label": label if isinstance(label, str) and label else None,
+                    "label": self._words(label, "questions.label", record_id),
                     "answer_kind": typed.kind,
                     "answer_text": typed.text,
                     "is_answer_true": typed.boolean,
                 }
             )
         return is_whole
+
+
+def _digits(number: int | Decimal) -> str:
+    """A number without an exponent (1e2 is 100), so that a cast can see its digits; one that no column could hold stays as it is."""
+    return format(number, "f") if isinstance(number, Decimal) and abs(number.adjusted()) < 100 else str(number)
 
 
 @dataclass(frozen=True)

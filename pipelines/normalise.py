@@ -8,8 +8,8 @@ Sources: evidence sections 2 and 5; the hazards are cited by number where they a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import accumulate
 from typing import Any
@@ -23,6 +23,8 @@ from resources.contract import Contract
 
 # Kinds whose text polars casts; the check behind each says whether the cast kept the value.
 CAST_KINDS: frozenset[Kind] = frozenset({"instant", "money", "number", "integer"})
+# Decimals as text that their dtype holds to the last digit, as far as digits behind the point go.
+EXACT: dict[Kind, str] = {"money": r"^[+-]?\d*(\.\d{0,4}0*)?$", "number": r"^[+-]?\d*(\.\d{0,9}0*)?$"}
 
 
 @dataclass
@@ -88,8 +90,8 @@ def _cast(raw: pl.Series, kind: Kind) -> pl.Series:
     if kind == "integer":
         return raw.str.replace(r"\.0+$", "").cast(pl.Int32, strict=False)
     typed = raw.cast(DTYPES[kind], strict=False)
-    # A cast to decimal rounds without a word: what does not come back the same did not fit.
-    exact = raw.cast(pl.Decimal(38, 15), strict=False) == typed.cast(pl.Decimal(38, 15), strict=False)
+    # A cast to decimal rounds without a word, so the text itself must show that no digit is lost.
+    exact = raw.str.contains(EXACT[kind])
     return pl.select(pl.when(exact).then(typed)).to_series().alias(raw.name)
 
 
@@ -120,6 +122,16 @@ def normalise(
     )
 
 
+def of_accounts(batch: Batch, accounts: Collection[str]) -> Batch:
+    """A batch without the rows of other accounts."""
+    mine = pl.col("account_id").is_in(list(accounts))
+    return replace(
+        batch,
+        rows=batch.rows.filter(mine),
+        children={name: frame.filter(mine) for name, frame in batch.children.items()},
+    )
+
+
 def combine(batches: Sequence[Batch]) -> Batch:
     """Batches of one stream as one, with one version for each key and only that version's children.
 
@@ -143,11 +155,22 @@ def combine(batches: Sequence[Batch]) -> Batch:
         frame = stacked(b.children[child.table] for b in batches)
         if kept.height < rows.height:
             frame = frame.join(kept.select(POSITION), on=POSITION, how="semi")
-        total.children[child.table] = frame.drop(POSITION).unique(
-            [*stream.key, *child.key], keep="last", maintain_order=True
-        )
+        frame, key = frame.drop(POSITION), [*stream.key, *child.key]
+        total.children[child.table] = frame.unique(key, keep="last", maintain_order=True)
+        _note_lost_children(total, child.table, frame, key)
     for batch in batches:
         total.quarantine += batch.quarantine
         total.drift += batch.drift
         total.examples = batch.examples | total.examples
     return total
+
+
+def _note_lost_children(total: Batch, table: str, frame: pl.DataFrame, key: list[str]) -> None:
+    """Drift where one record lists a child twice, with different values: the last one counts."""
+    kept = total.children[table].height
+    if kept == frame.height or (lost := frame.unique().height - kept) == 0:
+        return
+    drift = DriftKey("bad_value", table, "the same key twice in one list, with different values")
+    total.drift[drift] += lost
+    twice = frame.filter(frame.select(key).is_duplicated())
+    total.examples[drift] = str(twice.get_column(total.stream.key[-1])[0])

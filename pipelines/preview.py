@@ -69,7 +69,7 @@ def preview(
         clients = {c.name: stack.enter_context(c) for c in open_clients(settings, contract)}
         report = StreamReport(ACCOUNTS.name)
         with counted(report, clients.values()):
-            seen = list_accounts(clients, request, report.problems)
+            seen = list_accounts(clients, request, settings.sync_accounts, report.problems)
         run = Run(
             run_id=new_run_id(),
             request=request,

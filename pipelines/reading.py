@@ -6,19 +6,20 @@ committing. Memory is bounded by the length of a part, whatever the length of th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipelines.completeness import Verdict, Walk, judge
-from pipelines.extract import NoAccountError
+from pipelines.extract import DriftKey, NoAccountError
 from pipelines.normalise import Batch, combine, normalise
 from pipelines.plan import Slice
 from pipelines.records import Fetched, index
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient, Page
 from resources.errors import BrokenAnswerError, DeadCursorError, UnprovenEndError
-from resources.warehouse import Reconciliation
+from resources.part import Reconciliation
 
 # Pages normalised together: few enough that their decoded records are soon gone, many enough that polars works on whole columns.
 PAGES_PER_BATCH = 10
@@ -41,8 +42,7 @@ class ReadPart:
     began_at: datetime
     fetched_at: datetime
     is_last: bool = False
-    reconciliation: Reconciliation | None = None
-    media_types: frozenset[str] = frozenset()
+    reconciliations: tuple[Reconciliation, ...] = ()
 
 
 @dataclass
@@ -53,6 +53,7 @@ class _Draft:
     pages: list[Page] = field(default_factory=list)
     pages_count: int = 0
     fetched_at: datetime | None = None
+    media_types: Counter[str] = field(default_factory=Counter)
 
 
 def filters_of(piece: Slice, client: ApiClient) -> dict[str, str]:
@@ -110,6 +111,7 @@ def read_slice(
                     draft.pages.append(page)
                     draft.pages_count += 1
                     draft.fetched_at = page.fetched_at
+                    draft.media_types[page.media_type] += 1
                     if len(draft.pages) >= PAGES_PER_BATCH:
                         _settle(draft, stream, client, zones, default_account)
                     if draft.pages_count >= PAGES_PER_PART and page.next_url is not None:
@@ -133,7 +135,7 @@ def read_slice(
         raise BrokenAnswerError(f"{stream.name}: the walk ended without a page.")
     last = _part(piece, draft, began_at, stream, client, zones, default_account)
     last.is_last = True
-    last.reconciliation = _evidence(evidence)
+    last.reconciliations = _evidence(evidence)
     yield last
 
 
@@ -194,27 +196,34 @@ def _part(
     default_account: str | None,
 ) -> ReadPart:
     _settle(draft, stream, client, zones, default_account)
+    batch, asked = combine(draft.batches), client.contract.http.media_type
+    for media_type, count in draft.media_types.items():
+        if media_type != asked:
+            batch.drift[
+                DriftKey("media_type", "Content-Type", f"{media_type or 'none'} where {asked} was asked for")
+            ] += count
     return ReadPart(
         slice=piece,
-        batch=combine(draft.batches),
+        batch=batch,
         pages_count=draft.pages_count,
         began_at=began_at,
         fetched_at=draft.fetched_at or began_at,
     )
 
 
-def _evidence(evidence: list[tuple[list[Walk], Verdict]]) -> Reconciliation | None:
+def _evidence(evidence: list[tuple[list[Walk], Verdict]]) -> tuple[Reconciliation, ...]:
     """One row of evidence for a slice: where a total came, or where one walk was not enough."""
     lasts = [walks[-1] for walks, _ in evidence]
     walks_count = max(len(walks) for walks, _ in evidence)
     totals = [w.last_total for w in lasts]
     if walks_count == 1 and all(t is None for t in totals):
-        return None
+        return ()
     verdicts = [verdict for _, verdict in evidence]
-    return Reconciliation(
+    whole = Reconciliation(
         first_total=None if None in totals else sum(w.first_total or 0 for w in lasts),
         last_total=None if None in totals else sum(t or 0 for t in totals),
         distinct_count=sum(w.distinct_count for w in lasts),
         walks_count=walks_count,
         verdict=next((v for v in ("different", "unsettled") if v in verdicts), "settled"),
     )
+    return (whole,)

@@ -130,9 +130,22 @@ def related(record: JsonObject, included: Included) -> list[JsonObject]:
 
 
 def _without(value: Any, members: Collection[str]) -> Any:
-    if isinstance(value, dict):
-        return {k: _without(v, members) for k, v in value.items() if k not in members}
-    return [_without(v, members) for v in value] if isinstance(value, list) else value
+    """A copy without some members, however deep they stand. Not recursive: what the decoder can nest, Python's stack could not follow."""
+
+    def shallow(one: Any) -> Any:
+        if isinstance(one, dict):
+            return {k: v for k, v in one.items() if k not in members}
+        return list(one) if isinstance(one, list) else one
+
+    copy = shallow(value)
+    waiting = [copy] if isinstance(copy, dict | list) else []
+    while waiting:
+        container = waiting.pop()
+        for place, inner in container.items() if isinstance(container, dict) else enumerate(container):
+            if isinstance(inner, dict | list):
+                container[place] = shallow(inner)
+                waiting.append(container[place])
+    return copy
 
 
 def _without_attributes(resource: JsonObject, members: Collection[str]) -> JsonObject:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipelines.doctor import Line
     from pipelines.preview import PlannedSlice, Preview
     from pipelines.run import StreamReport
-    from pipelines.status import Source, Status
+    from pipelines.status import Overlap, Source, Status
     from pipelines.sync import RunReport
     from resources.openapi import Description
 
@@ -288,7 +288,8 @@ def status_json(status: Status) -> Json:
 
     {read_from: {path, is_published_file, as_of}, streams: [the columns of marts.data_status without problems and published_at, and age_hours],
     runs: [the columns of ops.runs], problems: [text], drift: [{stream, kind, path, detail, seen_count, last_seen_at}], drift_count,
-    quarantine: [{stream, reason, records_count}]}
+    quarantine: [{stream, reason, records_count}], brakes: [{stream, account_id, gone_count, rows_count, stopped_at, released_at}],
+    overlap: {configured_minutes, longest_minutes, late_count, nights_count, proposed_minutes}}
 
     `runs` are the newest, newest first; `problems` are the newest run's; `drift` and `quarantine` the most frequent.
     """
@@ -300,6 +301,8 @@ def status_json(status: Status) -> Json:
         "drift": status.drift,
         "drift_count": status.drift_count,
         "quarantine": status.quarantine,
+        "brakes": status.brakes,
+        "overlap": {**vars(status.overlap), "proposed_minutes": status.overlap.proposed_minutes},
     }
 
 
@@ -354,12 +357,52 @@ def show_status(status: Status) -> None:
             [[q["stream"], q["reason"], q["records_count"]] for q in status.quarantine],
         )
 
+    if status.brakes:
+        show_brakes(status.brakes)
+    print_lines(_overlap(status.overlap))
+
+
+def show_brakes(brakes: Sequence[Mapping[str, Any]]) -> None:
+    """Accounts at which a sweep stopped, and the way on."""
+    print_lines("Sweeps that stopped, because too much would have been called deleted (ops.brakes):")
+    print_table(
+        ["stream", "account", "would go", "of rows", "stopped", "released"],
+        [
+            [
+                b["stream"],
+                b["account_id"],
+                b["gone_count"],
+                b["rows_count"],
+                b["stopped_at"],
+                b["released_at"] or "no: appointedd-warehouse release",
+            ]
+            for b in brakes
+        ],
+    )
+
+
+def _overlap(seen: Overlap) -> str:
+    if seen.configured_minutes is None:
+        return "How late changes arrive is not known yet; the next sync begins to measure it."
+    since = f"in the {seen.nights_count} nightly runs of the last 90 days"
+    if seen.longest_minutes is None:
+        return f"No change arrived later than it says of itself {since}; SYNC_OVERLAP_MINUTES is {seen.configured_minutes:,}."
+    told = (
+        f"{seen.late_count:,} changes arrived late {since}, up to {seen.longest_minutes:,.1f} minutes; "
+        f"SYNC_OVERLAP_MINUTES is {seen.configured_minutes:,}"
+    )
+    if seen.proposed_minutes is None:
+        return f"{told}. That is more than an overlap should mend: sweep more often."
+    return f"{told}, and {seen.proposed_minutes:,} would do."
+
 
 def _notes(row: Mapping[str, Any]) -> Iterable[str]:
     if not row["is_visible"]:
         yield "frozen: no API client lists it"
     if row["has_gap"]:
         yield "has a gap"
+    if row["held_back_count"]:
+        yield f"sweep stopped at {row['held_back_count']:,} deletions"
     if row["is_zone_assumed"]:
         yield "time zone assumed"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,13 +18,15 @@ import polars as pl
 
 from pipelines.plan import BEGINNING, MARGIN, Request, Slice, Window
 from pipelines.reading import AccountsUnnamedError, ReadPart, read_slice
-from pipelines.streams import ACCOUNTS
+from pipelines.streams import ACCOUNTS, streams_of
 from pipelines.zones import account_zones
+from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import Contract
-from resources.errors import AbilityRefusedError, ApiError, SliceError
+from resources.errors import AbilityRefusedError, ApiError, ProductError, SliceError
+from resources.part import Brake, Counts, Part, Table
 from resources.settings import Settings
-from resources.warehouse import Counts, Part, Table, Warehouse, Writer
+from resources.warehouse import Warehouse, Writer
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ class StreamReport:
     retries: int = 0
     waited_s: float = 0.0
     watermarks: dict[str, datetime | None] = field(default_factory=dict)
+    drift: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -75,6 +79,10 @@ class Run:
     ends_with_publishing: bool = True
     needs_account: set[tuple[str, str]] = field(default_factory=set)
 
+    def leaves_out(self, api_client: str) -> bool:
+        """Whether the API client lists accounts that `SYNC_ACCOUNTS` leaves out: rows of theirs are not kept."""
+        return bool(self.settings.sync_accounts) and not set(self.listed[api_client]) <= all_accounts(self.accounts)
+
     @property
     def problems(self) -> list[str]:
         """What made the reading of the accounts incomplete."""
@@ -106,8 +114,12 @@ def open_run(
         clients = {c.name: stack.enter_context(c) for c in open_clients(settings, contract)}
         report = StreamReport(ACCOUNTS.name)
         with counted(report, clients.values()), warehouse.writer(f"{request.kind}, run {run_id}") as writer:
+            writer.end_killed_runs(living_runs(warehouse.path))
+            note_run(warehouse.path, run_id)
+            writer.ensure_tables([s.name for s in streams_of(contract).values() if s.is_generic])
             writer.start_run(run_id, request.kind, started_by, version)
-            seen = list_accounts(clients, request, report.problems)
+            with noted_end(writer, run_id, ACCOUNTS.name):
+                seen = list_accounts(clients, request, settings.sync_accounts, report.problems)
             served = seen.served
             for name, part in seen.read.items():
                 own = part.batch.rows.filter(pl.col("account_id").is_in(served[name]))
@@ -135,6 +147,21 @@ def open_run(
         )
 
 
+@contextmanager
+def noted_end(writer: Writer, run_id: str, what: str) -> Iterator[None]:
+    """Whatever ends the `with` early (a signal, a full disk, a bug) is a problem of the run's row, which must not stand as running; it is raised on."""
+    try:
+        yield
+    except BaseException as error:
+        writer.end_run(run_id, [f"{what}: was not read to its end: {ended_by(error)}"], [])
+        raise
+
+
+def ended_by(error: BaseException) -> str:
+    """What ended something, for a sentence: the product's own words, or the kind of what stopped it."""
+    return str(error) if isinstance(error, ProductError) else f"stopped by {type(error).__name__}"
+
+
 @dataclass(frozen=True)
 class AccountLists:
     """The account lists at a run's start. `read`: API client → its list; those that failed are missing. The rest as in `Run`."""
@@ -145,8 +172,13 @@ class AccountLists:
     served: dict[str, tuple[str, ...]]
 
 
-def list_accounts(clients: Mapping[str, ApiClient], request: Request, problems: list[str]) -> AccountLists:
-    """Read the account list of every API client; one that fails has its problem noted, and the others go on. Nothing is written."""
+def list_accounts(
+    clients: Mapping[str, ApiClient], request: Request, wanted: Sequence[str], problems: list[str]
+) -> AccountLists:
+    """Read the account list of every API client; one that fails has its problem noted, and the others go on. Nothing is written.
+
+    `wanted`: `SYNC_ACCOUNTS`; the accounts that it leaves out are listed and not served.
+    """
     read = {}
     for client in clients.values():
         try:
@@ -159,7 +191,26 @@ def list_accounts(clients: Mapping[str, ApiClient], request: Request, problems: 
     # The end is the Date of the API's own first answer, less a margin: never the local clock (design promise 2).
     end = min((p.began_at for p in read.values()), default=datetime.now(UTC)) - MARGIN
     listed = {name: tuple(part.batch.rows.get_column("account_id")) for name, part in read.items()}
-    return AccountLists(read, end, listed, _shared_out(listed))
+    chosen = _chosen(wanted, [part.batch.rows for part in read.values()], problems) if read else None
+    served = _shared_out(listed)
+    if chosen is not None:
+        served = {name: tuple(a for a in accounts if a in chosen) for name, accounts in served.items()}
+    return AccountLists(read, end, listed, served)
+
+
+def _chosen(wanted: Sequence[str], lists: Sequence[pl.DataFrame], problems: list[str]) -> set[str] | None:
+    """The accounts that `SYNC_ACCOUNTS` selects, by id or slug; None where it selects all."""
+    if not wanted:
+        return None
+    names = {name.removeprefix("!") for name in wanted}
+    known = [row for rows in lists for row in rows.select("account_id", "slug").iter_rows()]
+    missing = sorted(names - {name for row in known for name in row})
+    if missing:
+        problems.append(
+            f"SYNC_ACCOUNTS names {', '.join(missing)}, which no API client lists: correct the name, or give an API client that account again."
+        )
+    named = {account_id for account_id, slug in known if names & {account_id, slug}}
+    return {account_id for account_id, _ in known} - named if wanted[0].startswith("!") else named
 
 
 def read_accounts(client: ApiClient, request: Request) -> ReadPart:
@@ -225,6 +276,7 @@ def commit_part(
     slice_id: str,
     number: int,
     gone: pl.DataFrame | None = None,
+    brakes: Sequence[Brake] = (),
 ) -> None:
     """Commit a part that was read, and count it."""
     piece, batch = part.slice, part.batch
@@ -247,11 +299,14 @@ def commit_part(
             read_count=batch.read_count,
             duplicate_count=batch.duplicate_count,
             quarantine=batch.quarantine,
-            drift=[(k.kind, k.path, k.detail, n, batch.examples[k]) for k, n in batch.drift.items()],
+            drift=[(k.kind, k.path, k.detail, n, batch.examples.get(k)) for k, n in batch.drift.items()],
             gone=gone,
-            reconciliation=part.reconciliation,
+            brakes=brakes,
+            reconciliations=part.reconciliations,
         )
     )
     report.counts += counts
+    for key, count in batch.drift.items():
+        report.drift[key.kind] += count
     report.pages += part.pages_count
     report.slices += part.is_last

@@ -6,7 +6,7 @@ because every nightly works out for itself what is missing.
 
 import dagster as dg
 
-from pipelines.assets import KIND_TAG, publish
+from pipelines.assets import KIND_TAG
 from resources.settings import Settings
 
 NIGHTLY = dg.define_asset_job(
@@ -21,7 +21,9 @@ SWEEP = dg.define_asset_job(
     description="Reads every stream whole, finds what was deleted, checks, publishes.",
 )
 PUBLISH = dg.define_asset_job(
-    "publish_only", selection=dg.AssetSelection.assets(publish), description="Checks and publishes what is committed."
+    "publish_only",
+    selection=dg.AssetSelection.groups("published"),
+    description="Checks and publishes what is committed.",
 )
 
 

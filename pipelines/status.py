@@ -6,6 +6,7 @@ not: how it is shown (`report`), what completeness means (`sql/marts/90_data_sta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from resources.warehouse import Warehouse
 Row = dict[str, Any]
 RUNS_SHOWN = 5
 ODDITIES_SHOWN = 10
+MOST_OVERLAP_HOURS = 7 * 24
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,29 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """How late changes arrived against their own change time in the last 90 days, and the overlap that would do. Minutes; None: nothing to tell."""
+
+    configured_minutes: int | None
+    longest_minutes: float | None
+    late_count: int
+    nights_count: int
+
+    @property
+    def proposed_minutes(self) -> int | None:
+        """Half as much again as was seen, in whole hours; None without evidence, and above a week, where sweeps are the cure."""
+        if self.longest_minutes is None:
+            return None
+        hours = math.ceil(self.longest_minutes * 1.5 / 60)
+        return hours * 60 if hours <= MOST_OVERLAP_HOURS else None
+
+
+@dataclass(frozen=True)
 class Status:
-    """Rows of `marts.data_status` with `age_hours`, the newest runs, drift and quarantine by number; `problems` are the newest run's."""
+    """Rows of `marts.data_status` with `age_hours`, the newest runs, drift and quarantine by number; `problems` are the newest run's.
+
+    `brakes`: rows of `ops.brakes` that stand.
+    """
 
     source: Source
     streams: list[Row]
@@ -42,6 +65,8 @@ class Status:
     drift: list[Row]
     drift_count: int
     quarantine: list[Row]
+    brakes: list[Row]
+    overlap: Overlap
 
     @property
     def problems(self) -> list[str]:
@@ -74,7 +99,8 @@ def read_status(warehouse: Warehouse, now: datetime) -> Status:
             """
             select
                 account_id, account_name, stream, complete_until_at, complete_through_on, has_gap, rows_count, tombstones_count, last_run_id,
-                last_run_kind, last_run_status, last_run_ended_at, last_sweep_at, is_visible, is_zone_assumed, quarantined_count, unsettled_count
+                last_run_kind, last_run_status, last_run_ended_at, last_sweep_at, is_visible, is_zone_assumed, quarantined_count, unsettled_count,
+                held_back_count
             from marts.data_status
             order by account_name nulls last, account_id, list_position(['accounts', 'customers', 'bookings', 'events'], stream)
             """,
@@ -102,7 +128,29 @@ def read_status(warehouse: Warehouse, now: datetime) -> Status:
             """,
             most=ODDITIES_SHOWN,
         )
-    return Status(source, streams, runs, drift, counted[0] if counted else 0, quarantine)
+        brakes = _rows(
+            connection,
+            """
+            select stream, account_id, gone_count, rows_count, stopped_at, released_at from ops.brakes
+            where ended_by_slice_id is null order by stream, account_id, stopped_at
+            """,
+        )
+        (late,) = _rows(
+            connection,
+            """
+            with recent as (select * from ops.slices where committed_at > (select max(committed_at) from ops.slices) - interval 90 days)
+            select
+                (select overlap_minutes from ops.runs where overlap_minutes is not null order by started_at desc, run_id desc limit 1)
+                    as configured_minutes,
+                max(late.longest_s) / 60 as longest_minutes,
+                cast(coalesce(sum(late.rows_count), 0) as bigint) as late_count,
+                (select count(distinct run_id) from recent where kind = 'nightly') as nights_count
+            from ops.late_arrivals as late
+            semi join recent using (slice_id, part_number)
+            """,
+        )
+    counted_drift = counted[0] if counted else 0
+    return Status(source, streams, runs, drift, counted_drift, quarantine, brakes, Overlap(**late))
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str, **values: object) -> list[Row]:

@@ -10,7 +10,8 @@ from typing import Literal
 
 import polars as pl
 
-from resources.warehouse import Table
+from resources.contract import Contract
+from resources.part import Table
 
 Kind = Literal[
     "text", "reference", "instant", "money", "number", "integer", "boolean", "date", "json", "zone", "status"
@@ -50,12 +51,13 @@ class Child:
 
 @dataclass(frozen=True)
 class Stream:
-    """One kind of API record. `statuses` names the contract's word list; `id_column` is None where the account is the record."""
+    """One kind of API record. `id_column` is None where the account is the record. A generic stream has no columns of its own but the instants."""
 
     name: str
     id_column: str | None
     columns: tuple[Column, ...]
     children: tuple[Child, ...] = ()
+    is_generic: bool = False
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -181,6 +183,18 @@ EVENTS = Stream(
     + STAMPS,
 )
 
-STREAMS: dict[str, Stream] = {s.name: s for s in (ACCOUNTS, CUSTOMERS, BOOKINGS, EVENTS)}
-# The streams that are read by change time; the accounts are read whole at the start of every run.
-CHANGING = (CUSTOMERS, BOOKINGS, EVENTS)
+BUILT_IN: dict[str, Stream] = {s.name: s for s in (ACCOUNTS, CUSTOMERS, BOOKINGS, EVENTS)}
+
+
+def streams_of(contract: Contract) -> dict[str, Stream]:
+    """The streams that a contract switches on, by name, in the order of a run; those that it adds are generic."""
+    return {
+        name: BUILT_IN.get(name) or Stream(name, "record_id", STAMPS, is_generic=True)
+        for name in [*BUILT_IN, *(n for n in contract.streams if n not in BUILT_IN)]
+        if contract.streams[name].enabled
+    }
+
+
+def changing(contract: Contract) -> tuple[Stream, ...]:
+    """The streams that are read by change time; the accounts are read whole at the start of every run."""
+    return tuple(stream for stream in streams_of(contract).values() if stream is not ACCOUNTS)

@@ -1,15 +1,15 @@
-"""The second look: whether a record that a complete walk did not meet is really gone (design promise 7).
+"""The end of a sweep: whether a record that a complete walk did not meet is really gone (design promise 7), and how much may be retired at once.
 
-What lives here: choosing between single GETs and a second walk, and reading the answers. What does not: finding candidates (`sql/candidates.sql`),
-writing tombstones (`sql/tombstone.sql`). A 404 counts only after a record that is known to live was found at the same address; otherwise the path may
-simply be wrong, and everything would look deleted.
+What lives here: choosing between single GETs and a second walk, reading the answers, the brake. What does not: finding candidates
+(`sql/candidates.sql`), writing tombstones (`sql/tombstone.sql`). A 404 counts only after a record that is known to live was found at the same address;
+otherwise the path may simply be wrong, and everything would look deleted.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import polars as pl
@@ -21,12 +21,43 @@ from pipelines.records import Fetched, identifier_id, index
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient
 from resources.errors import SliceError
+from resources.part import Brake
 
 # Up to so many candidates are asked for one by one; more are cheaper by walking the list again.
 MOST_SINGLES = 50
 # So many of a longer list of candidates are asked for by id all the same: what a list leaves out, it leaves out twice.
 SAMPLE = 20
 MOST_OF_AN_UNSEEN_ACCOUNT = 3
+# A release covers what the brake held back, and what may go in the days until the next sweep.
+RELEASE_MARGIN = 1.1
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How much of an account a sweep may retire: no more than `share` of its live rows, or else no more than `count`; and what a person released, in rows."""
+
+    share: float
+    count: int
+    rows: Mapping[str, int]
+    released: Mapping[str, int]
+
+    def allows(self, account: str, gone: int, *, is_unseen: bool) -> bool:
+        """Whether so many rows may go. Of an account of which a sweep met nothing hardly any may: it is hidden rather than emptied."""
+        if gone <= self.released.get(account, 0) * RELEASE_MARGIN:
+            return True
+        if is_unseen:
+            return gone <= MOST_OF_AN_UNSEEN_ACCOUNT
+        return gone <= self.count or gone <= self.share * self.rows.get(account, 0)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the second look gave: parts to merge, rows to tombstone (key, `evidence`, `at`), accounts stopped at, sentences that make the run red."""
+
+    found: list[ReadPart] = field(default_factory=list)
+    gone: pl.DataFrame | None = None
+    brakes: list[Brake] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
 
 class SecondLook:
@@ -40,40 +71,60 @@ class SecondLook:
         self.at = at
 
     def confirm(
+        self, candidates: Sequence[tuple[str, ...]], met: pl.DataFrame, limit: Limit, is_stopped: Callable[[], bool]
+    ) -> Outcome:
+        """Look again at what the walk did not meet. An account that would lose too much keeps everything."""
+        seen = set(met.get_column("account_id"))
+        hidden = self._brakes(Counter(k[0] for k in candidates if k[0] not in seen), seen, limit)
+        outcome = self._look(_without(candidates, hidden), met, is_stopped)
+        if outcome.gone is None:
+            return replace(outcome, brakes=hidden, doubts=[*map(self._says, hidden), *outcome.doubts])
+        retired = Counter(outcome.gone.get_column("account_id").to_list())
+        brakes = hidden + self._brakes(retired, seen, limit)
+        kept = outcome.gone.filter(~pl.col("account_id").is_in([b.account_id for b in brakes]))
+        return replace(outcome, gone=kept, brakes=brakes, doubts=[*map(self._says, brakes), *outcome.doubts])
+
+    def _look(
         self, candidates: Sequence[tuple[str, ...]], met: pl.DataFrame, is_stopped: Callable[[], bool]
-    ) -> tuple[list[ReadPart], pl.DataFrame | None, list[str]]:
-        """What the second look found after all, as parts to merge; the rows that are gone: key, `evidence`, `at`; and what keeps it from believing."""
-        candidates, doubts = self._of_accounts_met(candidates, met)
+    ) -> Outcome:
         if not candidates:
-            return [], None, doubts
+            return Outcome()
         works = self._single_works(met)
         if works and len(candidates) <= MOST_SINGLES:
-            return *self._ask_one_by_one(candidates), doubts
+            return Outcome(*self._ask_one_by_one(candidates))
         if works:
             sample = candidates[:: max(1, len(candidates) // SAMPLE)]
             found, _ = self._ask_one_by_one(sample)
             if found:
-                doubts.append(
+                doubt = (
                     f"{self.stream.name}: {len(candidates)} records are not in the list, but {len(found)} of {len(sample)} that were asked for by id "
                     f"live on, so nothing was called deleted. The list may leave some out, such as cancelled ones: see "
                     f"streams.{self.stream.name}.queries in the contract."
                 )
-                return found, None, doubts
-        return *self._walk_again(candidates, is_stopped), doubts
+                return Outcome(found, doubts=[doubt])
+        return Outcome(*self._walk_again(candidates, is_stopped))
 
-    def _of_accounts_met(
-        self, candidates: Sequence[tuple[str, ...]], met: pl.DataFrame
-    ) -> tuple[list[tuple[str, ...]], list[str]]:
-        """An account of which a sweep met nothing at all is hidden rather than emptied, unless it held next to nothing."""
-        seen = set(met.get_column("account_id"))
-        lost = Counter(key[0] for key in candidates if key[0] not in seen)
-        hidden = {account for account, count in lost.items() if count > MOST_OF_AN_UNSEEN_ACCOUNT}
-        doubts = [
-            f"{self.stream.name}: nothing of account {account} was in the list, which held {lost[account]} records before. They stay as they are: "
-            f"an account that is listed and shows nothing has more likely lost a permission than all its records."
-            for account in sorted(hidden)
+    def _brakes(self, gone: Mapping[str, int], seen: Collection[str], limit: Limit) -> list[Brake]:
+        return [
+            Brake(account, count, limit.rows.get(account, 0))
+            for account, count in sorted(gone.items())
+            if not limit.allows(account, count, is_unseen=account not in seen)
         ]
-        return [key for key in candidates if key[0] not in hidden], doubts
+
+    def _says(self, brake: Brake) -> str:
+        cure = (
+            f"They stay as they are. If they are really gone: appointedd-warehouse release {brake.account_id} --stream {self.stream.name}, "
+            f"and then appointedd-warehouse sync --sweep."
+        )
+        if brake.gone_count == brake.rows_count:
+            return (
+                f"{self.stream.name}: nothing of account {brake.account_id} was in the list, and the warehouse holds {brake.rows_count} records of it. "
+                f"An account that is listed and shows nothing has more likely lost a permission than all its records. {cure}"
+            )
+        return (
+            f"{self.stream.name}: {brake.gone_count} of {brake.rows_count} records of account {brake.account_id} would have been called deleted, "
+            f"more than SYNC_BRAKE_SHARE and SYNC_BRAKE_COUNT let pass. {cure}"
+        )
 
     def _single_works(self, met: pl.DataFrame) -> bool:
         if not self.client.has(self.stream.name, "single") or met.height == 0:
@@ -108,7 +159,7 @@ class SecondLook:
         for part in read_slice(self.piece, self.stream, self.client, self.zones, default, is_stopped, lambda _: None):
             keys = set(part.batch.rows.select(self.stream.key).iter_rows())
             if keys & missed:  # a row that had slipped away from the first walk: merge the part that has it
-                found.append(replace(part, is_last=False, reconciliation=None))
+                found.append(replace(part, is_last=False, reconciliations=()))
             missed -= keys
         if is_stopped():
             return [], None
@@ -119,3 +170,8 @@ class SecondLook:
             return None
         frame = pl.DataFrame(list(evidence), schema=dict.fromkeys(self.stream.key, pl.String()), orient="row")
         return frame.with_columns(pl.Series("evidence", list(evidence.values())), pl.lit(self.at).alias("at"))
+
+
+def _without(candidates: Sequence[tuple[str, ...]], brakes: Sequence[Brake]) -> list[tuple[str, ...]]:
+    stopped = {brake.account_id for brake in brakes}
+    return [key for key in candidates if key[0] not in stopped]

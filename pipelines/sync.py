@@ -12,15 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from pipelines.by_account import honours_filter
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
-from pipelines.run import Run, StreamReport, all_accounts, counted
-from pipelines.streams import CHANGING, Stream
+from pipelines.proof import ignored_filter
+from pipelines.run import Run, StreamReport, all_accounts, counted, ended_by
+from pipelines.streams import Stream, changing
 from pipelines.walker import NeedsAccountError, Tell, Walker
-from resources.errors import AbilityRefusedError, ProductError, PublishBlockedError
+from resources.errors import AbilityRefusedError, PublishBlockedError, WarehouseError
 from resources.publish import publish
 from resources.warehouse import Warehouse, Writer
 
 log = logging.getLogger(__name__)
+# A process that is told to end has seconds, not the hours that a writer may wait.
+NOTE_WAIT_S = 2.0
 
 
 def plan_stream(run: Run, stream: Stream, windows: Mapping[str, Sequence[Window]], request: Request) -> list[Slice]:
@@ -31,7 +35,9 @@ def plan_stream(run: Run, stream: Stream, windows: Mapping[str, Sequence[Window]
             filters=client.has(stream.name, "filters"),
             upper_bound=client.has(stream.name, "upper_bound"),
             account_filter=client.has(stream.name, "account_filter"),
-            needs_account=(name, stream.name) in run.needs_account,
+            # Where accounts are left out, those that are wanted are asked for one by one, if the server can: the others are not even read.
+            needs_account=(name, stream.name) in run.needs_account
+            or (run.leaves_out(name) and client.has(stream.name, "account_filter")),
         )
         slices += plan(
             stream.name,
@@ -70,8 +76,7 @@ def sync_stream(run: Run, stream: Stream, tell: Tell = log.info) -> StreamReport
                 _walk_plan(run, stream, writer, Request("sweep"), report, tell, only=new)
         except BaseException as error:
             # The run's row must not say that all is well, whatever ends the stream: Ctrl-C, a full disk, a bug.
-            told = str(error) if isinstance(error, ProductError) else f"stopped by {type(error).__name__}"
-            report.problems.append(f"{stream.name}: was not read to its end: {told}")
+            report.problems.append(f"{stream.name}: was not read to its end: {ended_by(error)}")
             raise
         finally:
             served = all_accounts(run.accounts)
@@ -114,6 +119,10 @@ def _walk_plan(
             tell(str(refusal))
             report.warnings.append(str(refusal))
         except NeedsAccountError as finding:
+            client = run.clients[finding.api_client]
+            if not honours_filter(stream, client, run.accounts[finding.api_client]):
+                report.problems.append(ignored_filter(stream, run))
+                only = [name for name in only or run.clients if name != finding.api_client]
             run.needs_account.add((finding.api_client, stream.name))
         else:
             return
@@ -142,9 +151,12 @@ class RunReport:
         return [w for report in self.streams for w in report.warnings] + self.findings
 
 
-def sync_all(run: Run, streams: Sequence[Stream] = CHANGING, tell: Tell = log.info) -> list[StreamReport]:
-    """The accounts' report and one for each stream, in order. A stream that fails does not keep the next from being read."""
-    return [run.accounts_report, *(sync_stream(run, stream, tell) for stream in streams)]
+def sync_all(run: Run, streams: Sequence[Stream] | None = None, tell: Tell = log.info) -> list[StreamReport]:
+    """The accounts' report and one for each stream (None: all), in order. A stream that fails does not keep the next from being read."""
+    return [
+        run.accounts_report,
+        *(sync_stream(run, s, tell) for s in (changing(run.contract) if streams is None else streams)),
+    ]
 
 
 def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:
@@ -156,3 +168,16 @@ def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:
         report.publish_problem = str(blocked)
         with warehouse.writer(f"noting what kept run {report.run_id} from publishing") as writer:
             writer.end_run(report.run_id, report.problems, [])
+    except BaseException as error:
+        # The run's row must not stand as running, nor as green where the file was not replaced after all.
+        _note_end(warehouse, report.run_id, f"{warehouse.published_path} was not replaced: {ended_by(error)}")
+        raise
+
+
+def _note_end(warehouse: Warehouse, run_id: str, problem: str) -> None:
+    try:
+        with warehouse.writer(f"noting what kept run {run_id} from publishing", wait_s=NOTE_WAIT_S) as writer:
+            writer.end_run(run_id, [problem], [])
+    except WarehouseError as error:
+        # The first error is the one to tell; a row that still stands as running is ended by the next run.
+        log.warning("The end of run %s could not be written down: %s", run_id, error)

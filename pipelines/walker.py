@@ -1,7 +1,7 @@
 """The slices of one plan: read side by side in threads, committed one by one in the thread that holds the warehouse.
 
-What lives here: threads, the bounded queue between them, and which failure ends what. What does not: what to ask (`plan`), how one slice is read
-(`reading`), the second look of a sweep (`sweep`), SQL.
+What lives here: threads, the bounded queue between them, the order of a commit, and which failure ends what. What does not: what to ask (`plan`), how
+one slice is read (`reading`), what must be true of it (`proof`, `by_account`), the second look of a sweep (`sweep`), SQL.
 """
 
 from __future__ import annotations
@@ -11,26 +11,28 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
 
 import polars as pl
 
-from pipelines.normalise import Batch
-from pipelines.plan import BEGINNING, Slice
+from pipelines.by_account import compare
+from pipelines.normalise import of_accounts
+from pipelines.plan import Slice
+from pipelines.proof import Proof
 from pipelines.reading import AccountsUnnamedError, ReadPart, read_slice
-from pipelines.run import Run, StreamReport, commit_part, new_run_id, read_accounts
+from pipelines.run import Run, StreamReport, commit_part, new_run_id
 from pipelines.streams import Stream
-from pipelines.sweep import SecondLook
+from pipelines.sweep import Limit, SecondLook
 from resources.appointedd import Page
-from resources.errors import AbilityRefusedError, ApiError, ClientRefusedError, SliceError
+from resources.database import end_query
+from resources.errors import AbilityRefusedError, ApiError, ClientRefusedError
+from resources.part import Brake, Reconciliation
 from resources.warehouse import Writer
 
 log = logging.getLogger(__name__)
 PROGRESS_EVERY_S = 10.0
-# A share of records in quarantine above this is no longer one odd record, but a contract that does not fit.
-QUARANTINE_SHARE = 0.01
+# How long threads that were told to stop are waited for: what waits ends at once, a page in hand is soon done with, and only a silent socket takes longer.
+STOP_WITHIN_S = 1.5
 # Where progress is told, one line for a person at a time: a logger's method, or Dagster's.
 Tell = Callable[[str], object]
 
@@ -58,41 +60,59 @@ class Walker:
         self.parts: queue.Queue[tuple[Slice, ReadPart | BaseException | None]] = queue.Queue(maxsize=2)
         self.met: dict[Slice, list[pl.DataFrame]] = {}
         self.numbers: dict[Slice, tuple[str, int]] = {}
-        self.owners: dict[str, str] = {}
         self.failed: set[Slice] = set()
-        # Slices of which something is missing: what they brought is committed, their window is not.
-        self.incomplete: set[Slice] = set()
-        self.read: dict[Slice, tuple[int, int]] = {}
+        self.proof = Proof(run, stream, report)
 
     def walk(self, slices: Sequence[Slice]) -> None:
-        """Read and commit; raises what the plan must be made again for, after all threads have ended."""
+        """Read and commit; raises what the plan must be made again for, after all threads have been stopped."""
         waiting = len(slices)
-        with ThreadPoolExecutor(max_workers=self.run.settings.sync_concurrency, thread_name_prefix="slice") as pool:
-            try:
-                for piece in slices:
-                    pool.submit(self._read, piece)
-                while waiting:
-                    piece, part = self.parts.get()
-                    if part is None:
-                        waiting -= 1
-                    elif piece in self.failed:
-                        continue
-                    elif isinstance(part, ReadPart):
-                        self._try(piece, part)
-                    else:
-                        self._fail(piece, part)
-            finally:
-                self.stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                self._drain()
+        todo: queue.SimpleQueue[Slice] = queue.SimpleQueue()
+        for piece in slices:
+            todo.put(piece)
+        # Daemons and no pool: a process that is told to end cannot wait for a request on a silent socket, which no other thread can wake (closing a socket
+        # does not end a read of it). Such a thread holds nothing but its connection; whatever it still reads is thrown away.
+        threads = [
+            threading.Thread(target=self._work, args=(todo,), name=f"slice_{number}", daemon=True)
+            for number in range(min(waiting, self.run.settings.sync_concurrency))
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            while waiting:
+                piece, part = self.parts.get()
+                if part is None:
+                    waiting -= 1
+                elif piece in self.failed:
+                    continue
+                elif isinstance(part, ReadPart):
+                    self._try(piece, part)
+                else:
+                    self._fail(piece, part)
+        except RuntimeError as error:
+            if isinstance(error.__cause__, Exception) or error.__cause__ is None:
+                raise
+            end_query(self.writer.connection)
+            raise error.__cause__ from None  # DuckDB wraps what a signal raises during a query
+        finally:
+            self.stopped.set()
+            deadline = time.monotonic() + STOP_WITHIN_S
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(max(0.0, deadline - time.monotonic()))
+        missing, at = self.proof.of_all()
+        if missing and at:
+            drift = self.writer.note_missing(self.table.stream, missing, at)
+            self.report.drift["missing_member"] += drift
 
-    def _drain(self) -> None:
-        """Let threads that wait for a place in the queue go."""
-        while True:
+    def _work(self, todo: queue.SimpleQueue[Slice]) -> None:
+        """One thread: slices, one after the other, while there are any."""
+        while not self.stopped.is_set():
             try:
-                self.parts.get_nowait()
+                piece = todo.get_nowait()
             except queue.Empty:
                 return
+            with self.run.clients[piece.api_client].until(self.stopped):
+                self._read(piece)
 
     def _put(self, piece: Slice, part: ReadPart | BaseException | None) -> None:
         while not self.stopped.is_set():
@@ -131,82 +151,75 @@ class Walker:
             client = self.run.clients[piece.api_client]
             if client.has(self.stream.name, "account_filter") and piece.only_account is None:
                 raise NeedsAccountError(piece.api_client)
-            self._problem(
+            self.proof.problem(
                 f"{self.stream.name}: rows do not name their account, API client {piece.api_client!r} sees several, and the contract has no "
                 f"account filter for this stream. Make one API client for each account and list them in APPOINTEDD_CLIENTS."
             )
         elif isinstance(error, ApiError):
             text = str(error) if isinstance(error, ClientRefusedError) else f"API client {piece.api_client!r}: {error}"
-            self._problem(text)
+            self.proof.problem(text)
         else:
             raise error
 
-    def _problem(self, text: str) -> None:
-        if text not in self.report.problems:
-            log.error("%s", text)
-            self.report.problems.append(text)
-
     def _take(self, piece: Slice, part: ReadPart) -> None:
         """Commit one part; the last one only after everything that must be true of the whole slice."""
-        self._watch_account_filter(piece, part.batch)
-        self._watch_children(piece, part.batch)
-        self._watch_quarantine(piece, part)
-        gone = None
+        if self.run.leaves_out(piece.api_client):
+            part.batch = of_accounts(part.batch, self.run.accounts[piece.api_client])
+        self.proof.watch(piece, part)
         if piece.kind == "sweep":
             self.met.setdefault(piece, []).append(part.batch.rows.select(self.stream.key))
+        gone: pl.DataFrame | None = None
+        brakes: Sequence[Brake] = ()
         if part.is_last:
-            part, gone = self._end(piece, part)
-        self._commit(piece, part, gone)
+            part = self.proof.of_the_end(piece, part, is_first_part=piece not in self.numbers)
+            if piece.kind == "sweep":
+                part, gone, brakes = self._end_sweep(piece, part)
+        self._commit(piece, part, gone, brakes)
         if self.run.request.kind != "nightly":
             self.writer.give_way()  # the nightly goes first; a backfill or a sweep can wait between two commits
 
-    def _end(self, piece: Slice, part: ReadPart) -> tuple[ReadPart, pl.DataFrame | None]:
-        """The last part as it may be committed, and the rows to tombstone: its window counts only where nothing of the slice can be missing."""
-        part = self._reconciled(part)
-        if piece in self.incomplete or not part.is_last:
-            self.met.pop(piece, None)
-            return replace(part, is_last=False), None
-        if piece.kind == "sweep" or self._is_long(piece, part):
-            part = self._still_listed(piece, part)
-        return self._look_twice(piece, part) if piece.kind == "sweep" else (part, None)
+    def _end_sweep(self, piece: Slice, part: ReadPart) -> tuple[ReadPart, pl.DataFrame | None, Sequence[Brake]]:
+        """The last part of a sweep, the rows to tombstone and the accounts that it stopped at; what is found on the way is committed at once."""
+        met = pl.concat(self.met.pop(piece)).unique()
+        if not part.is_last:
+            return part, None, ()
+        client, zones, is_stopped = self.run.clients[piece.api_client], self.run.zones, self.stopped.is_set
+        short: set[str] = set()
+        if any(r.last_total is not None for r in part.reconciliations):
+            for evidence, parts in compare(part.slice, self.stream, client, zones, met, is_stopped):
+                part = replace(part, reconciliations=(*part.reconciliations, evidence))
+                if evidence.verdict == "different":
+                    short.add(evidence.account_id or "")
+                    self.proof.problem(_short_account(self.stream, evidence))
+                for late in parts:
+                    met = pl.concat([met, late.batch.rows.select(self.stream.key)]).unique()
+                    self._commit(piece, replace(late, is_last=False, reconciliations=()))
+        accounts = [a for a in part.slice.accounts if a not in short]
+        limit = Limit(
+            share=self.run.settings.sync_brake_share,
+            count=self.run.settings.sync_brake_count,
+            rows=self.writer.live_counts(self.table.stream, accounts),
+            released={
+                b.account_id: b.gone_count
+                for b in self.writer.standing_brakes()
+                if b.stream == self.stream.name and b.released_at
+            },
+        )
+        candidates = self.writer.candidates(self.table, met, accounts, part.began_at)
+        outcome = SecondLook(self.stream, client, zones, part.slice, part.fetched_at).confirm(
+            candidates, met, limit, is_stopped
+        )
+        for doubt in outcome.doubts:
+            self.proof.problem(doubt)
+        for late in outcome.found:
+            self._commit(piece, late)
+        stopped = short | {brake.account_id for brake in outcome.brakes}
+        kept = tuple(a for a in part.slice.accounts if a not in stopped)
+        return replace(part, slice=replace(part.slice, accounts=kept)), outcome.gone, outcome.brakes
 
-    def _is_long(self, piece: Slice, part: ReadPart) -> bool:
-        """Whether the next night's overlap would not read again what an account hid while this slice was read.
-
-        A quiet night's single page is read within moments of the account list, and its stretch is read again: it is not worth a request more.
-        """
-        again = max(timedelta(days=1), timedelta(minutes=self.run.settings.sync_overlap_minutes))
-        is_short = piece.window.since != BEGINNING and piece.window.until - piece.window.since <= 2 * again
-        return part.pages_count > 1 or piece in self.numbers or not is_short
-
-    def _still_listed(self, piece: Slice, part: ReadPart) -> ReadPart:
-        """A slice moves the state of accounts that were listed before its first and after its last page (design promise 7)."""
-        client = self.run.clients[piece.api_client]
-        listed = set(read_accounts(client, self.run.request).batch.rows.get_column("account_id"))
-        accounts = tuple(a for a in piece.accounts if a in listed)
-        if len(accounts) < len(piece.accounts):
-            self._problem(
-                f"{self.stream.name}: {len(piece.accounts) - len(accounts)} accounts left the account list of API client {piece.api_client!r} while "
-                f"they were read, so rows of theirs may be missing. They stay as they are; when they return, the next run asks for the rest."
-            )
-        return replace(part, slice=replace(piece, accounts=accounts))
-
-    def _reconciled(self, part: ReadPart) -> ReadPart:
-        """Say what the totals prove; a confirmed difference is committed without its window, so that the next run asks again."""
-        r = part.reconciliation
-        if r and r.verdict == "different":
-            self._problem(
-                f"{self.stream.name}: the API says that {r.last_total} records match, and {r.walks_count} walks read {r.distinct_count}. "
-                f"Rows are missing; what was read is committed without its window, so the next run asks for it again."
-            )
-            return replace(part, is_last=False)
-        if r and r.verdict == "unsettled":
-            self.report.warnings.append(
-                f"{self.stream.name}: the API's totals kept moving while the list was read, so they prove nothing about this slice."
-            )
-        return part
-
-    def _commit(self, piece: Slice, part: ReadPart, gone: pl.DataFrame | None) -> None:
+    def _commit(
+        self, piece: Slice, part: ReadPart, gone: pl.DataFrame | None = None, brakes: Sequence[Brake] = ()
+    ) -> None:
         slice_id, number = self.numbers.get(piece, (new_run_id(), 0))
         self.numbers[piece] = (slice_id, number + 1)
         commit_part(
@@ -218,74 +231,15 @@ class Walker:
             slice_id=slice_id,
             number=number + 1,
             gone=gone,
+            brakes=brakes,
         )
 
-    def _look_twice(self, piece: Slice, part: ReadPart) -> tuple[ReadPart, pl.DataFrame | None]:
-        """The last part of a sweep and the rows to tombstone; records that the second look finds are committed at once."""
-        client = self.run.clients[piece.api_client]
-        met = pl.concat(self.met.pop(piece)).unique()
-        candidates = self.writer.candidates(self.table, met, part.slice.accounts, part.began_at)
-        look = SecondLook(self.stream, client, self.run.zones, part.slice, part.fetched_at)
-        found, gone, doubts = look.confirm(candidates, met, self.stopped.is_set)
-        for doubt in doubts:
-            self._problem(doubt)
-        for late in found:
-            self._commit(piece, late, None)
-        return part, gone
 
-    def _watch_children(self, piece: Slice, batch: Batch) -> None:
-        """Participants whose list or content did not come are missing rows: red, where the contract asked for them, and no window."""
-        partial = any(f.get_column("is_partial").any() for f in batch.children.values())
-        absent = any(
-            not batch.rows.get_column(f"whole_{child.table}").all()
-            for child in self.stream.children
-            if child.table == "booking_customers"
-        )
-        if not partial and not absent:
-            return
-        came = (
-            "came as linkage only, so their status, price and answers are not known"
-            if partial
-            else "of some records did not come"
-        )
-        text = (
-            f"{self.stream.name}: participants {came}. Give the contract the name and the include path that bring them "
-            f"(streams.{self.stream.name}.columns.participants, .include, abilities.include)."
-        )
-        is_declared = not self.run.contract.abilities.include or not self.run.contract.streams[self.stream.name].include
-        if is_declared:
-            if text not in self.report.warnings:
-                self.report.warnings.append(text)
-        else:
-            self.incomplete.add(piece)
-            self._problem(text)
-
-    def _watch_quarantine(self, piece: Slice, part: ReadPart) -> None:
-        """A record that could not become a row is told; where they are more than odd ones, the slice has no window and is asked for again."""
-        read, odd = self.read.get(piece, (0, 0))
-        read, odd = read + part.batch.read_count, odd + len(part.batch.quarantine)
-        self.read[piece] = read, odd
-        if not odd or not part.is_last:
-            return
-        text = f"{self.stream.name}: {odd} of {read} records could not become rows; they are kept in ops.quarantine with the reason."
-        if odd > QUARANTINE_SHARE * read:
-            self.incomplete.add(piece)
-            self._problem(f"{text} The contract does not fit, so the slice counts as not read.")
-        else:
-            self.report.warnings.append(text)
-            if piece.kind == "sweep":
-                self.incomplete.add(piece)  # what could not be read must not look like something that is gone
-
-    def _watch_account_filter(self, piece: Slice, batch: Batch) -> None:
-        """Where rows do not name their account, a filter that the server ignores would hand every row to every account."""
-        if (piece.api_client, self.stream.name) not in self.run.needs_account or self.stream.id_column is None:
-            return
-        for account, record_id in batch.rows.select("account_id", self.stream.id_column).iter_rows():
-            if self.owners.setdefault(record_id, account) != account:
-                raise SliceError(
-                    f"{self.stream.name}: the same record came for two accounts, so the API ignores the account filter "
-                    f"{self.run.contract.parameters.account!r}. Make one API client for each account."
-                )
+def _short_account(stream: Stream, evidence: Reconciliation) -> str:
+    return (
+        f"{stream.name}: the API counts {evidence.last_total} records of account {evidence.account_id}, and walks of it read "
+        f"{evidence.distinct_count}. Rows are missing; nothing of the account was called deleted, and the next sweep compares again."
+    )
 
 
 class _Progress:

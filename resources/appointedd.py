@@ -8,9 +8,13 @@ a token never leaves the origin it was configured for. Sources: JSON:API 1.1, ev
 from __future__ import annotations
 
 import logging
+import os
+import random
 import re
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -28,11 +32,21 @@ from resources.errors import (
     BrokenAnswerError,
     DeadCursorError,
     GaveUpError,
+    SettingsError,
     UnprovenEndError,
 )
 from resources.oauth import ClientCredentials
-from resources.rate import RateBudget
-from resources.retries import ATTEMPTS, RETRIED_STATUS, TroubleError, http_date, judge, retry_after_s
+from resources.rate import RateBudget, pause
+from resources.retries import (
+    ATTEMPTS,
+    RETRIED_STATUS,
+    StoppedError,
+    TooLargeError,
+    TroubleError,
+    http_date,
+    judge,
+    retry_after_s,
+)
 from resources.settings import ClientSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -41,11 +55,27 @@ stamina.instrumentation.set_on_retry_hooks(())
 
 Record = dict[str, Any]
 Query = Mapping[str, str]
+# A text of the server's without secrets, ready to be quoted.
+Hide = Callable[[str], str]
 # Whole numbers stay int, all others become Decimal: 0.10 and 12.1 survive as written (evidence 5.12).
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 # Lengths at which a page without any pagination member may just be full (design 3).
 SUSPICIOUS_STEPS = (10, 25)
 TIMEOUT = httpx.Timeout(60.0, connect=15.0)
+LONGEST_BACKOFF_S = 30.0
+# A page of a hundred bookings with everything in it is below 1 MiB. Beyond 64 MiB, decoded, it is no page that anybody meant to send, and decoding a few
+# of them side by side would take the memory of a small machine.
+MOST_BYTES = 64 * 1024 * 1024
+MOST_TOKEN_BYTES = 1024 * 1024
+# A body that drips in byte by byte never meets the time-out of a single read.
+LONGEST_BODY_S = 300.0
+# Those that are asked for. Each chunk from the socket is at most 64 KiB and grows a thousandfold at most, so the limit holds for compressed bodies too.
+ENCODINGS = ("", "identity", "gzip", "deflate")
+
+
+CERTIFICATE_CURE = (
+    ". If the API stands behind a certificate authority of your own, name its certificate in SSL_CERT_FILE"
+)
 
 
 @dataclass(frozen=True)
@@ -110,17 +140,23 @@ class ApiClient:
         self.traffic = Traffic()
         self.rate = RateBudget(settings.sync_requests_per_second)
         self.without: set[tuple[str, str]] = set()
+        self._own = threading.local()
+        self._in_flight = 0
         self._base_url = access.base_url + "/"
         self._origin = _origin(self._base_url)
         # Plain http means this machine (settings refuse anything else): a proxy would only be in the way.
-        self._http = httpx.Client(
+        self._http = _http_client(
             timeout=TIMEOUT,
             trust_env=self._origin[0] == "https",
             follow_redirects=False,
             limits=httpx.Limits(max_connections=settings.sync_concurrency + 1),
-            headers={"Accept": contract.http.media_type, "User-Agent": "appointedd-warehouse"},
+            headers={
+                "Accept": contract.http.media_type,
+                "Accept-Encoding": "gzip, deflate",
+                "User-Agent": "appointedd-warehouse",
+            },
         )
-        # httpx offers its own header for everything it can decode; the token request must not carry the list's Accept.
+        # The token request is built without these headers: it must not carry the list's Accept.
         self._auth = ClientCredentials(client, access.token_url, contract.oauth, self._send_token_request)
 
     def __enter__(self) -> ApiClient:
@@ -128,12 +164,33 @@ class ApiClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the connections."""
+        """Close the connections, as `close` does."""
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        """Close the connections.
+
+        Not while a thread that was stopped still hangs in one of them: closing frees the socket's number for the next file that is opened, and TLS would
+        read and write under the old number. Such a thread ends with its request, or with the process.
+        """
+        with self.traffic.lock:
+            is_idle = self._in_flight == 0
+        if is_idle:
+            self._http.close()
+
+    @contextmanager
+    def until(self, stopped: threading.Event) -> Iterator[None]:
+        """In this thread, for the length of a `with`: once `stopped` is set every wait ends, and nothing more is sent or read (`StoppedError`)."""
+        self._own.stopped = stopped
+        try:
+            yield
+        finally:
+            self._own.stopped = None
+
+    @property
+    def _stopped(self) -> threading.Event | None:
+        event: threading.Event | None = getattr(self._own, "stopped", None)
+        return event
 
     def has(self, stream: str, ability: str) -> bool:
         """Whether the contract declares an ability for a stream and this server has not refused it."""
@@ -197,12 +254,12 @@ class ApiClient:
         if self.has(stream, "include"):
             query[self.contract.parameters.include] = ",".join(of_stream.include)
         try:
-            response = self._get(url, query)
+            response = self._get(stream, url, query)
         except TroubleError as trouble:
             if trouble.status in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
                 return None
             raise _give_up(stream, trouble) from None
-        document = _document(response)
+        document = _document(response, self._auth.hide)
         if not isinstance(document.get("data"), dict):
             raise BrokenAnswerError(f"{stream}: a single record came without an object under data.")
         return self._whole(stream, self._read(response, {**document, "data": [document["data"]]}))
@@ -215,14 +272,9 @@ class ApiClient:
         url = self._link(address, self._base_url)
         assert url is not None  # noqa: S101  an address is never empty; narrows the type
         try:
-            for attempt in stamina.retry_context(
-                on=lambda error: judge(error, datetime.now(UTC)), attempts=ATTEMPTS, timeout=None, wait_max=30.0
-            ):
-                with attempt:
-                    request = self._http.build_request("GET", url, params=dict(query) if query is not None else None)
-                    response = self._send(request, self._auth)
-                    if response.status_code >= 500 or response.status_code in RETRIED_STATUS:
-                        raise self._trouble(response)
+            response = self._repeated(url, query, is_any=True)
+        except TooLargeError as error:
+            raise BrokenAnswerError(f"{error}.") from None
         except TroubleError as trouble:
             raise GaveUpError(f"{trouble}. Gave up after {ATTEMPTS} attempts.") from None
         return Look(
@@ -232,7 +284,7 @@ class ApiClient:
             document=_json_object(response.content),
             fetched_at=http_date(response.headers.get("Date")),
             refused=_named_parameters(response),
-            told=_told(response).strip(" ()"),
+            told=_told(response, self._auth.hide).strip(" ()"),
         )
 
     def _optional(self, stream: str, of_stream: StreamContract) -> dict[str, str]:
@@ -292,7 +344,7 @@ class ApiClient:
 
     def _page(self, stream: str, url: str, query: Query | None, *, is_first: bool = False) -> Page:
         try:
-            response = self._get(url, query)
+            response = self._get(stream, url, query)
         except TroubleError as trouble:
             if is_first and trouble.status == httpx.codes.BAD_REQUEST:
                 raise _BadRequestError(trouble) from None
@@ -302,7 +354,7 @@ class ApiClient:
         return self._whole(stream, self._list(stream, response))
 
     def _list(self, stream: str, response: httpx.Response) -> Page:
-        document = _document(response)
+        document = _document(response, self._auth.hide)
         if not isinstance(document["data"], list):
             raise BrokenAnswerError(
                 f"{stream}: data is one object where a list is due; is streams.{stream}.path right in the contract?"
@@ -379,22 +431,46 @@ class ApiClient:
 
     def _linked(self, stream: str, url: str) -> httpx.Response:
         try:
-            return self._get(url, None)
+            return self._get(stream, url, None)
         except TroubleError as trouble:
             raise _give_up(stream, trouble) from None
 
-    def _get(self, url: str, query: Query | None) -> httpx.Response:
-        """One GET, repeated as `retries.judge` says; raises the last `TroubleError`."""
-        for attempt in stamina.retry_context(
-            on=lambda error: judge(error, datetime.now(UTC)), attempts=ATTEMPTS, timeout=None, wait_max=30.0
-        ):
+    def _get(self, stream: str, url: str, query: Query | None) -> httpx.Response:
+        """One GET, repeated as `retries.judge` says; raises the last `TroubleError`, or `BrokenAnswerError` where the answer is too large."""
+        try:
+            return self._repeated(url, query)
+        except TooLargeError as error:
+            raise BrokenAnswerError(
+                f"{stream}: {error}. Ask for smaller pages in the contract (parameters.page_size_value, with abilities.page_size)."
+            ) from None
+
+    def _repeated(self, url: str, query: Query | None, *, is_any: bool = False) -> httpx.Response:
+        """One GET, repeated as `retries.judge` says; `is_any`: whatever is not worth repeating is an answer."""
+        number, backoff = 0, 0.0
+
+        def waited(error: Exception) -> bool | float:
+            # Waiting is done here and not in stamina, whose sleep nobody could end; what it is told to sleep is nothing.
+            again = judge(error, datetime.now(UTC))
+            if again is False or number >= ATTEMPTS:
+                return again is not False
+            seconds = backoff + random.uniform(0, 1) if again is True else again  # noqa: S311  spreads requests, guards nothing
+            pause(
+                0.0 if stamina.is_testing() else min(seconds, LONGEST_BACKOFF_S) if again is True else seconds,
+                self._stopped,
+            )
+            return 0.0
+
+        for attempt in stamina.retry_context(on=waited, attempts=ATTEMPTS, timeout=None, wait_max=LONGEST_BACKOFF_S):
+            number, backoff = attempt.num, attempt.next_wait
             with attempt:
                 if attempt.num > 1:
                     self.traffic.count(retries=1)
                 request = self._http.build_request("GET", url, params=dict(query) if query is not None else None)
                 response = self._send(request, self._auth)
+                if is_any and response.status_code < 500 and response.status_code not in RETRIED_STATUS:
+                    return response
                 if response.status_code == httpx.codes.OK:
-                    _document(response)
+                    _document(response, self._auth.hide)
                     return response
                 raise self._trouble(response)
         raise AssertionError("stamina ends with an answer or an error")
@@ -403,16 +479,27 @@ class ApiClient:
         return self._send(request, None)
 
     def _send(self, request: httpx.Request, auth: httpx.Auth | None) -> httpx.Response:
+        stopped = self._stopped
         if auth is not None:
-            self.rate.wait_turn()
+            self.rate.wait_turn(stopped)
+        _go_on(stopped)
         self.traffic.count(requests=1)
+        self._count_in_flight(1)
         try:
-            response = self._http.send(request, auth=auth)
+            response = self._http.send(request, auth=auth, stream=True)
+            try:
+                response = _whole(response, MOST_BYTES if auth is not None else MOST_TOKEN_BYTES, stopped)
+            finally:
+                response.close()
         except httpx.HTTPError as error:
+            _go_on(stopped)
             # Only the kind of error and the path: a message of httpx may quote the whole request.
-            trouble = TroubleError(f"{type(error).__name__} on {request.method} {request.url.path}: {error}")
+            what = self._auth.hide(f"{type(error).__name__} on {request.method} {request.url.path}: {error}")
+            trouble = TroubleError(what + CERTIFICATE_CURE if "CERTIFICATE_VERIFY_FAILED" in what else what)
             log.warning("%s", trouble)
             raise trouble from None
+        finally:
+            self._count_in_flight(-1)
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
             pause = retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"), datetime.now(UTC))
             self.rate.note_limit(min(pause or 1.0, 120.0))
@@ -420,9 +507,13 @@ class ApiClient:
             self.rate.note_answer()
         return response
 
+    def _count_in_flight(self, more: int) -> None:
+        with self.traffic.lock:
+            self._in_flight += more
+
     def _trouble(self, response: httpx.Response) -> TroubleError:
         trouble = _RefusalError(
-            f"HTTP {response.status_code} on GET {response.request.url.path}{_told(response)}",
+            f"HTTP {response.status_code} on GET {response.request.url.path}{_told(response, self._auth.hide)}",
             status=response.status_code,
             retry_after=response.headers.get("Retry-After"),
             date=response.headers.get("Date"),
@@ -452,6 +543,47 @@ def open_clients(settings: Settings, contract: Contract) -> list[ApiClient]:
     return [ApiClient(client, settings, contract) for client in settings.api_access().clients]
 
 
+def _http_client(**options: Any) -> httpx.Client:
+    """An httpx client; raises `SettingsError` where its certificate authorities cannot be read."""
+    try:
+        return httpx.Client(**options)
+    except OSError as error:  # ssl.SSLError is one
+        named = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)}
+        if not named:
+            raise
+        told = " and ".join(f"{name} ({value})" for name, value in named.items())
+        raise SettingsError(
+            f"The certificate authorities cannot be read from {told}: {error.strerror or error}. Name a file in PEM form there, or unset it."
+        ) from None
+
+
+def _go_on(stopped: threading.Event | None) -> None:
+    if stopped is not None and stopped.is_set():
+        raise StoppedError("The run is being stopped, so this answer was not waited for.")
+
+
+def _whole(response: httpx.Response, most_bytes: int, stopped: threading.Event | None) -> httpx.Response:
+    """The answer with its decoded body, read piece by piece, so that one beyond the limit is never held whole; raises `TooLargeError`."""
+    where = f"on {response.request.method} {response.request.url.path}"
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ENCODINGS:
+        # Several encodings over one another would multiply what a small body can grow to.
+        raise TroubleError(f"an answer in an encoding that was not asked for ({encoding[:40]}) {where}")
+    pieces, size, deadline = [], 0, time.monotonic() + LONGEST_BODY_S
+    for piece in response.iter_bytes():
+        pieces.append(piece)
+        size += len(piece)
+        if size > most_bytes:
+            raise TooLargeError(f"an answer of more than {most_bytes // 1024 // 1024} MiB {where}")
+        if time.monotonic() > deadline:
+            raise TroubleError(f"a body that took longer than {LONGEST_BODY_S:.0f} s {where}")
+        _go_on(stopped)
+    headers = [(k, v) for k, v in response.headers.multi_items() if k not in _OF_THE_WIRE]
+    return httpx.Response(response.status_code, headers=headers, content=b"".join(pieces), request=response.request)
+
+
+# True of the body as it came over the wire, and no longer of the decoded one.
+_OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
 # Half of a surrogate pair, as programs that cut an emoji in two send it; no decoder takes it, and a whole list would be lost for one letter.
 _LONE_SURROGATE = re.compile(
     rb"(\\\\)|(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
@@ -462,7 +594,7 @@ def _mended(found: re.Match[bytes]) -> bytes:
     return found[0] if found[1] or found[2] else b"\\ufffd"
 
 
-def _document(response: httpx.Response) -> Record:
+def _document(response: httpx.Response, hide: Hide) -> Record:
     """A list or single document as JSON:API promises it; `TroubleError` (to be repeated) where it is not."""
     cached = response.extensions.get("document")
     if cached is not None:
@@ -477,9 +609,11 @@ def _document(response: httpx.Response) -> Record:
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         kind = response.headers.get("Content-Type", "no content type")
-        raise TroubleError(f"a body that is not JSON ({kind}) {where}: {error}") from None
+        raise TroubleError(f"a body that is not JSON ({hide(kind)}) {where}: {error}") from None
     if not isinstance(value, dict) or "data" not in value or "errors" in value:
-        raise TroubleError(f"HTTP 200 without a data member {where}; it is not a JSON:API document{_told(response)}")
+        raise TroubleError(
+            f"HTTP 200 without a data member {where}; it is not a JSON:API document{_told(response, hide)}"
+        )
     if not isinstance(value["data"], dict | list) or not isinstance(value.get("included") or [], list):
         raise TroubleError(f"data or included has the wrong form {where}")
     response.extensions["document"] = value
@@ -504,13 +638,14 @@ def _errors(response: httpx.Response) -> list[Record]:
     return [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
 
 
-def _told(response: httpx.Response) -> str:
+def _told(response: httpx.Response, hide: Hide) -> str:
     """What the API itself says is wrong: code, title, detail and source of each error object."""
     parts = []
     for error in _errors(response)[:3]:
         source = error.get("source") if isinstance(error.get("source"), dict) else {}
         words = [error.get("code"), error.get("title"), error.get("detail"), *(source or {}).values()]
-        parts.append(", ".join(str(w)[:200] for w in words if w))
+        # Cut only after it was looked through: half a secret would not be known for one.
+        parts.append(", ".join(hide(str(w))[:200] for w in words if w))
     return f" ({'; '.join(parts)})" if parts else ""
 
 

@@ -7,6 +7,7 @@ Units: `leeway_seconds` in seconds. Errors: `ContractError` with the path of the
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,21 @@ from resources.errors import ContractError
 DEFAULT_CONTRACT = Path(__file__).with_name("contract.toml")
 # Tables whose keys are the user's to choose: words for statuses.
 OPEN_TABLES = {("statuses", "booking"), ("statuses", "participant")}
+
+# The entry that a stream of the user's own starts from.
+GENERIC_EXAMPLE = "intent_events"
+# Tables of the streams' children, and words that a table cannot be called.
+RESERVED = frozenset(
+    {
+        "booking_customers",
+        "booking_resources",
+        "booking_answers",
+        "customer_custom_fields",
+        "customer_tags",
+        "daily_bookings",
+        "data_status",
+    }
+)
 
 Names = tuple[str, ...]
 
@@ -93,8 +109,12 @@ class Statuses(_Part):
 
 
 class StreamContract(_Part):
-    """One list endpoint. `columns` gives the names to look for, by column; the first present wins. `filters` false: never by change time here."""
+    """One list endpoint. `columns` gives the names to look for, by column; the first present wins.
 
+    `enabled` false: it is not read at all. `filters` false: never by change time here.
+    """
+
+    enabled: bool = True
     # No scheme, host, query or fragment: a path stays below the configured address (design promise 6).
     path: str = Field(pattern=r"^/?[^/:?#\s][^:?#\s]*$")
     types: Names = Field(min_length=1)
@@ -145,6 +165,34 @@ class Contract(_Part):
     known: Known
 
 
+def _with_new_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The default contract with an entry for each stream that `own` adds: one that it does not know, with a path.
+
+    A new stream is stored generically, as intent events are, so it starts from their entry.
+    """
+    streams = own.get("streams", {})
+    fresh = {}
+    for name, entry in streams.items() if isinstance(streams, dict) else ():
+        if name in values["streams"] or not isinstance(entry, dict):
+            continue
+        close = difflib.get_close_matches(name, values["streams"], n=1, cutoff=0.85)
+        if "path" not in entry or close:
+            near = close or difflib.get_close_matches(name, values["streams"], n=1, cutoff=0.4)
+            meant = f"Did you mean streams.{near[0]}? " if near else ""
+            raise ContractError(
+                f"{file}: streams.{name} is not a stream of the contract. {meant}A stream of your own needs at least a path, and a name "
+                f"that is not nearly that of another."
+            )
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name) or name in RESERVED:
+            raise ContractError(
+                f"{file}: {name!r} cannot be the name of a stream, because a table is called so: small letters, digits and _, and none of "
+                f"{', '.join(sorted(RESERVED))}."
+            )
+        fresh[name] = values["streams"][GENERIC_EXAMPLE] | {"enabled": True, "types": [name]}
+    known = {name: {"enabled": True} | entry for name, entry in values["streams"].items()}
+    return {**values, "streams": {**known, **fresh}}
+
+
 def _overlay(base: dict[str, Any], own: dict[str, Any], path: tuple[str, ...], file: Path) -> dict[str, Any]:
     merged = dict(base)
     for key, value in own.items():
@@ -176,7 +224,10 @@ def _read(file: Path) -> dict[str, Any]:
 def contract_values(own_file: Path | None = None) -> dict[str, Any]:
     """The contract as plain tables, before it is validated: the default, with `own_file` laid over it where one is given."""
     values = _read(DEFAULT_CONTRACT)
-    return values if own_file is None else _overlay(values, _read(own_file), (), own_file)
+    if own_file is None:
+        return values
+    own = _read(own_file)
+    return _overlay(_with_new_streams(values, own, own_file), own, (), own_file)
 
 
 def load_contract(own_file: Path | None = None) -> Contract:

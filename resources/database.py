@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ LEAST_FREE_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Check:
-    """One file of `sql/checks`: a query that returns offending rows; none means that it passes."""
+    """One file of `sql/checks`, for one stream: a query that returns offending rows; none means that it passes."""
 
     name: str
     stream: str
@@ -46,13 +47,21 @@ def sql_file(name: str) -> str:
 
 
 @cache
-def checks() -> tuple[Check, ...]:
-    """All checks, by name; their headers give severity, stream and what a finding means."""
+def checks(generic: tuple[str, ...] = ()) -> tuple[Check, ...]:
+    """All checks; their headers give severity, stream and what a finding means.
+
+    A file with `{stream}` in its text is one check for each stream that it names, called `<file>_<stream>`. The word `generic` among them stands for
+    the streams that the contract adds, which the caller names.
+    """
     found = []
     for path in sorted((SQL_FOLDER / "checks").glob("*.sql")):
-        text = path.read_text(encoding="utf-8")
-        header = dict(re.findall(r"^-- (severity|stream|says): (.+)$", text, re.MULTILINE))
-        found.append(Check(path.stem, header["stream"], header["severity"] == "block", header["says"], text))
+        template = path.read_text(encoding="utf-8")
+        named = re.findall(r"^-- stream: (.+)$", template, re.MULTILINE)[0].split(", ")
+        for stream in [n for n in named if n != "generic"] + [g for g in generic if "generic" in named]:
+            text = template.replace("{stream}", stream)
+            header = dict(re.findall(r"^-- (severity|says): (.+)$", text, re.MULTILINE))
+            name = f"{path.stem}_{stream}" if "{stream}" in template else path.stem
+            found.append(Check(name, stream, header["severity"] == "block", header["says"], text))
     return tuple(found)
 
 
@@ -88,6 +97,14 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
     return connection
 
 
+def end_query(connection: duckdb.DuckDBPyConnection) -> None:
+    """End what a connection may still be computing.
+
+    An exception that a signal raises during a query leaves the call and not the query: the next call, be it only to close, would wait for its result.
+    """
+    connection.interrupt()
+
+
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     """All or nothing, also when the process is told to stop in the middle."""
@@ -97,16 +114,26 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         connection.commit()
     except BaseException as error:
         # A failed COMMIT or a full disk has already ended the transaction; the first error is the one that counts.
+        end_query(connection)
         try:
             connection.rollback()
         except duckdb.Error as second:
             log.debug("Rolling back after an error: %s", second)
-        if isinstance(error, duckdb.TransactionException | duckdb.IOException | duckdb.FatalException):
-            raise WarehouseError(
-                f"The warehouse could not be written: {str(error).splitlines()[0]}. What was committed before stays; see that its disk has room, "
-                f"and run again."
-            ) from error
+        if isinstance(error, WRITE_ERRORS):
+            raise not_written(error) from error
         raise
+
+
+# What DuckDB raises where the disk refuses a write; after a FATAL one only opening the file again helps.
+WRITE_ERRORS = (duckdb.TransactionException, duckdb.IOException, duckdb.FatalException)
+
+
+def not_written(error: Exception) -> WarehouseError:
+    """The sentence for one of `WRITE_ERRORS`."""
+    return WarehouseError(
+        f"The warehouse could not be written: {str(error).splitlines()[0]}. What was committed before stays; see that its disk has room, "
+        f"and run again."
+    )
 
 
 def check_space(folder: Path, needed_bytes: int) -> None:
@@ -124,12 +151,10 @@ def open_for_writing(path: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnect
 
     Before an existing file is migrated a copy is kept beside it as `<name>.before-NNN`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     check_space(path.parent, 0)
-    is_new = not path.exists()
+    _keep_private()
     connection = connect(path, read_only=False, memory_limit_mb=memory_limit_mb)
-    if is_new:
-        path.chmod(0o600)  # it will hold personal data; so far it is empty
     try:
         done = _applied(connection)
         pending = [(n, f) for n, f in _migrations() if n not in done]
@@ -146,6 +171,17 @@ def open_for_writing(path: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnect
         connection.close()
         raise
     return connection
+
+
+def _keep_private() -> None:
+    """From here on, what this process creates is for its owner alone (0600), unless it says otherwise.
+
+    DuckDB makes the log of a transaction (`.wal`) and what it spills to disk whenever it likes, with the mode that the process's umask leaves, and both
+    hold personal data. Setting their modes afterwards would leave them open for a moment, and for good after a kill.
+    """
+    before = os.umask(0o077)
+    if before & ~0o077:
+        os.umask(before | 0o077)
 
 
 def _refuse_newer(path: Path, found: int, known: int) -> None:
@@ -173,7 +209,8 @@ def _keep_copy(path: Path, number: int) -> None:
     """A copy to go back to; the connection is closed, or copying would drop DuckDB's lock."""
     check_space(path.parent, path.stat().st_size)
     copy = path.with_name(f"{path.name}.before-{number:03d}")
-    shutil.copy2(path, copy)
+    shutil.copyfile(path, copy)
+    copy.chmod(0o600)  # also where an older copy, or the file itself, is open to others
     log.warning("The schema of %s is brought up to date; a copy of the file as it was is %s", path, copy)
 
 

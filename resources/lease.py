@@ -41,7 +41,7 @@ class Lease:
         self._what = what
         self._sleep = sleep
         self._clock = clock
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._lock = _open(self._path)
         # Who waits holds this second file's lock in common with other waiters; so the holder can see that somebody does.
         self._queue = _open(self._path.with_name(self._path.name + ".waiting"))

@@ -8,22 +8,28 @@ Errors: `ClientRefusedError` where repeating cannot help, `TroubleError` (to be 
 from __future__ import annotations
 
 import base64
+import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote, quote_plus
 
 import httpx
 import msgspec
 
 from resources.contract import OAuth
 from resources.errors import ClientRefusedError
-from resources.retries import TroubleError
+from resources.retries import TooLargeError, TroubleError
 from resources.settings import ClientSettings
 
 RENEWALS_PER_REQUEST = 5
+TOKENS_REMEMBERED = 100
+# Letters of the server's own words that are quoted in a message.
+QUOTED = 600
+_CREDENTIALS = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=%-]{8,}", re.IGNORECASE)
 # RFC 6749 section 5.2; all of them need a person.
 PERMANENT_ERRORS = {
     "invalid_request",
@@ -41,7 +47,7 @@ CURE = (
 
 @dataclass
 class _Token:
-    value: str
+    value: str = field(repr=False)
     renew_at: float | None
     has_served: bool = False
 
@@ -71,6 +77,8 @@ class ClientCredentials(httpx.Auth):
         self._lock = threading.Lock()
         self._token: _Token | None = None
         self._refused: ClientRefusedError | None = None
+        # What a server may throw back at us, and what must not be repeated then: the tokens of late, and the secret in all its spellings.
+        self._issued: deque[_Token] = deque(maxlen=TOKENS_REMEMBERED)
 
     def __repr__(self) -> str:
         """Name only: no id, no secret, no token."""
@@ -86,9 +94,33 @@ class ClientCredentials(httpx.Auth):
             if response.status_code != httpx.codes.UNAUTHORIZED:
                 token.has_served = True
                 return
-            response.read()  # gives its connection back: the token request may need one while this thread waits
+            _leave_unread(response)  # gives its connection back: the token request may need one while this thread waits
             refused = token
         raise self._end(f"the API refused {RENEWALS_PER_REQUEST + 1} tokens in turn for one request")
+
+    def hide(self, text: str) -> str:
+        """A text of the server's that may be quoted: without the secret, however it is spelt, without any token, and of bounded length.
+
+        A text that was cut before may end within a secret: cut it here, or well beyond `QUOTED`.
+        """
+        secret = self._client.client_secret.get_secret_value()
+        for hidden in (
+            *(token.value for token in self._issued),
+            self._basic(),
+            secret,
+            quote_plus(secret),
+            quote(secret),
+            quote(secret, safe=""),
+        ):
+            text = text.replace(hidden, "***")
+        text = _CREDENTIALS.sub(r"\1 ***", text)
+        return text if len(text) <= QUOTED else text[:QUOTED] + "…"
+
+    def _basic(self) -> str:
+        # Form-urlencoded first, then joined (RFC 6749 section 2.3.1): httpx.BasicAuth would leave out the first step.
+        secret = self._client.client_secret.get_secret_value()
+        pair = f"{quote_plus(self._client.client_id)}:{quote_plus(secret)}"
+        return base64.b64encode(pair.encode()).decode()
 
     def _current(self, refused: _Token | None) -> _Token:
         """The token to use; one thread asks for a new one while the others wait for it."""
@@ -102,33 +134,42 @@ class ClientCredentials(httpx.Auth):
                 token = None  # it had served: it has expired or was revoked
             if token is None or (token.renew_at is not None and self._clock() >= token.renew_at):
                 token = self._token = self._ask()
+                self._issued.append(token)
             return token
 
     def _end(self, reason: str) -> ClientRefusedError:
         self._refused = ClientRefusedError(f"API client {self._client.name!r}: {reason}. {CURE}")
         return self._refused
 
-    def _ask(self) -> _Token:
+    def _token_request(self) -> httpx.Request:
         form = {"grant_type": "client_credentials"}
         if self._contract.scope:
             form["scope"] = self._contract.scope
         headers = {"Accept": "application/json"}
-        secret = self._client.client_secret.get_secret_value()
         if self._contract.client_authentication == "basic":
-            # Form-urlencoded first, then joined (RFC 6749 section 2.3.1): httpx.BasicAuth would leave out the first step.
-            pair = f"{quote_plus(self._client.client_id)}:{quote_plus(secret)}"
-            headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+            headers["Authorization"] = "Basic " + self._basic()
         else:
-            form |= {"client_id": self._client.client_id, "client_secret": secret}
+            form |= {
+                "client_id": self._client.client_id,
+                "client_secret": self._client.client_secret.get_secret_value(),
+            }
+        return httpx.Request("POST", self._token_url, data=form, headers=headers)
+
+    def _ask(self) -> _Token:
+        # No variable here or below holds the secret or a token while an error can be raised: a traceback may be shown with its variables.
         asked_at = self._clock()
-        response = self._send(httpx.Request("POST", self._token_url, data=form, headers=headers))
-        answer = _json_object(response.content)
+        try:
+            response = self._send(self._token_request())
+        except TooLargeError as large:
+            raise self._end(
+                f"the token endpoint's answer is no token: {large}; is APPOINTEDD_TOKEN_URL right?"
+            ) from None
+        answer = _Answer.of(response.content)
         if response.status_code == httpx.codes.OK and answer is not None:
             return self._read(answer, asked_at)
-        error = str((answer or {}).get("error", ""))
-        if error in PERMANENT_ERRORS or response.status_code == httpx.codes.UNAUTHORIZED:
-            told = f"{error or 'HTTP 401'} {(answer or {}).get('error_description') or ''}".strip()
-            raise self._end(f"the token endpoint refuses it: {told.replace(secret, '***')}")
+        is_permanent = answer is not None and str(answer.members.get("error")) in PERMANENT_ERRORS
+        if is_permanent or response.status_code == httpx.codes.UNAUTHORIZED:
+            raise self._end(f"the token endpoint refuses it: {self.hide(answer.told if answer else 'HTTP 401')}")
         if 300 <= response.status_code < 500 and response.status_code not in (408, 425, 429):
             raise self._end(f"the token endpoint answered HTTP {response.status_code}; is APPOINTEDD_TOKEN_URL right?")
         raise TroubleError(
@@ -139,20 +180,15 @@ class ClientCredentials(httpx.Auth):
             date=response.headers.get("Date"),
         )
 
-    def _read(self, answer: dict[str, Any], asked_at: float) -> _Token:
-        value, kind, lifetime = answer.get("access_token"), answer.get("token_type"), answer.get("expires_in")
-        # A token that no header can carry (a space at its end, say) would be quoted by the HTTP library's own complaint.
-        if (
-            not isinstance(value, str)
-            or not value
-            or value != value.strip()
-            or not (value.isascii() and value.isprintable())
-        ):
+    def _read(self, answer: _Answer, asked_at: float) -> _Token:
+        if not answer.has_token:
             raise TroubleError("the token endpoint answered without an access_token")
-        if isinstance(kind, str) and kind.lower() != "bearer":
+        if not answer.is_bearer:
+            kind = self.hide(str(answer.members.get("token_type")))
             raise self._end(
                 f"the token endpoint issues tokens of type {kind!r}; this product can use bearer tokens only"
             )
+        value, lifetime = answer.members["access_token"], answer.members.get("expires_in")
         if isinstance(lifetime, str) and lifetime.isdecimal():
             lifetime = int(lifetime)
         if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or lifetime <= 0:
@@ -161,9 +197,45 @@ class ClientCredentials(httpx.Auth):
         return _Token(value, asked_at + lifetime - min(self._contract.leeway_seconds, lifetime / 2))
 
 
-def _json_object(body: bytes) -> dict[str, Any] | None:
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None  # not an error here: the caller judges an answer without JSON by its status
-    return value if isinstance(value, dict) else None
+def _leave_unread(response: httpx.Response) -> None:
+    """End an answer whose body says nothing; httpx would read it to its end, whatever its length, before it sends the request again."""
+    if isinstance(response.stream, httpx.SyncByteStream):
+        response.stream.close()
+    response.stream = httpx.ByteStream(b"")
+
+
+@dataclass(repr=False)
+class _Answer:
+    """The token endpoint's JSON object; its members are not shown."""
+
+    members: dict[str, Any]
+
+    @classmethod
+    def of(cls, body: bytes) -> _Answer | None:
+        try:
+            value = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None  # not an error here: the caller judges an answer without JSON by its status
+        return cls(value) if isinstance(value, dict) else None
+
+    @property
+    def has_token(self) -> bool:
+        """Whether there is a token that a header can carry: one with a space at its end, say, would be quoted by the HTTP library's own complaint."""
+        value = self.members.get("access_token")
+        return (
+            isinstance(value, str)
+            and value != ""
+            and value == value.strip()
+            and value.isascii()
+            and value.isprintable()
+        )
+
+    @property
+    def is_bearer(self) -> bool:
+        kind = self.members.get("token_type")
+        return not isinstance(kind, str) or kind.lower() == "bearer"
+
+    @property
+    def told(self) -> str:
+        """What the server says is wrong (RFC 6749 section 5.2)."""
+        return f"{self.members.get('error') or 'HTTP 401'} {self.members.get('error_description') or ''}".strip()

@@ -16,8 +16,19 @@ from pathlib import Path
 
 import duckdb
 
-from resources.database import Check, check_space, checks, connect, open_for_writing, transaction
+from resources.database import (
+    WRITE_ERRORS,
+    Check,
+    check_space,
+    checks,
+    connect,
+    end_query,
+    not_written,
+    open_for_writing,
+    transaction,
+)
 from resources.errors import PublishBlockedError, WarehouseError
+from resources.generic import generic_streams, refresh_views
 from resources.lease import lease
 from resources.warehouse import WRITER_WAIT_S, Warehouse, Writer
 
@@ -56,11 +67,12 @@ def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRI
     with lease(warehouse.path, f"publishing, run {run_id}", wait_s=wait_s):
         connection = open_for_writing(warehouse.path, warehouse.memory_limit_mb)
         try:
-            findings = [f for f in run_checks(connection, checks()) if f.count]
+            refresh_views(connection)
+            findings = [f for f in run_checks(connection, checks(generic_streams(connection))) if f.count]
             blocking = [f for f in findings if f.check.is_blocking]
             if blocking:
                 told = "\n".join(f"  {finding}" for finding in blocking)
-                raise PublishBlockedError(
+                raise PublishBlockedError(  # noqa: TRY301  what was being asked is ended whatever is raised
                     f"{warehouse.published_path} was not replaced, because it would be wrong:\n{told}"
                 )
             # The run is over with this, and the published file says so; a run that had problems stays red.
@@ -70,6 +82,11 @@ def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRI
                     "insert into ops.publications values (?, ?, ?)", [datetime.now(UTC), run_id, version]
                 )
             connection.execute("checkpoint")
+        except WRITE_ERRORS as error:  # the checkpoint, or a check that spills to the disk
+            raise not_written(error) from error
+        except BaseException:
+            end_query(connection)
+            raise
         finally:
             connection.close()
         _replace(warehouse.path, warehouse.published_path)
@@ -80,7 +97,9 @@ def _replace(source: Path, target: Path) -> None:
     """Copy, check, sync, rename. The source is closed: copying an open file would drop DuckDB's lock on it."""
     if source.with_name(source.name + ".wal").exists():
         raise WarehouseError(f"{source} was not closed cleanly; run the sync once more, which opens and mends it.")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    for folder in [f for f in reversed(target.parents) if not f.exists()]:
+        folder.mkdir(mode=0o750)
+        folder.chmod(0o750)  # the group may come to what is published, whatever the umask
     check_space(target.parent, source.stat().st_size)
     temporary = target.with_name(f".{target.name}.new")
     try:
@@ -92,11 +111,11 @@ def _replace(source: Path, target: Path) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
+        descriptor = os.open(target.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(descriptor)
         finally:
-            os.close(folder)
+            os.close(descriptor)
     finally:
         temporary.unlink(missing_ok=True)
     log.info("Published %s (%.1f MB)", target, target.stat().st_size / 1e6)

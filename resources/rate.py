@@ -10,18 +10,32 @@ import threading
 import time
 from collections.abc import Callable
 
+from resources.retries import StoppedError
+
 SLOWEST_PER_SECOND = 0.2
 RECOVERY_AFTER = 100  # answers without a 429 before the pace rises by a tenth again
 
 
+def pause(seconds: float, stopped: threading.Event | None) -> None:
+    """Wait; raises `StoppedError` as soon as `stopped` is set, and at once where it is set already."""
+    if stopped is None:
+        # The main thread has no event: the exception that a signal raises there ends its sleep.
+        time.sleep(max(0.0, seconds))
+    elif stopped.wait(max(0.0, seconds)):
+        raise StoppedError("The run is being stopped, so this request was not sent.")
+
+
 class RateBudget:
-    """Gives each caller a moment to send; one for each API client, shared by all its threads."""
+    """Gives each caller a moment to send; one for each API client, shared by all its threads.
+
+    `sleep` waits in place of the clock of this machine; without it a wait ends as soon as the caller's own stop event is set.
+    """
 
     def __init__(
         self,
         per_second: float,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         self._ceiling = per_second
         self._clock = clock
@@ -32,16 +46,18 @@ class RateBudget:
         self.per_second = per_second
         self.waited_s = 0.0
 
-    def wait_turn(self) -> None:
-        """Return when the caller may send one request."""
+    def wait_turn(self, stopped: threading.Event | None = None) -> None:
+        """Return when the caller may send one request; raises `StoppedError` as soon as `stopped` is set."""
         with self._lock:
             now = self._clock()
             start = max(now, self._free_at)
             self._free_at = start + 1 / self.per_second
             wait = start - now
             self.waited_s += wait
-        if wait > 0:
+        if wait > 0 and self._sleep is not None:
             self._sleep(wait)
+        else:
+            pause(wait, stopped)
 
     def note_answer(self) -> None:
         """An answer came that was no 429: after many of them the pace rises again, up to the configured one."""

@@ -1,6 +1,6 @@
 """Whether a failed request is sent again, and after how long: one pure function, and the values it judges.
 
-What lives here: the decision. What does not: sockets, waiting, counting. `stamina` does the waiting, with exponential backoff and jitter.
+What lives here: the decision. What does not: sockets, waiting, counting. `stamina` counts the attempts and gives the backoff; `appointedd` waits.
 Sources: RFC 9110 section 10.2.3 and RFC 6585 section 4 (Retry-After as seconds or as a date), evidence section 6.2.
 """
 
@@ -14,6 +14,17 @@ ATTEMPTS = 8
 LONGEST_WAIT_S = 120.0
 # A 4xx says that the request is wrong; these four say that the moment is.
 RETRIED_STATUS = frozenset({408, 425, 429})
+
+
+class StoppedError(Exception):
+    """A wait or a request ended early because what needed it is being stopped.
+
+    No `ProductError`: nothing that takes a failure for an answer, a problem or a reason to repeat may catch it.
+    """
+
+
+class TooLargeError(Exception):
+    """The body of an answer passed its limit and was not read on; the same request would bring the same body, so it is not repeated."""
 
 
 @dataclass

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SourceError
 
@@ -128,6 +128,11 @@ class Settings(BaseSettings):
     warehouse_memory_limit_mb: int = Field(
         512, ge=64, description="Memory that DuckDB may use while writing, in MB", examples=["512"]
     )
+    sync_accounts: tuple[str, ...] = Field(
+        (),
+        description="Read only these accounts, by slug or id, as a JSON list; with ! before each, all but these",
+        examples=['["northgate-london", "northgate-madrid"]'],
+    )
     sync_time_zone: Zone = Field(
         "UTC", description="Zone of the schedule and of the change-day partitions", examples=["Europe/London"]
     )
@@ -147,6 +152,22 @@ class Settings(BaseSettings):
         description="How far each nightly reaches back before the newest window",
         examples=["1440"],
     )
+    sync_freshness_hours: float = Field(
+        36,
+        gt=0,
+        description="A stream of an account that lags so many hours behind the last run is stale",
+        examples=["36"],
+    )
+    sync_brake_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="A sweep that would retire more than this share of an account's rows, and more than SYNC_BRAKE_COUNT, stops there",
+        examples=["0.05"],
+    )
+    sync_brake_count: int = Field(
+        50, ge=0, description="See SYNC_BRAKE_SHARE; both must be passed before a sweep stops", examples=["50"]
+    )
     sync_concurrency: int = Field(4, ge=1, le=64, description="Slices fetched side by side", examples=["4"])
     sync_requests_per_second: float = Field(
         10, gt=0, description="Rate budget of each API client, in requests a second", examples=["10"]
@@ -156,6 +177,17 @@ class Settings(BaseSettings):
         description="Time zone of each account, by slug or id, as a JSON object",
         examples=['{"northgate-madrid": "Europe/Madrid"}'],
     )
+
+    @field_validator("sync_accounts")
+    @classmethod
+    def _all_or_none_excluded(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len({n.startswith("!") for n in names}) > 1:
+            raise ValueError(
+                "some names begin with ! and others do not; list the accounts to read, or those to leave out"
+            )
+        if any(not n.removeprefix("!").strip() for n in names):
+            raise ValueError("a name is empty")
+        return names
 
     def api_access(self) -> ApiAccess:
         """The addresses and API clients, complete; raises `SettingsError` naming what is missing."""

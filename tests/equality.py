@@ -16,7 +16,7 @@ import duckdb
 
 from pipelines.plan import Kind, Request, Window
 from pipelines.run import new_run_id, open_run
-from pipelines.streams import CHANGING, Stream
+from pipelines.streams import Stream
 from pipelines.sync import RunReport, publish_run, sync_all
 from resources.contract import Contract, load_contract
 from resources.settings import Settings
@@ -52,7 +52,7 @@ def night(
     contract: Contract | None = None,
     kind: Kind = "nightly",
     *,
-    streams: Sequence[Stream] = CHANGING,
+    streams: Sequence[Stream] | None = None,
     window: Window | None = None,
     publish: bool = False,
 ) -> RunReport:

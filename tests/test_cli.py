@@ -30,7 +30,8 @@ from pipelines.cli import app
 from pipelines.commands import change_days, chosen_streams
 from pipelines.plan import Window
 from pipelines.report import plain, print_table, shown
-from pipelines.streams import STREAMS
+from pipelines.streams import BUILT_IN
+from resources.contract import load_contract
 from resources.errors import UsageError
 from resources.lease import lease
 from tests.emulator import Delay, Emulator, Fault, Replace, Status, Switches, World, on
@@ -145,7 +146,7 @@ def test_sync_loads_everything_and_says_so(loaded: Loaded) -> None:
     told = loaded.sync.json
     streams = {s["stream"]: s for s in told["streams"]}
     counts = loaded.emulator.world.counts()
-    assert {name: s["inserted_count"] for name, s in streams.items()} == {name: counts[name] for name in STREAMS}
+    assert {name: s["inserted_count"] for name, s in streams.items()} == {name: counts[name] for name in BUILT_IN}
     assert all(s["complete_until_at"] == "2026-03-02T01:59:00Z" for s in streams.values())
     assert all(set(s["complete_until_at_by_account"].values()) == {s["complete_until_at"]} for s in streams.values())
     assert (told["kind"], told["is_complete"], told["is_published"], told["problems"]) == ("nightly", True, True, [])
@@ -756,8 +757,11 @@ def test_change_days_are_whole_days_of_the_zone() -> None:
 
 
 def test_streams_come_once_and_in_order() -> None:
-    assert [s.name for s in chosen_streams(["events", "customers", "events"])] == ["customers", "events"]
-    assert [s.name for s in chosen_streams([])] == list(STREAMS)
+    assert [s.name for s in chosen_streams(load_contract(), ["events", "customers", "events"])] == [
+        "customers",
+        "events",
+    ]
+    assert [s.name for s in chosen_streams(load_contract(), [])] == list(BUILT_IN)
 
 
 def test_nothing_in_a_cell_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from pipelines.assets import RANGE_END, RANGE_START, request_of
 from pipelines.definitions import build
 from pipelines.plan import Window
 from pipelines.schedules import publish_after_red_run
+from resources.contract import load_contract
 from resources.settings import PROJECT_FOLDER, Settings, load_settings
 from tests.emulator import Emulator, World
 from tests.equality import differences, query
@@ -61,7 +62,11 @@ def instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 
 def run(settings: Settings, instance: dg.DagsterInstance, job: str = "nightly") -> dg.ExecuteInProcessResult:
-    return build(settings).resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
+    return (
+        build(settings, load_contract())
+        .resolve_job_def(job)
+        .execute_in_process(instance=instance, raise_on_error=False)
+    )
 
 
 def materialized(instance: dg.DagsterInstance, asset: str) -> list[str]:
@@ -155,7 +160,7 @@ def test_a_day_that_is_not_over_by_the_apis_clock_is_never_marked(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     result = (
-        build(settings)
+        build(settings, load_contract())
         .resolve_implicit_global_asset_job_def()
         .execute_in_process(
             instance=instance,
@@ -250,7 +255,7 @@ def test_the_code_location_loads_with_no_setting_made(tmp_path: Path) -> None:
 
 def test_schedules_run_in_the_configured_zone(settings: Settings) -> None:
     chosen = settings.model_copy(update={"sync_time_zone": "Europe/Madrid", "sync_schedule": "30 1 * * *"})
-    found = {s.name: s for s in build(chosen).schedules or ()}
+    found = {s.name: s for s in build(chosen, load_contract()).schedules or ()}
     nightly = found["nightly_schedule"]
     assert isinstance(nightly, dg.ScheduleDefinition)
     assert (nightly.cron_schedule, nightly.execution_timezone) == ("30 1 * * *", "Europe/Madrid")

@@ -20,8 +20,10 @@ import pytest
 from tests.emulator import (
     ORGANISATIONS,
     Delay,
+    Drip,
     Emulator,
     Fault,
+    HangUp,
     Naming,
     Replace,
     Reset,
@@ -30,7 +32,9 @@ from tests.emulator import (
     Switches,
     Truncate,
     World,
+    later_page,
     on,
+    random_rules,
 )
 from tests.emulator.truth import Tables
 
@@ -801,6 +805,55 @@ def test_faults(client: Client) -> None:
     assert client.token().status_code == 200
     statuses = [logged.status for logged in client.emulator.requests if logged.path == "/v2/bookings"]
     assert statuses == [503, 200, 0, 0, 200, 200]
+
+
+def test_a_fault_may_let_requests_pass_first_and_tell_first_pages_from_later_ones(client: Client) -> None:
+    client.emulator.faults.append(Fault(on("/v2/bookings"), Status(503), skip=1))
+    assert [client.get("bookings").status_code for _ in range(3)] == [200, 503, 200]
+    for paging in ("cursor", "number", "offset"):
+        client.emulator.switches = Switches(paging=paging)
+        client.emulator.faults[:] = [Fault(later_page("/v2/bookings"), Status(410))]
+        first = client.get("bookings")
+        assert first.status_code == 200
+        later = [client.get(first.json()["links"]["next"]).status_code for _ in range(2)]
+        assert later == [410, 200]
+
+
+def test_connections_end_in_the_body_or_after_it(client: Client) -> None:
+    faults = client.emulator.faults
+    faults.append(Fault(on("/v2"), Truncate(hard=True)))
+    with pytest.raises(httpx.ReadError):
+        client.get("bookings")
+    faults.append(Fault(on("/v2"), HangUp()))
+    assert client.get("bookings").json()["data"]
+    with pytest.raises(httpx.TransportError):  # whether it arrives before the reset or after it
+        client.get("bookings")
+    assert client.get("bookings").status_code == 200
+    assert client.emulator.max_in_flight <= 2
+
+
+def test_a_drip_gives_the_whole_body_bit_by_bit(client: Client) -> None:
+    whole = client.get("bookings").content
+    client.emulator.faults.append(Fault(on("/v2"), Drip(7, 0.02)))
+    with client.http.stream("GET", f"{client.emulator.base_url}/bookings", headers=client.headers) as answer:
+        pieces = list(answer.iter_raw())
+    assert len(pieces) > 1
+    assert b"".join(pieces) == whole
+    assert client.get("bookings").content == whole
+
+
+def test_rate_limit_in_headers(client: Client) -> None:
+    client.emulator.rate_limit(per_second=0.01, burst=2, tells=True)
+    answers = [client.get("accounts") for _ in range(3)]
+    assert [a.headers["ratelimit-remaining"] for a in answers] == ["1", "0", "0"]
+    assert [(a.headers["ratelimit-limit"], a.headers["ratelimit-reset"]) for a in answers][1:] == [("2", "200")] * 2
+    assert "ratelimit-limit" not in client.token().headers
+
+
+def test_random_rules_are_those_of_their_seed() -> None:
+    names = [list(random_rules(Random(seed))) for seed in range(40)]
+    assert names == [list(random_rules(Random(seed))) for seed in range(40)]
+    assert len({name for night in names for name in night}) > 40
 
 
 @pytest.mark.parametrize("form", ["seconds", "date", None])

@@ -17,9 +17,12 @@ from typing import Any
 import duckdb
 import pytest
 
+from resources.database import checks
+
 SQL = Path(__file__).parents[1] / "sql"
 MARTS = sorted((SQL / "marts").glob("*.sql"))
-CHECKS = {path.stem: path for path in sorted((SQL / "checks").glob("*.sql"))}
+FILES = {path.stem: path for path in sorted((SQL / "checks").glob("*.sql"))}
+CHECKS = {check.name: check for check in checks()}
 STREAMS = ("accounts", "customers", "bookings", "events")
 BLOCKING = {
     *(f"unique_{stream}" for stream in STREAMS),
@@ -28,6 +31,8 @@ BLOCKING = {
     *(f"rows_match_ledger_{stream}" for stream in STREAMS),
     *(f"confirmed_differences_{stream}" for stream in STREAMS),
     "no_accounts",
+    "orphan_booking_children",
+    "orphan_customer_children",
 }
 
 FETCHED = "2024-11-01 00:00:00+00"
@@ -222,7 +227,7 @@ def holds(row: dict[str, Any], **expected: object) -> None:
 
 def run_check(warehouse: duckdb.DuckDBPyConnection, name: str) -> list[dict[str, Any]]:
     """The offending rows; wrapped, as whoever counts them does."""
-    return select(warehouse, f"select * from (\n{CHECKS[name].read_text()}\n)")
+    return select(warehouse, f"select * from (\n{CHECKS[name].sql}\n)")
 
 
 # --- bookings
@@ -695,7 +700,7 @@ def test_marts_and_checks_stand_on_an_empty_warehouse() -> None:
 # --- checks
 
 DOUBLE = "insert into core.{0} select * from core.{0} limit 1"
-LATER_WALK = "insert into ops.reconciliations values ('s-later', 'run-1', '{}', '{}', 5, 5, 4, 2, '{}')"
+LATER_WALK = "insert into ops.reconciliations values ('s-later', 'run-1', '{}', '{}', 5, 5, 4, 2, '{}', null)"
 BAD = {
     "no_accounts": ["delete from core.accounts"],
     **{f"unique_{stream}": [DOUBLE.format(stream)] for stream in STREAMS},
@@ -758,8 +763,38 @@ BAD = {
         for stream in ("customers", "bookings", "events")
     },
 }
+BRAKE = "insert into ops.brakes values ('{}', 'nyc', 's', 'r', 60, 100, now(), null, {})"
+LATE = (
+    "update ops.runs set overlap_minutes = 60; update ops.slices set committed_at = '2024-11-01 04:00:00+00';"
+    "insert into ops.late_arrivals values ('s-{0}', 2, '{0}', 'nyc', 3, {1})"
+)
+AGED = (
+    "update ops.runs set freshness_hours = {1}; update ops.windows set until = now();"
+    "update ops.windows set until = now() - interval 50 hours where stream = '{0}' and account_id = 'nyc'"
+)
+for changing in ("customers", "bookings", "events"):
+    BAD[f"standing_brakes_{changing}"] = [BRAKE.format(changing, "null")]
+    BAD[f"late_arrivals_{changing}"] = [LATE.format(changing, 3601)]
+    BAD[f"stale_watermarks_{changing}"] = [AGED.format(changing, 49)]
+BAD["orphan_booking_children"] = [
+    f"update core.{child} set booking_id = 'nowhere' where account_id = 'lon'"
+    for child in ("booking_customers", "booking_resources", "booking_answers")
+]
+BAD["orphan_customer_children"] = [
+    f"update core.{child} set customer_id = 'nowhere'" for child in ("customer_custom_fields", "customer_tags")
+]
 # Looks like the bad datum, and is none.
 INNOCENT = [
+    ("standing_brakes_bookings", BRAKE.format("bookings", "'s-later'")),
+    ("standing_brakes_bookings", BRAKE.format("events", "null")),
+    ("late_arrivals_events", LATE.format("events", 3600)),
+    (
+        "late_arrivals_events",
+        LATE.format("events", 9999)
+        + "; update ops.slices set committed_at = '2024-01-01 00:00:00+00' where stream = 'events'",
+    ),
+    ("stale_watermarks_events", AGED.format("events", 51)),
+    ("orphan_booking_children", "update core.bookings set deleted_at = now()"),
     (
         "confirmed_differences_bookings",
         "update ops.reconciliations set verdict = 'different'; " + LATER_WALK.format("bookings", "main", "settled"),
@@ -848,15 +883,20 @@ def test_child_check_names_table_and_key(warehouse: duckdb.DuckDBPyConnection) -
     assert run_check(warehouse, "unique_booking_children") == [expected]
 
 
-@pytest.mark.parametrize(("name", "path"), CHECKS.items(), ids=list(CHECKS))
+@pytest.mark.parametrize(("name", "path"), FILES.items(), ids=list(FILES))
 def test_check_file_has_a_header_and_one_select(name: str, path: Path) -> None:
     text = path.read_text()
-    header = re.match(r"-- severity: (block|warn)\n-- stream: (\w+)\n-- says: (\S.*\.)\n(?!--)", text)
+    header = re.match(r"-- severity: (block|warn)\n-- stream: (\w+(?:, \w+)*)\n-- says: (\S.*\.)\n(?!--)", text)
     assert header is not None
-    severity, stream, _ = header.groups()
-    assert (severity == "block") == (name in BLOCKING)
-    assert stream in STREAMS
-    assert next((other for other in STREAMS if name.endswith(other)), stream) == stream
-    (statement,) = duckdb.extract_statements(text)
+    streams = header[2].split(", ")
+    assert set(streams) <= {*STREAMS, "generic"}
+    assert ("{stream}" in text) == (len(streams) > 1 or streams == ["generic"])
+    (statement,) = duckdb.extract_statements(text.replace("{stream}", streams[0]))
     assert statement.type == duckdb.StatementType.SELECT
     assert ";" not in text.removeprefix(header[0])
+
+
+def test_blocking_checks_are_those_that_would_make_the_file_wrong() -> None:
+    assert {name for name, check in CHECKS.items() if check.is_blocking} == BLOCKING
+    for name, check in CHECKS.items():
+        assert next((other for other in STREAMS if name.endswith(other)), check.stream) == check.stream

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pipelines.extract import DriftKey, NoAccountError, spelling
 from pipelines.normalise import Batch, combine, normalise, schema_of
 from pipelines.records import Fetched, index, read_document
-from pipelines.streams import ACCOUNTS, BOOKINGS, CUSTOMERS, DTYPES, EVENTS, STREAMS, Stream
+from pipelines.streams import ACCOUNTS, BOOKINGS, BUILT_IN, CUSTOMERS, DTYPES, EVENTS, Stream
 from resources.appointedd import _decode
 from resources.contract import Contract, load_contract
 
@@ -748,7 +748,7 @@ def test_attributes_may_be_absent() -> None:
 # ---- frames ------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
+@pytest.mark.parametrize("stream", BUILT_IN.values(), ids=BUILT_IN)
 def test_frames_have_their_declared_types_even_when_empty(stream: Stream) -> None:
     for batch in (of(stream), of(stream, resource(CONTRACT.streams[stream.name].types[0]))):
         schema = batch.rows.schema
@@ -813,7 +813,7 @@ def plain(batch: Batch) -> dict[str, list[str]]:
 
 
 @PROPERTY
-@given(st.sampled_from(list(STREAMS.values())), st.lists(likely | anything, max_size=5), st.lists(likely, max_size=3))
+@given(st.sampled_from(list(BUILT_IN.values())), st.lists(likely | anything, max_size=5), st.lists(likely, max_size=3))
 def test_nothing_that_json_can_hold_is_a_crash_and_everything_is_counted(
     stream: Stream, records: list[Any], included: list[Any]
 ) -> None:

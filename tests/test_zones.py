@@ -17,8 +17,9 @@ from pipelines.streams import ACCOUNTS, CUSTOMERS, Stream
 from pipelines.zones import account_zones, choose
 from resources.appointedd import _decode
 from resources.contract import load_contract
+from resources.part import Part
 from resources.settings import Settings
-from resources.warehouse import Part, Warehouse, Writer
+from resources.warehouse import Warehouse, Writer
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 CONTRACT = load_contract()

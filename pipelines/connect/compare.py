@@ -14,7 +14,7 @@ from pipelines.connect.matching import Member, fits, fold, match, members_of
 from pipelines.connect.people import PARTICIPANT_KINDS
 from pipelines.connect.shapes import LISTS
 from pipelines.extract import spelling
-from pipelines.streams import CHANGING, STREAMS, Stream
+from pipelines.streams import ACCOUNTS, Stream, streams_of
 from resources.contract import Contract
 from resources.openapi import EMPTY, Description, ListEndpoint, Shape
 from resources.settings import Settings
@@ -37,9 +37,12 @@ def compare(settings: Settings, contract: Contract, description: Description) ->
     found = [*_addresses(settings, contract, description)]
     by_name = endpoints(description, contract)
     by_path = {_path(e, description, settings): e for e in description.lists}
-    for name, stream in STREAMS.items():
+    streams = streams_of(contract)
+    for name, stream in streams.items():
+        if stream.is_generic:
+            continue  # kept as a document: it needs no name but those of the four
         found += _of_stream(stream, contract, by_path, by_name.get(name), settings, description)
-    ours = {_last(contract.streams[name].path) for name in STREAMS}
+    ours = {_last(contract.streams[name].path) for name in streams}
     for path in by_path:
         if _last(path) not in ours:
             found.append(
@@ -110,7 +113,7 @@ def _parameters(stream: Stream, contract: Contract, endpoint: ListEndpoint) -> I
         contract.abilities,
         contract.parameters,
     )
-    is_changing = stream in CHANGING
+    is_changing = stream is not ACCOUNTS
     has_filter = abilities.filters and names.filters and is_changing
     sent = {
         "page_size": (parameters.page_size, abilities.page_size, parameters.page_size_value),
@@ -169,7 +172,7 @@ def _columns(stream: Stream, contract: Contract, endpoint: ListEndpoint) -> Iter
     kinds: dict[str, str] = {c.name: c.kind for c in stream.columns} | LISTS.get(name, {})
     yield from _level(name, "columns", kinds, names.columns, members, others, contract, name)
     if (
-        stream in CHANGING
+        stream is not ACCOUNTS
         and not others & members.keys() - {*contract.redact.members, "booking"}
         and not names.account_filter
     ):

@@ -15,7 +15,7 @@ from pipelines.connect.matching import Matches
 from pipelines.connect.places import rate_limit
 from pipelines.connect.probe import Probe, Seen, is_list
 from pipelines.connect.way_in import WayIn, access_of, addresses
-from pipelines.streams import ACCOUNTS, CHANGING, STREAMS, Stream
+from pipelines.streams import ACCOUNTS, Stream, streams_of
 from resources.contract import AccountReference, Contract
 from resources.openapi import Description
 from resources.settings import Settings
@@ -46,21 +46,24 @@ class _Contact:
     ) -> None:
         self.probe, self.settings, self.contract, self.learned = probe, settings, contract, learned
         self.description = description
+        # The streams that the contract adds are kept as documents: there is nothing in them to match.
+        self.streams = {name: stream for name, stream in streams_of(contract).items() if not stream.is_generic}
         self.endpoints = endpoints(description, contract)
         self.seen = {
-            name: Seen(stream, contract.streams[name], self.endpoints.get(name)) for name, stream in STREAMS.items()
+            name: Seen(stream, contract.streams[name], self.endpoints.get(name))
+            for name, stream in self.streams.items()
         }
-        self.hints: Mapping[str, Hints] = {name: hints(self.endpoints.get(name)) for name in STREAMS}
+        self.hints: Mapping[str, Hints] = {name: hints(self.endpoints.get(name)) for name in self.streams}
         self.matches: dict[str, Matches] = {}
 
     def ask(self) -> None:
         """All questions, those first whose answers the others need."""
-        for stream in STREAMS.values():
+        for stream in self.streams.values():
             self.learned.add(self._path(stream))
         live = [s for s in self.seen.values() if s.first is not None]
         if not live:
             return
-        changing = [s for s in live if s.stream in CHANGING]
+        changing = [s for s in live if s.stream is not ACCOUNTS]
         largest = max(live, key=lambda s: len(s.rows))
         is_strict, told = paging.refuses_unknown(self.probe, largest)
         every_hint = [self.hints[s.name] for s in (largest, *live)]
@@ -167,9 +170,9 @@ class _Contact:
 
     def _bookings(self) -> Matches | None:
         matched = None
-        bookings = self.seen["bookings"]
-        if bookings.first is not None:
-            customer_types = {str(r.get("type")) for r in self.seen["customers"].rows.values()}
+        bookings, customers = self.seen.get("bookings"), self.seen.get("customers")
+        if bookings is not None and bookings.first is not None:
+            customer_types = {str(r.get("type")) for r in customers.rows.values()} if customers else set()
             findings, matched = people.participants(
                 self.probe,
                 bookings,
@@ -179,8 +182,8 @@ class _Contact:
             )
             self.learned.add(*findings)
         for name in ("bookings", "events"):
-            one = self.seen[name]
-            if one.first is not None:
+            one = self.seen.get(name)
+            if one is not None and one.first is not None:
                 self.learned.add(*shapes.cancelled(self.probe, one, self.hints[name], self.contract))
                 self.learned.add(*shapes.status_words(one, self.contract))
         return matched

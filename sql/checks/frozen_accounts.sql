@@ -1,6 +1,6 @@
 -- severity: warn
 -- stream: accounts
--- says: The account is not in the newest account list, so its rows stay as they were until it returns: check that the API client's creator is still an administrator of it and that the client may see it.
+-- says: The account is not in the newest account list, so its rows stay as they were until it returns: check that the API client's creator is still an administrator of it, that the client may see it, and that SYNC_ACCOUNTS does not leave it out.
 with readings as (
     select account_id, max(until) as last_listed_at
     from ops.windows

@@ -1,10 +1,12 @@
--- Grain: one row per account and stream (accounts, customers, bookings, events), for every account that has a row or a window anywhere, deleted and frozen ones
+-- Grain: one row per account and stream (accounts, customers, bookings, events, those the contract adds), for every account that has a row or a window anywhere, deleted and frozen ones
 -- too. Key: account_id, stream. The answer to "is this complete?". problems, published_at, quarantined_count and unsettled_count are not the account's own:
 -- they stand for the whole run, file or stream and repeat on its rows.
 -- Units: rows. Time zone: *_at is UTC, server time unless its comment says local clock; complete_through_on is a day in the account's reporting time zone.
 create or replace view marts.data_status as
 with streams as (
     select stream from (values ('accounts'), ('customers'), ('bookings'), ('events')) as listed (stream)
+    union
+    select stream from ops.windows
 ),
 stored as (
     select 'accounts' as stream, account_id, count(*) - count(deleted_at) as rows_count, count(deleted_at) as tombstones_count
@@ -22,6 +24,10 @@ stored as (
     select 'events', account_id, count(*) - count(deleted_at), count(deleted_at)
     from core.events
     group by account_id
+    union all
+    select stream, account_id, count(*) - count(deleted_at), count(deleted_at)
+    from ops.generic_rows
+    group by stream, account_id
 ),
 known as (
     select account_id from stored
@@ -60,6 +66,12 @@ unsettled as (
     where verdict = 'unsettled'
     group by stream
 ),
+held_back as (
+    select stream, account_id, max(gone_count) as held_back_count
+    from ops.brakes
+    where ended_by_slice_id is null
+    group by stream, account_id
+),
 newest_run as (
     select problems
     from ops.runs
@@ -85,7 +97,8 @@ select
     (select max(published_at) from ops.publications) as published_at,
     coalesce((select problems from newest_run), cast([] as varchar[])) as problems,
     coalesce(quarantined.quarantined_count, 0) as quarantined_count,
-    coalesce(unsettled.unsettled_count, 0) as unsettled_count
+    coalesce(unsettled.unsettled_count, 0) as unsettled_count,
+    coalesce(held_back.held_back_count, 0) as held_back_count
 from known
 cross join streams
 left join marts.accounts as accounts on accounts.account_id = known.account_id
@@ -96,12 +109,13 @@ left join ops.runs as runs on runs.run_id = committed.run_id
 left join sweeps on sweeps.account_id = known.account_id and sweeps.stream = streams.stream
 left join visible on visible.account_id = known.account_id
 left join quarantined on quarantined.stream = streams.stream
-left join unsettled on unsettled.stream = streams.stream;
+left join unsettled on unsettled.stream = streams.stream
+left join held_back on held_back.account_id = known.account_id and held_back.stream = streams.stream;
 
 comment on view marts.data_status is 'Is it complete? One row per account and stream, frozen, deleted and new accounts too. Key: account_id, stream. Times in UTC.';
 comment on column marts.data_status.account_id is 'Account.';
 comment on column marts.data_status.account_name is 'Account name; null where the account was never listed.';
-comment on column marts.data_status.stream is 'accounts, customers, bookings or events.';
+comment on column marts.data_status.stream is 'accounts, customers, bookings, events, or one that the contract adds.';
 comment on column marts.data_status.complete_until_at is 'Every change before this instant (server time, UTC) is in the warehouse; null while the oldest history is still missing. Rows may be newer.';
 comment on column marts.data_status.complete_through_on is 'Last whole local day whose changes are all in the warehouse; null where complete_until_at is.';
 comment on column marts.data_status.has_gap is 'Whether a stretch of time before the newest reading is missing.';
@@ -118,3 +132,4 @@ comment on column marts.data_status.published_at is 'When this file was publishe
 comment on column marts.data_status.problems is 'Sentences that made the newest run red, whatever account they concern; empty for a green one.';
 comment on column marts.data_status.quarantined_count is 'Records of the stream, of all accounts and times, that could not become a row: ops.quarantine.';
 comment on column marts.data_status.unsettled_count is 'API clients whose newest reconciliation of the stream is unsettled: its end could not be proved.';
+comment on column marts.data_status.held_back_count is 'Rows that the last sweep of the account would have called deleted and did not, because they were too many: ops.brakes.';

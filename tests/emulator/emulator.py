@@ -39,6 +39,15 @@ class _Bucket:
             return 0.0
         return (1 - self._level) / self._rate
 
+    def headers(self) -> dict[str, str]:
+        """What is left, as many gateways tell it."""
+        reset = math.ceil((self._burst - self._level) / self._rate)
+        return {
+            "RateLimit-Limit": str(self._burst),
+            "RateLimit-Remaining": str(int(self._level)),
+            "RateLimit-Reset": str(reset),
+        }
+
 
 class Emulator:
     """Serves a world over HTTP. Use as a context manager, or call `start` and `stop`."""
@@ -57,6 +66,7 @@ class Emulator:
         self._server = Server(self._handle, host, port)
         self._bucket: _Bucket | None = None
         self._retry_after: Literal["seconds", "date"] | None = None
+        self._tells_limit = False
         self._api: Api | None = None
         self._date = (0, "")
         self._log_lock = threading.Lock()
@@ -137,11 +147,20 @@ class Emulator:
             return description(self.world, self._switches, self.origin)
 
     def rate_limit(
-        self, per_second: float | None, burst: int = 1, retry_after: Literal["seconds", "date"] | None = "seconds"
+        self,
+        per_second: float | None,
+        burst: int = 1,
+        retry_after: Literal["seconds", "date"] | None = "seconds",
+        *,
+        tells: bool = False,
     ) -> None:
-        """Answer 429 to what comes faster (API only, not tokens); None lifts the limit. `date` counts from the `Date` header."""
+        """Answer 429 to what comes faster (API only, not tokens); None lifts the limit. `date` counts from the `Date` header.
+
+        `tells`: every answer of the API carries `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (whole seconds).
+        """
         self._bucket = _Bucket(per_second, burst) if per_second is not None else None
         self._retry_after = retry_after
+        self._tells_limit = tells
 
     # ---- log ---------------------------------------------------------------------------------------------------------------------
 
@@ -178,6 +197,8 @@ class Emulator:
             response = outcome.response
             if response is not None:
                 self._finish(request, response)
+                if self._bucket is not None and self._tells_limit and request.path != TOKEN_PATH:
+                    response.headers |= self._bucket.headers()
         shown = {name: value for name, value in form.items() if name not in _SECRETS} or request.query
         with self._log_lock:
             self.requests.append(Logged(request.method, request.path, shown, response.status if response else 0))

@@ -26,9 +26,23 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Truncate:
-    """Cut the connection after this share of the body; Content-Length promises all of it."""
+    """Cut the connection after this share of the body; Content-Length promises all of it. `hard`: with a reset instead of an end."""
 
     share: float = 0.5
+    hard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """Send the whole answer and reset the connection then, though it was to be kept: the next request on it meets a dead one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drip:
+    """Send the body in so many pieces, spread over so many seconds."""
+
+    pieces: int = 10
+    seconds: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +66,28 @@ class Delay:
     seconds: float
 
 
-Action = Status | Reset | Truncate | Replace | SetHeaders | Delay
+Action = Status | Reset | Truncate | HangUp | Drip | Replace | SetHeaders | Delay
 
 
 @dataclass(slots=True)
 class Fault:
-    """One rule."""
+    """One rule. It lets the first `skip` requests that match pass."""
 
     match: Callable[[Request], bool]
     action: Action
     times: int | None = 1
     used: int = 0
+    skip: int = 0
+
+    def is_due(self, request: Request) -> bool:
+        """Whether the rule applies to this request; counts it."""
+        if (self.times is not None and self.used >= self.times) or not self.match(request):
+            return False
+        if self.skip > 0:
+            self.skip -= 1
+            return False
+        self.used += 1
+        return True
 
 
 def on(prefix: str) -> Callable[[Request], bool]:
@@ -70,22 +95,36 @@ def on(prefix: str) -> Callable[[Request], bool]:
     return lambda request: request.path.startswith(prefix)
 
 
+def later_page(prefix: str) -> Callable[[Request], bool]:
+    """Matches requests for any page but the first, in every paging style, whose path begins so."""
+
+    def match(request: Request) -> bool:
+        query = request.query
+        return request.path.startswith(prefix) and (
+            "page[after]" in query or query.get("page[number]", "1") != "1" or query.get("page[offset]", "0") != "0"
+        )
+
+    return match
+
+
 @dataclass(slots=True)
 class Outcome:
-    """What goes over the wire: None for nothing at all; `keep` bytes of the body if the answer is cut short."""
+    """What goes over the wire: None for nothing at all; `keep` bytes of the body if the answer is cut short (`hard`: by a reset).
+
+    `drip`: the body in pieces over seconds. `hang_up`: a reset after the whole answer.
+    """
 
     response: Response | None
     delay: float = 0.0
     keep: int | None = None
+    hard: bool = False
+    drip: Drip | None = None
+    hang_up: bool = False
 
 
 def apply_faults(rules: list[Fault], request: Request, answer: Callable[[Request], Response]) -> Outcome:
     """The outcome of a request under the rules; `answer` is called unless a rule answers in its place."""
-    actions: list[Action] = []
-    for rule in list(rules):
-        if (rule.times is None or rule.used < rule.times) and rule.match(request):
-            rule.used += 1
-            actions.append(rule.action)
+    actions = [rule.action for rule in list(rules) if rule.is_due(request)]
     delay = sum(action.seconds for action in actions if isinstance(action, Delay))
     if any(isinstance(action, Reset) for action in actions):
         return Outcome(None, delay)
@@ -105,5 +144,9 @@ def apply_faults(rules: list[Fault], request: Request, answer: Callable[[Request
             for name, value in action.headers.items():
                 response.headers[name] = value if value is not None else ""
         elif isinstance(action, Truncate):
-            outcome.keep = int(len(response.body) * action.share)
+            outcome.keep, outcome.hard = int(len(response.body) * action.share), action.hard
+        elif isinstance(action, Drip):
+            outcome.drip = action
+        elif isinstance(action, HangUp):
+            outcome.hang_up = True
     return outcome

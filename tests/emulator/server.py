@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +17,8 @@ from .faults import Outcome
 from .messages import Request, Response
 
 Handler = Callable[[Request], Outcome]
+_NO_LINGER = struct.pack("ii", 1, 0)  # closing sends a reset and drops what the other side has not read
+_TIME_TO_READ_S = 0.005  # a reset overtakes what was sent before it; so the other side first gets a moment to read
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -69,6 +73,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Cut the connection with a reset."""
         if self._transport is not None:
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self._transport.abort()
 
     # ---- httptools ---------------------------------------------------------------------------------------------------------------
@@ -132,15 +137,40 @@ class Connection(asyncio.Protocol):
         head = head_of(response, len(body), close=not keep_alive)
         if outcome.keep is not None:
             transport.write(head + body[: outcome.keep])
-            transport.close()
+            if outcome.hard:
+                asyncio.get_running_loop().call_later(_TIME_TO_READ_S, self.abort)
+            else:
+                transport.close()
+            return
+        if outcome.drip is not None and body:
+            transport.write(head)
+            step = max(1, -(-len(body) // outcome.drip.pieces))
+            pause = outcome.drip.seconds / outcome.drip.pieces
+            self._drip([body[n : n + step] for n in range(0, len(body), step)], pause, keep_alive)
             return
         transport.writelines([head, body] if request.method != "HEAD" else [head])
+        if outcome.hang_up:
+            asyncio.get_running_loop().call_later(_TIME_TO_READ_S, self.abort)
+            return
+        self._end(keep_alive)
+
+    def _drip(self, pieces: list[bytes], pause: float, keep_alive: bool) -> None:
+        if self._transport is None:
+            return  # the client did not wait
+        self._transport.write(pieces[0])
+        if len(pieces) > 1:
+            asyncio.get_running_loop().call_later(pause, self._drip, pieces[1:], pause, keep_alive)
+        else:
+            self._end(keep_alive)
+
+    def _end(self, keep_alive: bool) -> None:
+        """The answer is on its way: take the next request, or close."""
         self._busy = False
         self._server.in_flight -= 1
         if keep_alive:
             self._next()
-        else:
-            transport.close()
+        elif self._transport is not None:
+            self._transport.close()
 
 
 class Server:

@@ -1,6 +1,6 @@
 -- severity: warn
--- stream: events
--- says: A stretch of the events of the account has never been read, so marts may lack rows of it: let the nightly run, which asks for the gap, and if the gap stays, read the problems of the last run.
+-- stream: customers, bookings, events, generic
+-- says: A stretch of the {stream} of the account has never been read, so marts may lack rows of it: let the nightly run, which asks for the gap, and if the gap stays, read the problems of the last run.
 with visible as (
     select distinct account_id
     from ops.windows
@@ -12,6 +12,6 @@ from visible
 left join core.accounts as accounts using (account_id)
 left join ops.watermarks as watermarks
     on watermarks.account_id = visible.account_id
-    and watermarks.stream = 'events'
+    and watermarks.stream = '{stream}'
 where watermarks.watermark_at is null
     or watermarks.has_gap

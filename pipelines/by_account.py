@@ -1,0 +1,85 @@
+"""Asking for one account at a time: totals of single accounts, and whether the server honours the account filter at all.
+
+What lives here: each account's own total in a sweep, with a second walk of it where that is not what was met (a list that is whole as a whole may
+still be short of an account); the question that comes before rows without an account are believed. What does not: the total of the whole list
+(`completeness`), planning by account (`plan`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import polars as pl
+
+from pipelines.plan import Slice
+from pipelines.reading import ReadPart, read_slice
+from pipelines.streams import Stream
+from resources.appointedd import ApiClient
+from resources.errors import AbilityRefusedError
+from resources.part import Reconciliation
+
+# Accounts whose first page is looked at; the first ones may well be empty.
+MOST_ASKED = 5
+
+
+def compare(
+    piece: Slice,
+    stream: Stream,
+    client: ApiClient,
+    zones: Mapping[str, str],
+    met: pl.DataFrame,
+    is_stopped: Callable[[], bool],
+) -> Iterator[tuple[Reconciliation, list[ReadPart]]]:
+    """The evidence of each account of a swept list, with what a second walk of it brought; nothing where the API gives no such totals.
+
+    `met`: keys that the sweep has met. One request for each account. A server that refuses or ignores the account filter leaves no evidence.
+    """
+    if len(piece.accounts) < 2 or not client.has(stream.name, "account_filter"):
+        return
+    counts = dict(met.group_by("account_id").len().iter_rows())
+    for account in piece.accounts:
+        try:
+            total = _total(stream, client, account)
+        except AbilityRefusedError as refusal:
+            client.without.add((refusal.stream, refusal.ability))
+            return
+        count = counts.get(account, 0)
+        if total is None or (total == met.height and len(counts) > 1):
+            return  # no totals, or the same one for whoever is asked for: the filter is ignored
+        if total == count:
+            yield Reconciliation(total, total, count, 1, "settled", account), []
+            continue
+        alone = replace(piece, accounts=(account,), only_account=account)
+        parts = list(read_slice(alone, stream, client, zones, account, is_stopped, lambda _: None))
+        if not parts or not parts[-1].is_last:
+            return  # stopped
+        for own in parts[-1].reconciliations:
+            yield replace(own, walks_count=own.walks_count + 1, account_id=account), parts
+
+
+def honours_filter(stream: Stream, client: ApiClient, accounts: Sequence[str]) -> bool:
+    """Whether two accounts that have rows are answered with different ones (evidence G14); True also where too few have any to tell.
+
+    Asked before rows that do not name their account are stored: a server that ignores the filter hands every row to whoever is asked for first.
+    """
+    seen: set[str] = set()
+    for account in accounts[:MOST_ASKED]:
+        for own in client.contract.streams[stream.name].queries:
+            page = next(client.pages(stream.name, {client.contract.parameters.account: account}, own))
+            keys = {str(r["id"]) for r in page.records if isinstance(r, dict) and "id" in r}
+            if keys & seen:
+                return False
+            seen |= keys
+    return True
+
+
+def _total(stream: Stream, client: ApiClient, account: str) -> int | None:
+    """What the API counts for one account, over all queries of the contract; None where it does not count."""
+    total = 0
+    for own in client.contract.streams[stream.name].queries:
+        page = next(client.pages(stream.name, {client.contract.parameters.account: account}, own))
+        if page.total is None:
+            return None
+        total += page.total
+    return total

@@ -1,0 +1,187 @@
+"""What must be true of a slice before its window counts, and the sentences that tell where it is not.
+
+What lives here: the judgements of one plan, as parts come in, in the thread that commits. What does not: threads (`walker`), what a sweep may retire
+(`sweep`), whether a walk came to its end (`completeness`). What a slice brought is committed in any case; without its window the next run asks again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from pipelines.extract import DriftKey
+from pipelines.normalise import Batch
+from pipelines.plan import BEGINNING, Slice
+from pipelines.reading import ReadPart
+from pipelines.run import Run, StreamReport, read_accounts
+from pipelines.streams import Stream
+from resources.errors import SliceError
+
+log = logging.getLogger(__name__)
+# A share of records in quarantine above this is no longer one odd record, but a contract that does not fit.
+QUARANTINE_SHARE = 0.01
+# The same of values that do not fit one column: they stay in `document`, so it takes more of them, and never a handful, to make a run red.
+VALUES_SHARE = 0.1
+FEW_VALUES = 20
+
+
+class Proof:
+    """Watches the parts of one plan's slices; lives as long as its walker."""
+
+    def __init__(self, run: Run, stream: Stream, report: StreamReport) -> None:
+        self.run = run
+        self.stream = stream
+        self.report = report
+        # Slices of which something is missing: what they brought is committed, their window is not.
+        self.incomplete: set[Slice] = set()
+        self.owners: dict[str, str] = {}
+        self.read: dict[Slice, tuple[int, int]] = {}
+        self.bad_values: Counter[DriftKey] = Counter()
+        self.rows: dict[Slice, int] = {}
+        self.values: Counter[str] = Counter()
+        self.at: datetime | None = None
+
+    def problem(self, text: str) -> None:
+        """A sentence that makes the run red, told once."""
+        if text not in self.report.problems:
+            log.error("%s", text)
+            self.report.problems.append(text)
+
+    def warning(self, text: str) -> None:
+        """A sentence that a person should know, told once."""
+        if text not in self.report.warnings:
+            self.report.warnings.append(text)
+
+    def watch(self, piece: Slice, part: ReadPart) -> None:
+        """Look at one part before it is committed; raises `SliceError` where its rows may belong to another account."""
+        self._watch_account_filter(piece, part.batch)
+        self._watch_children(piece, part.batch)
+        self._watch_quarantine(piece, part)
+        self.rows[piece] = self.rows.get(piece, 0) + part.batch.rows.height
+        self.at = part.fetched_at
+        for column in self.stream.columns:
+            self.values[column.name] += part.batch.rows.get_column(column.name).count()
+        self.bad_values += Counter({k: n for k, n in part.batch.drift.items() if k.kind == "bad_value"})
+
+    def of_the_end(self, piece: Slice, part: ReadPart, *, is_first_part: bool) -> ReadPart:
+        """The last part as it may be committed: its window counts only where nothing of the slice can be missing."""
+        part = self._reconciled(part)
+        if piece in self.incomplete or not part.is_last:
+            return replace(part, is_last=False)
+        if piece.kind == "sweep" or self._is_long(piece, part, is_first_part=is_first_part):
+            return self._still_listed(piece, part)
+        return part
+
+    def of_all(self) -> tuple[dict[str, str], datetime | None]:
+        """After the last slice: values that did not fit, where they are more than odd ones.
+
+        Gives the columns that no record had a value for, with the name to look for, and the server time: whether earlier records had one is stored.
+        """
+        read = sum(count for count, _ in self.read.values())
+        for key, count in sorted(self.bad_values.items(), key=lambda item: str(item[0])):
+            if count >= FEW_VALUES and count > VALUES_SHARE * read:
+                self.problem(
+                    f"{self.stream.name}: {count} values of {key.path!r} in {read} records do not fit their column ({key.detail}), so it is empty there; "
+                    f"they stay in document. Correct the name or the form in the contract, then run appointedd-warehouse renormalise."
+                )
+        names = self.run.contract.streams[self.stream.name].columns
+        rows = sum(self.rows.values())
+        empty = [c.name for c in self.stream.columns if not self.values[c.name]] if rows >= FEW_VALUES else []
+        odd = {key.path for key in self.bad_values}  # what came in a wrong form did come
+        return {n: names[n][0] for n in empty if names.get(n) and not odd & {n, *names[n]}}, self.at
+
+    def _is_long(self, piece: Slice, part: ReadPart, *, is_first_part: bool) -> bool:
+        """Whether the next night's overlap would not read again what an account hid while this slice was read.
+
+        A quiet night's single page is read within moments of the account list, and its stretch is read again: it is not worth a request more.
+        """
+        again = max(timedelta(days=1), timedelta(minutes=self.run.settings.sync_overlap_minutes))
+        is_short = piece.window.since != BEGINNING and piece.window.until - piece.window.since <= 2 * again
+        return part.pages_count > 1 or not is_first_part or not is_short
+
+    def _still_listed(self, piece: Slice, part: ReadPart) -> ReadPart:
+        """A slice moves the state of accounts that were listed before its first and after its last page (design promise 7)."""
+        client = self.run.clients[piece.api_client]
+        listed = set(read_accounts(client, self.run.request).batch.rows.get_column("account_id"))
+        accounts = tuple(a for a in piece.accounts if a in listed)
+        if len(accounts) < len(piece.accounts):
+            self.problem(
+                f"{self.stream.name}: {len(piece.accounts) - len(accounts)} accounts left the account list of API client {piece.api_client!r} while "
+                f"they were read, so rows of theirs may be missing. They stay as they are; when they return, the next run asks for the rest."
+            )
+        return replace(part, slice=replace(piece, accounts=accounts))
+
+    def _reconciled(self, part: ReadPart) -> ReadPart:
+        """Say what the totals prove; a confirmed difference is committed without its window, so that the next run asks again."""
+        for r in part.reconciliations:
+            if r.verdict == "different":
+                self.problem(
+                    f"{self.stream.name}: the API says that {r.last_total} records match, and {r.walks_count} walks read {r.distinct_count}. "
+                    f"Rows are missing; what was read is committed without its window, so the next run asks for it again."
+                )
+                part = replace(part, is_last=False)
+            elif r.verdict == "unsettled":
+                self.warning(
+                    f"{self.stream.name}: the API's totals kept moving while the list was read, so they prove nothing about this slice."
+                )
+        return part
+
+    def _watch_children(self, piece: Slice, batch: Batch) -> None:
+        """Participants whose list or content did not come are missing rows: red, where the contract asked for them, and no window."""
+        partial = any(f.get_column("is_partial").any() for f in batch.children.values())
+        absent = any(
+            not batch.rows.get_column(f"whole_{child.table}").all()
+            for child in self.stream.children
+            if child.table == "booking_customers"
+        )
+        if not partial and not absent:
+            return
+        came = (
+            "came as linkage only, so their status, price and answers are not known"
+            if partial
+            else "of some records did not come"
+        )
+        text = (
+            f"{self.stream.name}: participants {came}. Give the contract the name and the include path that bring them "
+            f"(streams.{self.stream.name}.columns.participants, .include, abilities.include)."
+        )
+        is_declared = not self.run.contract.abilities.include or not self.run.contract.streams[self.stream.name].include
+        if is_declared:
+            self.warning(text)
+        else:
+            self.incomplete.add(piece)
+            self.problem(text)
+
+    def _watch_quarantine(self, piece: Slice, part: ReadPart) -> None:
+        """A record that could not become a row is told; where they are more than odd ones, the slice has no window and is asked for again."""
+        read, odd = self.read.get(piece, (0, 0))
+        read, odd = read + part.batch.read_count, odd + len(part.batch.quarantine)
+        self.read[piece] = read, odd
+        if not odd or not part.is_last:
+            return
+        text = f"{self.stream.name}: {odd} of {read} records could not become rows; they are kept in ops.quarantine with the reason."
+        if odd > QUARANTINE_SHARE * read:
+            self.incomplete.add(piece)
+            self.problem(f"{text} The contract does not fit, so the slice counts as not read.")
+        else:
+            self.report.warnings.append(text)
+            if piece.kind == "sweep":
+                self.incomplete.add(piece)  # what could not be read must not look like something that is gone
+
+    def _watch_account_filter(self, piece: Slice, batch: Batch) -> None:
+        """Where rows do not name their account, a filter that the server ignores would hand every row to every account."""
+        if (piece.api_client, self.stream.name) not in self.run.needs_account or self.stream.id_column is None:
+            return
+        for account, record_id in batch.rows.select("account_id", self.stream.id_column).iter_rows():
+            if self.owners.setdefault(record_id, account) != account:
+                raise SliceError(ignored_filter(self.stream, self.run))
+
+
+def ignored_filter(stream: Stream, run: Run) -> str:
+    """The sentence for a server that hands the rows of every account to whoever asks for one."""
+    return (
+        f"{stream.name}: the same record came for two accounts, so the API ignores the account filter "
+        f"{run.contract.parameters.account!r}. Make one API client for each account."
+    )

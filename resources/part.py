@@ -1,0 +1,89 @@
+"""What one transaction writes, and what it did: values only, made by `pipelines.run`, read by `warehouse`, `merging` and `ledger`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+
+@dataclass(frozen=True)
+class Table:
+    """Where a batch goes: the table's name and key, and its child tables with theirs."""
+
+    stream: str
+    key: tuple[str, ...]
+    children: Mapping[str, tuple[str, ...]]
+
+
+@dataclass
+class Counts:
+    """What one commit did, in rows."""
+
+    read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    stale: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    tombstoned: int = 0
+    silent: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        """The sum, count by count."""
+        return Counts(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """Evidence of one walk: see `ops.reconciliations`. `account_id` None: of all accounts of the slice together."""
+
+    first_total: int | None
+    last_total: int | None
+    distinct_count: int
+    walks_count: int
+    verdict: str
+    account_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Brake:
+    """An account of which a sweep would have retired too much, so it retired nothing there; in rows."""
+
+    account_id: str
+    gone_count: int
+    rows_count: int
+
+
+@dataclass
+class Part:
+    """Everything that one transaction writes: a slice, or one part of a long walk.
+
+    `rows` and `children` are frames as `pipelines.normalise.combine` makes them. `gone`: rows to tombstone (key, `evidence`, `at`).
+    `since` None is the open start of history; the window itself is written with the last part only.
+    """
+
+    slice_id: str
+    part_number: int
+    is_last_part: bool
+    run_id: str
+    table: Table
+    api_client: str
+    kind: str
+    account_ids: Sequence[str]
+    since: datetime | None
+    until: datetime
+    pages_count: int
+    fetched_at: datetime
+    rows: pl.DataFrame
+    children: Mapping[str, pl.DataFrame]
+    read_count: int = 0
+    duplicate_count: int = 0
+    quarantine: Sequence[tuple[str, str, datetime]] = ()
+    drift: Sequence[tuple[str, str, str, int, str | None]] = ()
+    gone: pl.DataFrame | None = None
+    brakes: Sequence[Brake] = ()
+    reconciliations: Sequence[Reconciliation] = ()

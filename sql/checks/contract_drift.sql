@@ -1,0 +1,28 @@
+-- severity: warn
+-- stream: accounts, customers, bookings, events, generic
+-- says: Records of {stream} arrive otherwise than the contract says, so a column may be empty or a new member unused: correct the names in the contract file, then run appointedd-warehouse renormalise; what was sent is in document.
+with read as (
+    select min(fetched_at) as first_at, max(fetched_at) as newest_at, arg_max(run_id, committed_at) as run_id
+    from ops.slices
+    where stream = '{stream}'
+),
+newest as (
+    select min(slices.fetched_at) as began_at
+    from ops.slices as slices
+    join read using (run_id)
+    where slices.stream = '{stream}'
+)
+select drift.kind, drift.path, drift.detail, drift.seen_count, drift.example_record_id
+from ops.drift as drift
+cross join read
+cross join newest
+where drift.stream = '{stream}'
+    and (
+        (drift.kind <> 'unknown_member' and drift.last_seen_at >= newest.began_at)
+        -- A member that maps to no column is news for a week, and none at all where it was there from the first load on.
+        or (
+            drift.kind = 'unknown_member'
+            and drift.first_seen_at > read.first_at + interval 1 day
+            and drift.first_seen_at > read.newest_at - interval 7 days
+        )
+    )

@@ -1,6 +1,0 @@
--- severity: warn
--- stream: bookings
--- says: The newest complete walk of bookings could not be proved complete, because the totals moved while it was read: nothing is known to be missing; the next sweep usually settles it, best at a quiet hour.
-select stream, api_client, first_total, last_total, distinct_count, walks_count, slice_id, run_id
-from ops.newest_reconciliations
-where stream = 'bookings' and verdict = 'unsettled'

@@ -1,0 +1,11 @@
+-- Changes of a part (the temporary table `change`) that arrived below the watermark that their account had before it: each needed that much overlap.
+insert into ops.late_arrivals
+select
+    $slice_id, $part_number, $stream, change.account_id, count(*), max(epoch(watermarks.watermark_at) - epoch(change.updated_at))
+from change
+join ops.watermarks as watermarks on watermarks.stream = $stream and watermarks.account_id = change.account_id
+where change.action in ('insert', 'update')
+    -- What changed under an unchanged change time is silent, not late: no overlap would have brought it.
+    and not change.is_same_version
+    and change.updated_at < watermarks.watermark_at
+group by change.account_id

@@ -1,0 +1,396 @@
+"""How much a sweep may retire, what it compares, and what it says of changes that came late: end to end, against the emulator's truth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.commands import release
+from pipelines.status import Overlap, read_status
+from pipelines.streams import BOOKINGS, CUSTOMERS, EVENTS
+from pipelines.sweep import Limit
+from resources.errors import UsageError
+from resources.settings import Settings
+from resources.warehouse import Warehouse
+from tests.emulator import Emulator, Fault, Replace, Switches, World, on
+from tests.equality import contract_with, differences, night, query, settings_for
+
+LIST = "/v2/bookings"
+EVERYWHERE = frozenset({"customers", "bookings", "events"})
+FILTERED = "[streams.bookings]\naccount_filter = true\n[streams.events]\naccount_filter = true\n"
+
+
+def small_world() -> World:
+    return World(seed=7, accounts=3, customers=60, bookings=150, events=6, years=2)
+
+
+def live(path: Path, account: str | None = None) -> int:
+    (count,) = query(
+        path,
+        "select count(*) from core.bookings where deleted_at is null and ($1 is null or account_id = $1)",
+        account,
+    )[0]
+    return int(count)
+
+
+def delete_from(world: World, account: str, count: int) -> None:
+    for booking in world.bookings.rows(account)[:count]:
+        world.delete_booking(booking.id)
+
+
+def problems_of(report: Any, stream: str) -> list[str]:
+    return [p for p in report.problems if p.startswith(stream)]
+
+
+# ---- the brake ---------------------------------------------------------------------------------------------------------------
+
+
+@given(
+    share=st.floats(0, 1),
+    count=st.integers(0, 500),
+    rows=st.integers(0, 1000),
+    gone=st.integers(0, 1000),
+    released=st.integers(0, 1000),
+)
+def test_a_brake_needs_the_share_and_the_count_to_be_passed(
+    share: float, count: int, rows: int, gone: int, released: int
+) -> None:
+    assert Limit(share, count, {"a": rows}, {}).allows("a", gone, is_unseen=False) == (
+        gone <= count or gone <= share * rows
+    )
+    # A release covers what a person saw and a tenth more, whatever the settings say, and no other account.
+    limit = Limit(0, 0, {"a": rows}, {"a": released})
+    assert limit.allows("a", gone, is_unseen=True) == (gone <= max(released * 1.1, 3))
+    assert limit.allows("b", gone, is_unseen=False) == (gone == 0)
+
+
+def test_a_sweep_that_would_retire_too_much_stops_at_that_account_alone(tmp_path: Path) -> None:
+    world = small_world()
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, sync_brake_count=5, sync_brake_share=0.1)
+        path = settings.warehouse_path
+        night(settings)
+        world.clock.advance(timedelta(days=1))
+        big, small = sorted(world.accounts, key=lambda a: -len(world.bookings.rows(a.id)))[:2]
+        before = live(path, big.id)
+        swept = query(path, "select max(until) from ops.windows where stream = 'bookings' and account_id = ?", big.id)
+        delete_from(world, big.id, before // 5)
+        delete_from(world, small.id, 2)
+        report = night(settings, kind="sweep", publish=True)
+        (problem,) = problems_of(report, "bookings")
+        assert f"{before // 5} of {before} records of account {big.id}" in problem
+        assert f"appointedd-warehouse release {big.id} --stream bookings" in problem
+        assert live(path, big.id) == before
+        assert live(path, small.id) == len(world.bookings.rows(small.id))
+        last = "select max(until) from ops.windows where stream = 'bookings' and account_id = ? and kind = 'sweep'"
+        assert query(path, last, big.id) <= swept < query(path, last, small.id)
+        # It does not keep the file from being published, and the file says so.
+        held = query(
+            settings.warehouse_published_path,
+            "select account_id, held_back_count from marts.data_status where held_back_count > 0",
+        )
+        assert held == [(big.id, before // 5)]
+
+        # Unreleased, the next sweep stops again; released, it goes through once, and no further.
+        world.clock.advance(timedelta(hours=1))
+        assert problems_of(night(settings, kind="sweep"), "bookings")
+        with pytest.raises(UsageError, match=f"nothing to release.*{big.id} \\(bookings\\)"):
+            release(settings, small.id, (CUSTOMERS, BOOKINGS, EVENTS))
+        assert [b.released_at for b in release(settings, None, (CUSTOMERS, BOOKINGS, EVENTS))] == [None]
+        (brake,) = release(settings, big.slug, (CUSTOMERS, BOOKINGS, EVENTS))
+        assert brake.released_at is not None
+        world.clock.advance(timedelta(hours=1))
+        assert night(settings, kind="sweep").problems == []
+        assert differences(path, world.truth()) == []
+        assert release(settings, None, (CUSTOMERS, BOOKINGS, EVENTS)) == []
+        delete_from(world, big.id, before // 5)
+        world.clock.advance(timedelta(hours=1))
+        assert problems_of(night(settings, kind="sweep"), "bookings")
+
+
+def test_what_comes_back_by_itself_ends_a_brake(tmp_path: Path) -> None:
+    world = small_world()
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, sync_brake_count=5, sync_brake_share=0.1)
+        night(settings)
+        world.clock.advance(timedelta(days=1))
+
+        def shorten(body: bytes) -> bytes:
+            document = json.loads(body)
+            document["data"] = document["data"][::2]
+            return json.dumps(document).encode()
+
+        emulator.faults += [
+            Fault(on(LIST + "?"), Replace(shorten), times=None),
+            Fault(lambda r: r.path == LIST, Replace(shorten), times=None),
+        ]
+        contract = contract_with(tmp_path, "[abilities]\nsingle = false")
+        report = night(settings, contract, "sweep")
+        assert len(problems_of(report, "bookings")) == 3
+        assert query(settings.warehouse_path, "select count(*) from core.bookings where deleted_at is not null") == [
+            (0,)
+        ]
+        emulator.faults.clear()
+        world.clock.advance(timedelta(hours=1))
+        assert night(settings, contract, "sweep").problems == []
+        assert query(settings.warehouse_path, "select count(*) from ops.brakes where ended_by_slice_id is null") == [
+            (0,)
+        ]
+        assert differences(settings.warehouse_path, world.truth()) == []
+
+
+def test_an_account_that_was_really_emptied_can_be_released(tmp_path: Path) -> None:
+    world = small_world()
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        night(settings)
+        world.clock.advance(timedelta(days=1))
+        emptied = world.accounts.rows()[1].id
+        delete_from(world, emptied, 10_000)
+        (problem,) = problems_of(night(settings, kind="sweep"), "bookings")
+        assert f"nothing of account {emptied} was in the list" in problem
+        release(settings, emptied, (CUSTOMERS, BOOKINGS, EVENTS))
+        world.clock.advance(timedelta(hours=1))
+        assert night(settings, kind="sweep").problems == []
+        assert live(settings.warehouse_path, emptied) == 0
+        assert differences(settings.warehouse_path, world.truth()) == []
+
+
+# ---- totals of single accounts -----------------------------------------------------------------------------------------------
+
+
+def without_one_row_of(account: str) -> Callable[[bytes], bytes]:
+    """A list that leaves out one record of an account, and counts as if it did not."""
+
+    def apply(body: bytes) -> bytes:
+        document = json.loads(body)
+        mine = [r for r in document["data"] if r["relationships"]["account"]["data"]["id"] == account]
+        if mine:
+            document["data"].remove(min(mine, key=lambda r: r["id"]))
+        return json.dumps(document).encode()
+
+    return apply
+
+
+def test_totals_of_accounts_are_compared_in_a_sweep_and_not_nightly(tmp_path: Path) -> None:
+    world = small_world()
+    with Emulator(world, Switches(meta_total="present", account_filter=EVERYWHERE)) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        contract = contract_with(tmp_path, FILTERED)
+        night(settings, contract)
+        evidence = """
+            select account_id, verdict, last_total = distinct_count from ops.reconciliations
+            where stream = 'bookings' and account_id is not null and slice_id in (select slice_id from ops.slices where kind = ?)
+        """
+        assert query(settings.warehouse_path, evidence, "nightly") == []
+        compared = query(settings.warehouse_path, evidence, "sweep")
+        assert sorted(compared) == sorted((a.id, "settled", True) for a in world.accounts)
+
+        # A row that the whole list leaves out, and the list of its account does not: found and merged, and nobody is called deleted.
+        world.clock.advance(timedelta(hours=1))
+        victim = world.accounts.rows()[0].id
+        whole = Fault(
+            lambda r: r.path == LIST and "filter[account]" not in r.query,
+            Replace(without_one_row_of(victim)),
+            times=None,
+        )
+        emulator.faults.append(whole)
+        count = live(settings.warehouse_path)
+        report = night(settings, contract, "sweep")
+        assert live(settings.warehouse_path) == count
+        assert any("Rows are missing" in p for p in report.problems)  # the whole list contradicts its own total
+
+        # A row that the account's own list lacks, though it is counted: that account is red, blocks publishing, and keeps its state.
+        emulator.faults.clear()
+        emulator.faults.append(
+            Fault(
+                lambda r: r.path == LIST and "filter[account]" in r.query,
+                Replace(without_one_row_of(victim)),
+                times=None,
+            )
+        )
+
+        def counts_one_more(body: bytes) -> bytes:
+            document = json.loads(body)
+            document["meta"]["total"] += 1
+            return json.dumps(document).encode()
+
+        emulator.faults.append(
+            Fault(lambda r: r.path == LIST and victim in str(r.query), Replace(counts_one_more), times=None)
+        )
+        world.clock.advance(timedelta(hours=1))
+        report = night(settings, contract, "sweep", publish=True)
+        assert any(f"records of account {victim}" in p for p in problems_of(report, "bookings"))
+        assert report.publish_problem is not None
+        assert "confirmed_differences_bookings" in report.publish_problem
+        emulator.faults.clear()
+        world.clock.advance(timedelta(hours=1))
+        report = night(settings, contract, "sweep", publish=True)
+        assert report.problems == []
+        assert differences(settings.warehouse_path, world.truth()) == []
+
+
+def ignore_the_account_filter(request: Any) -> None:
+    request.pairs[:] = [(name, value) for name, value in request.pairs if name != "filter[account]"]
+
+
+def test_an_account_filter_that_is_ignored_proves_nothing(tmp_path: Path) -> None:
+    world = small_world()
+    with Emulator(world, Switches(meta_total="present", account_filter=EVERYWHERE)) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        contract = contract_with(tmp_path, FILTERED)
+
+        emulator.hooks.append(ignore_the_account_filter)
+        assert night(settings, contract).problems == []
+        assert query(
+            settings.warehouse_path,
+            "select count(*) from ops.reconciliations where account_id is not null and stream = 'bookings'",
+        ) == [(0,)]
+        assert differences(settings.warehouse_path, world.truth()) == []
+
+
+# ---- rows without an account ---------------------------------------------------------------------------------------------------
+
+
+def test_rows_without_an_account_are_not_believed_to_a_server_that_ignores_the_filter(tmp_path: Path) -> None:
+    world = small_world()
+    with Emulator(world, Switches(account_in="absent", account_filter=EVERYWHERE)) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        emulator.hooks.append(ignore_the_account_filter)
+        report = night(settings, contract_with(tmp_path, FILTERED))
+        for stream in ("customers", "bookings", "events"):
+            assert any("ignores the account filter" in p for p in problems_of(report, stream))
+            assert query(settings.warehouse_path, f"select count(*) from core.{stream}") == [(0,)]  # noqa: S608  a name of ours
+        emulator.hooks.clear()
+        world.clock.advance(timedelta(hours=1))
+        assert night(settings, contract_with(tmp_path, FILTERED)).problems == []
+        assert differences(settings.warehouse_path, world.truth()) == []
+
+
+# ---- values that do not fit ----------------------------------------------------------------------------------------------------
+
+
+def test_values_that_mostly_do_not_fit_make_a_run_red_and_stay_in_the_document(tmp_path: Path) -> None:
+    world = small_world()
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path)
+
+        def spoil(body: bytes) -> bytes:
+            document = json.loads(body)
+            for record in document["data"]:
+                record["attributes"]["startTime"] = "next Tuesday"
+            return json.dumps(document).encode()
+
+        emulator.faults.append(Fault(on(LIST), Replace(spoil), times=None))
+        (problem,) = problems_of(night(settings), "bookings")
+        assert "'start_at'" in problem
+        assert "renormalise" in problem
+        ((empty, kept, complete),) = query(
+            settings.warehouse_path,
+            """
+            select count(*) filter (where start_at is null), count(*) filter (where document::VARCHAR like '%next Tuesday%'),
+                (select count(*) from ops.watermarks where stream = 'bookings' and watermark_at is not null)
+            from core.bookings
+            """,
+        )
+        assert empty == kept == len(world.bookings)
+        assert complete == len(world.accounts)  # nothing needs to be read again for it
+
+
+def test_a_few_odd_values_are_only_drift(tmp_path: Path) -> None:
+    world = small_world()
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path)
+
+        def spoil(body: bytes) -> bytes:
+            document = json.loads(body)
+            document["data"][0]["attributes"]["startTime"] = "next Tuesday"
+            return json.dumps(document).encode()
+
+        emulator.faults.append(Fault(on(LIST), Replace(spoil), times=2))
+        assert night(settings).problems == []
+        assert query(settings.warehouse_path, "select count(*) from ops.drift where kind = 'bad_value'") == [(1,)]
+
+
+# ---- late arrivals -------------------------------------------------------------------------------------------------------------
+
+
+def arrive_late(world: World, by: timedelta) -> None:
+    """A booking that shows up now, and says that it changed a while ago."""
+    booking = world.add_booking()
+    world.bookings.set_updated(booking, int((world.clock.now() - by).timestamp() * 1000))
+
+
+def status_of(settings: Settings, world: World) -> Overlap:
+    return read_status(Warehouse(settings), world.clock.now()).overlap
+
+
+def test_how_late_changes_arrive_is_measured_proposed_and_checked(tmp_path: Path) -> None:
+    world = small_world()
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, sync_overlap_minutes=120)
+        night(settings, publish=True)
+        for _ in range(2):
+            world.live_a_day()
+            assert night(settings, publish=True).findings == []
+        quiet = status_of(settings, world)
+        assert (quiet.longest_minutes, quiet.proposed_minutes, quiet.nights_count) == (None, None, 3)
+
+        world.clock.advance(timedelta(minutes=10))
+        arrive_late(world, timedelta(minutes=70))
+        night(settings)
+        seen = status_of(settings, world)
+        # An hour below the watermark, which is a margin of a minute behind the server's clock.
+        assert seen.longest_minutes == pytest.approx(70 - 10 - 1, abs=0.1)
+        assert (seen.late_count, seen.proposed_minutes, seen.configured_minutes) == (1, 120, 120)
+
+        arrive_late(world, timedelta(hours=30))
+        world.clock.advance(timedelta(minutes=5))
+        assert night(settings, publish=True).findings == []  # the nightly does not reach back so far
+        report = night(settings, kind="sweep", publish=True)
+        assert [f.partition(":")[0] for f in report.findings] == ["late_arrivals_bookings"]
+        seen = status_of(settings, world)
+        assert (seen.late_count, seen.proposed_minutes) == (2, 46 * 60)
+        assert differences(settings.warehouse_path, world.truth()) == []
+
+
+def test_an_overlap_of_more_than_a_week_is_not_proposed() -> None:
+    assert Overlap(60, 8 * 24 * 60.0, 3, 9).proposed_minutes is None
+    assert Overlap(60, 1.0, 3, 9).proposed_minutes == 60
+
+
+def test_a_first_load_and_silent_changes_are_not_late(tmp_path: Path) -> None:
+    world = small_world()
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        night(settings)
+        world.clock.advance(timedelta(hours=1))
+        world.touch_silently()
+        world.add_account(customers=10, bookings=20, events=1)
+        night(settings)
+        night(settings, kind="sweep")
+        assert query(settings.warehouse_path, "select * from ops.late_arrivals") == []
+
+
+def test_a_sweep_may_stop_at_every_account(tmp_path: Path) -> None:
+    # Its last part then moves the state of none, and is committed all the same.
+    world = small_world()
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, sync_brake_count=0, sync_brake_share=0)
+        night(settings)
+        for account in world.accounts:
+            delete_from(world, account.id, 1)
+        world.clock.advance(timedelta(hours=1))
+        assert len(problems_of(night(settings, kind="sweep"), "bookings")) == len(world.accounts)
+        (part,) = query(
+            settings.warehouse_path,
+            "select account_ids, is_last_part from ops.slices where stream = 'bookings' and kind = 'sweep' order by committed_at desc limit 1",
+        )
+        assert part == ([], True)
