@@ -399,7 +399,11 @@ def test_status_tells_every_stream_of_every_account(loaded: Loaded) -> None:
     done = cli(loaded.env, "status", "--json")
     told = done.json
     assert done.code == 0
-    assert set(told) == {"read_from", "streams", "runs", "problems", "drift", "drift_count", "quarantine"}
+    assert set(told) == {
+        *("read_from", "streams", "runs", "problems", "drift", "drift_count", "quarantine", "brakes", "overlap"),
+    }
+    assert told["brakes"] == []
+    assert told["overlap"]["configured_minutes"] == 1440
     assert told["read_from"]["is_published_file"] is False
     assert len(told["streams"]) == 3 * 4
     row = told["streams"][0]
@@ -417,6 +421,30 @@ def test_status_tells_every_stream_of_every_account(loaded: Loaded) -> None:
     assert "Northgate Madrid" in table
     assert "2026-03-02 01:59:00Z" in table
     assert "relationships.resources" in table
+
+
+def test_a_brake_is_shown_and_released_by_slug(tmp_path: Path) -> None:
+    with Emulator(world()) as emulator:
+        env = environment(emulator, tmp_path) | {"SYNC_BRAKE_COUNT": "3", "SYNC_BRAKE_SHARE": "0.01"}
+        cli(env, "sync")
+        assert "nothing to release" in cli(env, "release").out
+        emulator.world.clock.advance(timedelta(hours=1))
+        account = emulator.world.accounts.rows()[0]
+        for booking in emulator.world.bookings.rows(account.id)[:6]:
+            emulator.world.delete_booking(booking.id)
+        stopped = cli(env, "sync", "--sweep")
+        assert stopped.code == 1
+        assert f"appointedd-warehouse release {account.id} --stream bookings" in stopped.out
+        assert "sweep stopped at 6 deletions" in cli(env, "status").out
+        assert [b["gone_count"] for b in cli(env, "release", "--json").json["brakes"]] == [6]
+        wrong = cli(env, "release", "nobody")
+        assert wrong.code == 2
+        assert f"{account.id} (bookings)" in wrong.err
+        assert cli(env, "release", account.slug, "--stream", "bookings").code == 0
+        emulator.world.clock.advance(timedelta(hours=1))
+        done = cli(env, "sync", "--sweep", "--json")
+        assert done.code == 0
+        assert [s["tombstoned_count"] for s in done.json["streams"]] == [0, 0, 6, 0]
 
 
 def test_status_before_the_first_sync_names_the_cure(loaded: Loaded, tmp_path: Path) -> None:

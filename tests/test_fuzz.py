@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from pipelines.extract import NoAccountError
 from pipelines.normalise import Batch, combine, normalise
 from pipelines.records import Fetched, index, read_document
-from pipelines.streams import STREAMS, Stream
+from pipelines.streams import BUILT_IN, Stream
 from resources.appointedd import ApiClient, _document
 from resources.contract import Contract, load_contract
 from resources.database import checks
@@ -64,7 +64,7 @@ def api(emulator: Emulator, folder: Path = Path("unused")) -> Iterator[ApiClient
 @cache
 def true_bodies() -> dict[str, tuple[bytes, ...]]:
     """Stream → the bodies of its pages, as they went over the wire."""
-    found: dict[str, list[bytes]] = {name: [] for name in STREAMS}
+    found: dict[str, list[bytes]] = {name: [] for name in BUILT_IN}
     with Emulator(small_world()) as emulator, api(emulator) as client:
         for name, bodies in found.items():
 
@@ -565,7 +565,7 @@ def is_unusable(record: Any, types: Sequence[str]) -> bool:
 def fuzz_records(seed: int, count: int, batch_size: int = 100) -> Counter[str]:
     rng, contract, told = random.Random(seed), load_contract(), Counter[str]()
     for number in range(count // batch_size):
-        stream = STREAMS[
+        stream = BUILT_IN[
             rng.choice(("accounts", "customers", "customers", "bookings", "bookings", "bookings", "events"))
         ]
         fetched = [mutated(stream.name, rng) for _ in range(batch_size)]
@@ -588,7 +588,7 @@ def test_odd_records_become_rows_or_quarantine_and_lose_no_value_without_a_word(
     assert told["drift"] > 200, told
 
 
-@pytest.mark.parametrize("name", sorted(STREAMS))
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
 def test_every_odd_value_in_every_column_is_stored_or_noted(name: str) -> None:
     contract, records = load_contract(), []
     record, included = true_records(name)[0]
@@ -600,7 +600,7 @@ def test_every_odd_value_in_every_column_is_stored_or_noted(name: str) -> None:
         odd.get("relationships", {}).pop(aliases[0], None)
         odd["attributes"][aliases[0]] = value
         records.append(Fetched(decode(encode(odd)), index(decode(included)), NOW))
-    judge_batch(STREAMS[name], contract, records)
+    judge_batch(BUILT_IN[name], contract, records)
 
 
 @pytest.mark.long
@@ -621,10 +621,10 @@ VALUES = st.recursive(
 
 
 @settings(derandomize=True, max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.sampled_from(sorted(STREAMS)), st.lists(VALUES, min_size=1, max_size=4), st.integers(0, 10**6))
+@given(st.sampled_from(sorted(BUILT_IN)), st.lists(VALUES, min_size=1, max_size=4), st.integers(0, 10**6))
 def test_any_value_anywhere_in_a_record(name: str, pool: list[Any], seed: int) -> None:
     rng = random.Random(seed)
-    judge_batch(STREAMS[name], load_contract(), [mutated(name, rng, pool) for _ in range(3)])
+    judge_batch(BUILT_IN[name], load_contract(), [mutated(name, rng, pool) for _ in range(3)])
 
 
 def test_a_row_without_account_stops_the_batch_where_there_may_be_several() -> None:
@@ -635,9 +635,9 @@ def test_a_row_without_account_stops_the_batch_where_there_may_be_several() -> N
             if is_unusable(one.record, contract.streams[name].types):
                 continue
             try:
-                rows = normalise(STREAMS[name], contract, [one], {}).rows
+                rows = normalise(BUILT_IN[name], contract, [one], {}).rows
             except NoAccountError:
-                assert normalise(STREAMS[name], contract, [one], {}, "a").rows.get_column("account_id").to_list() == [
+                assert normalise(BUILT_IN[name], contract, [one], {}, "a").rows.get_column("account_id").to_list() == [
                     "a"
                 ]
             else:

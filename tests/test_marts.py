@@ -900,3 +900,17 @@ def test_blocking_checks_are_those_that_would_make_the_file_wrong() -> None:
     assert {name for name, check in CHECKS.items() if check.is_blocking} == BLOCKING
     for name, check in CHECKS.items():
         assert next((other for other in STREAMS if name.endswith(other)), check.stream) == check.stream
+
+
+def test_no_view_adds_money_over_accounts() -> None:
+    # No currency is sent (evidence 5.12), and two accounts may trade in different ones.
+    found = 0
+    for path in MARTS:
+        text = re.sub(r"--.*", "", path.read_text())
+        for match in re.finditer(r"sum\((?:price|total_price|paid_online_amount|\w*amount)\b", text):
+            found += 1
+            following = re.search(r"group by ([^)]*?)(?:\)|;|\bhaving\b|\border\b)", text[match.end() :])
+            assert following is not None, path
+            selected = text[text.rindex("select", 0, match.start()) : match.start()]
+            assert "account_id" in following[1] or ("all" in following[1] and "account_id" in selected), path
+    assert found >= 3

@@ -428,7 +428,7 @@ def test_dagster_stores_no_secret(
         # Bookings are refused with a page that holds the token, the others come with capability URLs; then no token is to be had.
         for fault in ("a 403 with a page that holds it", "the token endpoint repeats the secret"):
             emulator.faults.append(HOSTILE[fault])
-            job = build(load_settings()).resolve_job_def("nightly")
+            job = build(load_settings(), load_contract()).resolve_job_def("nightly")
             done = job.execute_in_process(instance=instance, raise_on_error=False)
             assert not done.success
             records = instance.get_records_for_run(done.run_id).records
