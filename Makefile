@@ -57,6 +57,10 @@ start: $(STAMP) $(DAGSTER_HOME)/dagster.yaml ## Dagster UI and daemon with your 
 check: $(STAMP) ## Try your own API client: token, accounts, one page of each stream, disk; each line ok or the cure
 	@$(BIN)/appointedd-warehouse check
 
+.PHONY: connect
+connect: $(STAMP) ## Learn the real API's names with your own API client; OPENAPI=FILE gives it the vendor's file
+	@$(BIN)/appointedd-warehouse connect $(if $(OPENAPI),--openapi $(OPENAPI))
+
 .PHONY: sync
 sync: $(STAMP) ## One nightly with your own API client, from .env
 	@$(BIN)/appointedd-warehouse sync

@@ -15,6 +15,7 @@ import signal
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -120,6 +121,10 @@ From = Annotated[
         help="Backfill: read what changed from this day on, in SYNC_TIME_ZONE; together with --to.",
     ),
 ]
+OpenApi = Annotated[
+    str | None,
+    typer.Option("--openapi", metavar="FILE", help="The vendor's OpenAPI 3 file: a path or an https address."),
+]
 To = Annotated[
     datetime | None,
     typer.Option("--to", formats=["%Y-%m-%d"], metavar="DATE", help="Backfill: up to and including this day."),
@@ -155,6 +160,68 @@ def check(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = Fals
     if as_json:
         report.print_json(report.check_json(lines))
     raise typer.Exit(max(line.exit_code for line in lines))
+
+
+@app.command()
+def connect(
+    openapi: OpenApi = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", metavar="FILE", help="Write there instead of the contract in use (contract.local.toml)."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written, and write nothing.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show every finding, not only what changed since the last time.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Learn the real API's names and abilities with a few dozen GETs, and write what differs from the defaults into contract.local.toml.
+
+    What you wrote there yourself stays. Exit codes: 0 a sync can run; 1 a line must be filled in; 2 wrong settings.
+    """
+    _log_to_stderr(quiet, verbose)
+    from pipelines import report
+    from pipelines.connect.contact import make_contact
+    from resources.settings import load_settings
+
+    done = make_contact(load_settings(), openapi, output, is_dry_run=dry_run)
+    if as_json:
+        report.print_json(report.connect_json(done))
+    else:
+        report.show_connect(done, is_whole=everything or done.is_first)
+    raise typer.Exit(done.exit_code)
+
+
+@app.command("contract")
+def compare_contract(
+    openapi: Annotated[
+        str, typer.Option("--openapi", metavar="FILE", help="The vendor's OpenAPI 3 file: a path or an https address.")
+    ],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare the contract in use with a vendor's OpenAPI file: what breaks a sync, what is harmless. Asks the API nothing.
+
+    Exit codes: 0 nothing breaks; 1 something does; 2 the file or a setting is wrong.
+    """
+    _log_to_stderr(quiet, verbose)
+    settings, contract = _loaded()
+    from pipelines import report
+    from pipelines.connect.compare import compare
+    from resources.openapi import read_description
+
+    description = read_description(openapi)
+    found = compare(settings, contract, description)
+    if as_json:
+        report.print_json(report.contract_json(description, found))
+    else:
+        report.show_contract(description, found)
+    raise typer.Exit(1 if any(one.weight == "breaking" for one in found) else 0)
 
 
 @app.command()

@@ -127,7 +127,8 @@ class Reader:
         if reason:
             self.quarantine.append((reason, as_json(record, self.contract.redact.members), fetched.fetched_at))
             return
-        record_id = record["id"]
+        record_id = identifier_id(record)
+        assert record_id is not None  # noqa: S101  judged just now; narrows the type
         account_id = record_id if self.stream.id_column is None else self._account(record, fetched.included)
         if account_id is None:
             account_id = default_account
@@ -154,8 +155,8 @@ class Reader:
     def _unusable(self, record: object) -> str | None:
         if not isinstance(record, dict):
             return f"the record is not an object but {type(record).__name__}"
-        if not isinstance(record.get("id"), str) or not record["id"]:
-            return "the record has no id that is text"
+        if identifier_id(record) is None:
+            return "the record has no id that is text or a whole number"
         if record.get("type") not in self.names.types:
             kind = record.get("type")
             # What is no text could hold anything, a capability URL too.
@@ -266,7 +267,7 @@ class Reader:
         return (value if isinstance(value, list) else [value]), True
 
     def _customer_children(self, record: JsonObject, included: Included, row: dict[str, Any]) -> None:
-        parent, record_id = self._parent_key(row), record["id"]
+        parent, record_id = self._parent_key(row), str(record["id"])
         tags, row["whole_customer_tags"] = self._listed(record, included, self.names.columns["tags"])
         for tag in tags:
             text = tag if isinstance(tag, str) else object_at({"tag": tag}, "tag").get("name")
@@ -325,7 +326,7 @@ class Reader:
         return None
 
     def _booking_children(self, record: JsonObject, included: Included, row: dict[str, Any]) -> None:
-        parent, record_id = self._parent_key(row), record["id"]
+        parent, record_id = self._parent_key(row), str(record["id"])
         resources, row["whole_booking_resources"] = self._listed(record, included, self.names.columns["resources"])
         for element in resources:
             resource_id = identifier_id(element)
@@ -353,22 +354,24 @@ class Reader:
     ) -> bool:
         """Add one customer on a booking; False where his answers did not come with him, so that stored ones must be kept."""
         names = self.names.participant_columns
-        is_identifier = isinstance(element.get("type"), str) and isinstance(element.get("id"), str)
+        element_id = identifier_id(element)
+        is_identifier = isinstance(element.get("type"), str) and element_id is not None
         resource, is_partial = element, False
         values: dict[str, Any] = {**parent}
         if is_identifier and element["type"] in self.contract.streams["customers"].types:
             # The relationship names the customers themselves: who took part is known, the participation has no id.
-            resource, values["customer_id"] = {"attributes": {}}, element["id"]
+            resource, values["customer_id"] = {"attributes": {}}, element_id
         elif is_identifier and "attributes" not in element:
             resource, is_partial = included_of(element, included) or {}, included_of(element, included) is None
-            values["customer_booking_id"] = element["id"]
+            values["customer_booking_id"] = element_id
         elif is_identifier:
-            values["customer_booking_id"] = element["id"]
+            values["customer_booking_id"] = element_id
         else:
-            # Embedded without an envelope: its own id has a name of its own, and a bare `id` is the customer's (5.30).
-            resource = {"attributes": {k: v for k, v in element.items() if k != "id"}}
+            # Embedded without an envelope: its own id has a name of its own, and a bare `id` is the customer's (5.30), unless the contract says otherwise.
+            is_own = "id" in names["customer_booking_id"]
+            resource = {"attributes": {k: v for k, v in element.items() if k != "id" or is_own}}
             values["customer_booking_id"] = identifier_id(_present(first(resource, names["customer_booking_id"], {})))
-            values["customer_id"] = identifier_id(element.get("id"))
+            values["customer_id"] = None if is_own else element_id
         if not isinstance(resource.get("attributes") or {}, dict):
             is_partial = True  # nothing can be read from it, so what was read before stays
             told = f"{type(resource['attributes']).__name__} where an object is due"

@@ -156,7 +156,7 @@ class _Counted:
         self.last_total = page.total
         self.is_shifting |= page.is_shifting
         self.keys.update(
-            hash(r["id"]) if isinstance(r, dict) and isinstance(r.get("id"), str) else hash(str(r))
+            hash(r["id"]) if isinstance(r, dict) and isinstance(r.get("id"), str | int) else hash(str(r))
             for r in page.records
         )
 

@@ -39,9 +39,9 @@ class Fetched:
 def index(included: Iterable[Any]) -> Included:
     """Included resources by (type, id); those without either cannot be named by any linkage and are left to the drift report."""
     return {
-        (r["type"], r["id"]): r
+        (r["type"], record_id): r
         for r in included
-        if isinstance(r, dict) and isinstance(r.get("type"), str) and isinstance(r.get("id"), str)
+        if isinstance(r, dict) and isinstance(r.get("type"), str) and (record_id := identifier_id(r))
     }
 
 
@@ -89,7 +89,7 @@ def first(resource: JsonObject, aliases: Iterable[str], included: Included) -> A
 
 
 def identifier_id(value: object) -> str | None:
-    """The id in a resource identifier, an embedded object or a bare id; None where there is none."""
+    """The id in a resource identifier, an embedded object or a bare id; None where there is none. JSON:API asks for text, and a whole number becomes it."""
     if isinstance(value, dict):
         value = value.get("id")
     if isinstance(value, int) and not isinstance(value, bool):
@@ -101,8 +101,8 @@ def included_of(identifier: object, included: Included) -> JsonObject | None:
     """The included resource that an identifier names; None where it did not come."""
     if not isinstance(identifier, dict):
         return None
-    kind, record_id = identifier.get("type"), identifier.get("id")
-    return included.get((kind, record_id)) if isinstance(kind, str) and isinstance(record_id, str) else None
+    kind, record_id = identifier.get("type"), identifier_id(identifier)
+    return included.get((kind, record_id)) if isinstance(kind, str) and record_id else None
 
 
 def _linked(resource: JsonObject) -> Iterable[object]:
@@ -122,7 +122,7 @@ def related(record: JsonObject, included: Included) -> list[JsonObject]:
         for resource in layer:
             for identifier in _linked(resource):
                 named = included_of(identifier, included)
-                if named is not None and (key := (named["type"], named["id"])) not in found:
+                if named is not None and (key := (named["type"], str(named["id"]))) not in found:
                     found[key] = named
                     following.append(named)
         layer = following

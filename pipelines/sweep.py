@@ -17,7 +17,7 @@ import polars as pl
 from pipelines.normalise import combine, normalise
 from pipelines.plan import Slice
 from pipelines.reading import ReadPart, read_slice
-from pipelines.records import Fetched, index
+from pipelines.records import Fetched, identifier_id, index
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient
 from resources.errors import SliceError
@@ -134,7 +134,7 @@ class SecondLook:
             page = self.client.single(self.stream.name, known)
         except SliceError:
             return False  # no such ability: the list is walked again instead, which proves the same
-        return page is not None and page.records[0].get("id") == known
+        return page is not None and identifier_id(page.records[0]) == known
 
     def _ask_one_by_one(self, candidates: Sequence[tuple[str, ...]]) -> tuple[list[ReadPart], pl.DataFrame | None]:
         gone: dict[tuple[str, ...], str] = {}

@@ -37,7 +37,16 @@ from resources.errors import (
 )
 from resources.oauth import ClientCredentials
 from resources.rate import RateBudget, pause
-from resources.retries import ATTEMPTS, StoppedError, TooLargeError, TroubleError, http_date, judge, retry_after_s
+from resources.retries import (
+    ATTEMPTS,
+    RETRIED_STATUS,
+    StoppedError,
+    TooLargeError,
+    TroubleError,
+    http_date,
+    judge,
+    retry_after_s,
+)
 from resources.settings import ClientSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -85,6 +94,22 @@ class Page:
     has_pagination: bool
     is_shifting: bool
     media_type: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """One answer as it came, not judged: what `connect` learns from. `document` is None where the body is no JSON object.
+
+    `fetched_at` is the answer's `Date`, None where it has none; `refused` the query parameters that an error names; `told` the API's own words for it.
+    """
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    document: Record | None
+    fetched_at: datetime | None
+    refused: tuple[str, ...]
+    told: str
 
 
 @dataclass
@@ -139,6 +164,10 @@ class ApiClient:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Close the connections, as `close` does."""
+        self.close()
+
+    def close(self) -> None:
         """Close the connections.
 
         Not while a thread that was stopped still hangs in one of them: closing frees the socket's number for the next file that is opened, and TLS would
@@ -172,7 +201,7 @@ class ApiClient:
             case "account_filter":
                 return of_stream.account_filter and bool(parameters.account)
             case "filters":
-                return self.contract.abilities.filters and bool(parameters.updated_since)
+                return self.contract.abilities.filters and of_stream.filters and bool(parameters.updated_since)
             case "upper_bound":
                 return (
                     self.contract.abilities.upper_bound
@@ -234,6 +263,29 @@ class ApiClient:
         if not isinstance(document.get("data"), dict):
             raise BrokenAnswerError(f"{stream}: a single record came without an object under data.")
         return self._whole(stream, self._read(response, {**document, "data": [document["data"]]}))
+
+    def look(self, address: str, query: Query | None = None) -> Look:
+        """One GET whose answer is taken as it is, a refusal too; `address` is a path of this API or a link of its own, `query` None leaves a link alone.
+
+        Server errors and 429 are repeated as everywhere. Raises `GaveUpError`, `BrokenAnswerError` (another origin), `ClientRefusedError`.
+        """
+        url = self._link(address, self._base_url)
+        assert url is not None  # noqa: S101  an address is never empty; narrows the type
+        try:
+            response = self._repeated(url, query, is_any=True)
+        except TooLargeError as error:
+            raise BrokenAnswerError(f"{error}.") from None
+        except TroubleError as trouble:
+            raise GaveUpError(f"{trouble}. Gave up after {ATTEMPTS} attempts.") from None
+        return Look(
+            url=str(response.url),
+            status=response.status_code,
+            headers={name.lower(): value for name, value in response.headers.items()},
+            document=_json_object(response.content),
+            fetched_at=http_date(response.headers.get("Date")),
+            refused=_named_parameters(response),
+            told=_told(response, self._auth.hide).strip(" ()"),
+        )
 
     def _optional(self, stream: str, of_stream: StreamContract) -> dict[str, str]:
         parameters = self.contract.parameters
@@ -392,7 +444,8 @@ class ApiClient:
                 f"{stream}: {error}. Ask for smaller pages in the contract (parameters.page_size_value, with abilities.page_size)."
             ) from None
 
-    def _repeated(self, url: str, query: Query | None) -> httpx.Response:
+    def _repeated(self, url: str, query: Query | None, *, is_any: bool = False) -> httpx.Response:
+        """One GET, repeated as `retries.judge` says; `is_any`: whatever is not worth repeating is an answer."""
         number, backoff = 0, 0.0
 
         def waited(error: Exception) -> bool | float:
@@ -414,6 +467,8 @@ class ApiClient:
                     self.traffic.count(retries=1)
                 request = self._http.build_request("GET", url, params=dict(query) if query is not None else None)
                 response = self._send(request, self._auth)
+                if is_any and response.status_code < 500 and response.status_code not in RETRIED_STATUS:
+                    return response
                 if response.status_code == httpx.codes.OK:
                     _document(response, self._auth.hide)
                     return response
@@ -563,6 +618,15 @@ def _document(response: httpx.Response, hide: Hide) -> Record:
         raise TroubleError(f"data or included has the wrong form {where}")
     response.extensions["document"] = value
     return value
+
+
+def _json_object(body: bytes) -> Record | None:
+    """A body as an object, numbers as everywhere; None where it is none, which is an answer too."""
+    try:
+        value = _decode(_LONE_SURROGATE.sub(_mended, body))
+    except (InvalidOperation, RecursionError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _errors(response: httpx.Response) -> list[Record]:

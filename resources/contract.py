@@ -109,7 +109,10 @@ class Statuses(_Part):
 
 
 class StreamContract(_Part):
-    """One list endpoint. `columns` gives the names to look for, by column; the first present wins. `enabled` false: it is not read at all."""
+    """One list endpoint. `columns` gives the names to look for, by column; the first present wins.
+
+    `enabled` false: it is not read at all. `filters` false: never by change time here.
+    """
 
     enabled: bool = True
     # No scheme, host, query or fragment: a path stays below the configured address (design promise 6).
@@ -118,10 +121,32 @@ class StreamContract(_Part):
     include: Names
     sort: str
     account_filter: bool
+    filters: bool = True
     queries: tuple[dict[str, str], ...] = Field(min_length=1)
     columns: dict[str, Names]
     participant_columns: dict[str, Names] = {}
     date_fields: Names = ()
+
+
+class Plausible(_Part):
+    """Names that `connect` tries, likeliest first; never used by a sync. `changes` are pairs of a lower and an upper bound."""
+
+    page_size: Names
+    page_size_values: Names
+    changes: tuple[tuple[str, str], ...]
+    account: Names
+    sort: Names
+    include: Names
+    status: Names
+    with_cancelled: Names
+    paths: dict[str, Names]
+    columns: dict[str, dict[str, Names]]
+
+
+class Known(_Part):
+    """What is known of this API besides its names. `empty_columns`: `<stream>.<column>` for which it has no attribute."""
+
+    empty_columns: Names
 
 
 class Contract(_Part):
@@ -136,6 +161,8 @@ class Contract(_Part):
     account_reference: AccountReference
     statuses: Statuses
     streams: dict[str, StreamContract]
+    plausible: Plausible
+    known: Known
 
 
 def _with_new_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -> dict[str, Any]:
@@ -194,12 +221,18 @@ def _read(file: Path) -> dict[str, Any]:
         raise ContractError(f"{file} is not valid TOML: {error}.") from None
 
 
+def contract_values(own_file: Path | None = None) -> dict[str, Any]:
+    """The contract as plain tables, before it is validated: the default, with `own_file` laid over it where one is given."""
+    values = _read(DEFAULT_CONTRACT)
+    if own_file is None:
+        return values
+    own = _read(own_file)
+    return _overlay(_with_new_streams(values, own, own_file), own, (), own_file)
+
+
 def load_contract(own_file: Path | None = None) -> Contract:
     """The default contract, with `own_file` laid over it where one is given; raises `ContractError`."""
-    values = _read(DEFAULT_CONTRACT)
-    if own_file is not None:
-        own = _read(own_file)
-        values = _overlay(_with_new_streams(values, own, own_file), own, (), own_file)
+    values = contract_values(own_file)
     try:
         return Contract.model_validate(values)
     except ValidationError as error:

@@ -27,6 +27,8 @@ from resources.errors import SettingsError
 PROJECT_FOLDER = Path(__file__).resolve().parents[1]
 PREFIXES = ("APPOINTEDD_", "SYNC_", "WAREHOUSE_")
 ENV_FILE_VARIABLE = "APPOINTEDD_ENV_FILE"
+# The override of the contract that `connect` writes: picked up from the project's folder where APPOINTEDD_CONTRACT names nothing else.
+LOCAL_CONTRACT = "contract.local.toml"
 SECRETS_FOLDER = Path("/run/secrets")
 
 
@@ -253,6 +255,12 @@ def env_file() -> Path | None:
     return path if path.is_file() else None
 
 
+def _local_contract() -> Path | None:
+    """The override that lies in the project's folder; an empty APPOINTEDD_ENV_FILE means no local file at all."""
+    path = PROJECT_FOLDER / LOCAL_CONTRACT
+    return path if os.environ.get(ENV_FILE_VARIABLE) != "" and path.is_file() else None
+
+
 def load_settings() -> Settings:
     """Read the settings; raises `SettingsError` with one line for each thing that is wrong."""
     file = env_file()
@@ -265,7 +273,7 @@ def load_settings() -> Settings:
         _refuse_strangers(names, str(file), near_only=False)
     sources: dict[str, Any] = {"_env_file": file, "_secrets_dir": SECRETS_FOLDER if SECRETS_FOLDER.is_dir() else None}
     try:
-        return Settings(**sources)
+        settings = Settings(**sources)
     except ValidationError as error:
         lines = []
         for problem in error.errors():
@@ -277,3 +285,5 @@ def load_settings() -> Settings:
         # The source's own message names the field and not the value; its cause may show a secret, hence `from None`.
         named = [f for f in Settings.model_fields if f'"{f}"' in str(error)]
         raise SettingsError(_sentence(named[0], "is not valid JSON") if named else str(error)) from None
+    local = None if settings.appointedd_contract else _local_contract()
+    return settings.model_copy(update={"appointedd_contract": local}) if local else settings

@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "resources.errors": set(),
     "resources.settings": {"resources.errors"},
     "resources.contract": {"resources.errors"},
+    "resources.openapi": {"resources.errors"},
     "resources.retries": set(),
     "resources.rate": {"resources.retries"},
     "resources.oauth": {"resources.contract", "resources.errors", "resources.retries", "resources.settings"},
@@ -77,9 +78,39 @@ ALLOWED: dict[str, set[str]] = {
         "resources.errors",
         "resources.part",
     },
+    # First contact: decisions that ask nothing; questions, which go through `probe`; the whole.
+    "pipelines.connect.__init__": set(),
+    "pipelines.connect.findings": set(),
+    "pipelines.connect.honoured": set(),
+    "pipelines.connect.matching": {"resources.openapi"},
+    "pipelines.connect.places": {"pipelines.records"},
+    "pipelines.connect.described": {
+        "pipelines.connect.matching",
+        "pipelines.streams",
+        "resources.contract",
+        "resources.openapi",
+    },
+    "pipelines.connect.override": {"pipelines.connect.findings", "resources.errors"},
+    "pipelines.connect.probe": {
+        "pipelines.connect.places",
+        "pipelines.records",
+        "pipelines.streams",
+        "resources.appointedd",
+        "resources.contract",
+        "resources.errors",
+        "resources.openapi",
+    },
+}
+# The questions of a first contact: they ask through `probe`, never by themselves.
+QUESTIONS = {
+    f"pipelines.connect.{name}"
+    for name in ("paging", "ordering", "changes", "belonging", "shapes", "people", "compare")
 }
 # Libraries that reach the outside world stay in the rooms that are named for it.
 ONLY_IN = {
+    "yaml": {"resources.openapi"},
+    "jsonschema_path": {"resources.openapi"},
+    "tomlkit": {"pipelines.connect.override"},
     "httpx": {"resources.oauth", "resources.appointedd"},
     "duckdb": {
         "resources.database",
@@ -102,7 +133,9 @@ ONLY_IN = {
     },
 }
 MODULES = {
-    f"{p.parent.name}.{p.stem}": p for f in ("pipelines", "resources") for p in (PROJECT_FOLDER / f).glob("*.py")
+    ".".join(p.relative_to(PROJECT_FOLDER).with_suffix("").parts): p
+    for f in ("pipelines", "resources")
+    for p in (PROJECT_FOLDER / f).rglob("*.py")
 }
 
 
@@ -128,9 +161,23 @@ def test_imports_follow_the_plan(module: str) -> None:
             assert not {name for name in imported(MODULES[module]) if name.split(".")[0] == library}, library
 
 
+def test_only_the_command_line_makes_contact() -> None:
+    inner = {m for m in MODULES if m.startswith("pipelines.connect")}
+    for module in MODULES.keys() - inner:
+        reached = imported(MODULES[module]) & inner
+        assert not reached or module in ("pipelines.cli", "pipelines.report"), module
+    for module in QUESTIONS:
+        assert not re.search(r"ApiClient|urlopen|\.look\(", MODULES[module].read_text(encoding="utf-8")), module
+
+
+def test_no_sync_reads_what_is_only_plausible() -> None:
+    readers = {m for m, p in MODULES.items() if re.search(r"\.plausible\b", p.read_text(encoding="utf-8"))}
+    assert {r for r in readers if not r.startswith("pipelines.connect.")} == set()
+
+
 def test_the_table_of_imports_names_modules_that_exist() -> None:
     assert set(ALLOWED) <= set(MODULES)
-    assert {room for rooms in ONLY_IN.values() for room in rooms} <= set(MODULES)
+    assert {room for rooms in ONLY_IN.values() for room in rooms} | QUESTIONS <= set(MODULES)
 
 
 def test_the_emulator_imports_nothing_of_the_product() -> None:

@@ -896,3 +896,59 @@ def test_stop_and_start_again() -> None:
             assert emulator.environment()["APPOINTEDD_BASE_URL"] == emulator.base_url
         with pytest.raises(httpx.ConnectError), http_client() as http:
             http.get(emulator.base_url)
+
+
+# ---- loose servers, and what the vendor publishes ----------------------------------------------------------------------------
+
+
+def test_a_loose_server_ignores_what_it_does_not_know(client: Client) -> None:
+    client.emulator.switches = Switches(unknown_parameters="ignore", filters=False, sort=False, over_max="cap")
+    plain = client.get("bookings", **{"page[size]": "100"}).json()["data"]
+    instant = client.emulator.world.now.isoformat().replace("+00:00", "Z")
+    for more in ({"nonsense": "1"}, {"filter[updatedAfter]": instant}, {"sort": "updated"}, {"include": "nothing"}):
+        assert client.get("bookings", **{"page[size]": "100"}, **more).json()["data"] == plain
+    assert len(client.get("bookings", **{"page[size]": "5000"}).json()["data"]) == 100
+
+
+@pytest.mark.parametrize(("reads", "attribute"), [("created", "created"), ("start", "startBuffer")])
+def test_a_filter_may_read_the_wrong_instant(client: Client, reads: Any, attribute: str) -> None:
+    rows = [row for page in client.pages("bookings") for row in page["data"]]
+    middle = sorted(row["attributes"][attribute] for row in rows)[60]
+    client.emulator.switches = Switches(change_filter_reads=reads)
+    inside = {row["id"] for row in rows if row["attributes"][attribute] >= middle}
+    assert set(client.ids("bookings", **{"filter[updatedAfter]": middle})) == inside
+
+
+def test_ids_may_be_whole_numbers_and_lists_may_link_elsewhere(client: Client) -> None:
+    world = client.emulator.world
+    client.emulator.switches = Switches(ids="integer", next_in="header", meta_total="present", total_in="page.count")
+    answer = client.get("bookings", **{"page[size]": "50"})
+    assert answer.json()["page"] == {"count": 130}
+    assert "next" not in answer.json()["links"]
+    assert answer.headers["Link"].endswith('>; rel="next"')
+    row = answer.json()["data"][0]
+    assert isinstance(row["id"], int)
+    assert client.get(f"bookings/{row['id']}").json()["data"]["id"] == row["id"]
+    shop = row["relationships"]["account"]["data"]["id"]
+    true = {booking["booking_id"] for booking in world.truth()["bookings"]}
+    assert str(row["id"]) in true
+    assert len(client.get("customers", **{"filter[account]": str(shop), "page[size]": "100"}).json()["data"]) > 0
+    assert str(shop) in {account["account_id"] for account in world.truth()["accounts"]}
+
+
+def test_the_openapi_file_names_what_the_server_knows(client: Client) -> None:
+    for switches in (Switches(), Switches(naming=ORGANISATIONS, filters=False, embedded_profile=True)):
+        client.emulator.switches = switches
+        document: Json = client.http.get(client.emulator.origin + "/openapi.json").json()
+        parameters = document["components"]["parameters"]
+        path = "/" + switches.naming.path("customers")
+        for reference in document["paths"][path]["get"]["parameters"]:
+            named = parameters[reference["$ref"].rpartition("/")[2]]
+            value = named["schema"].get("enum", ["2026-01-01T00:00:00Z"])[0]
+            if named["schema"]["type"] == "integer":
+                value = "7"
+            if named["name"] not in ("page[after]", "page[before]", "include"):
+                assert client.get(path.strip("/"), **{named["name"]: value}).status_code == 200
+        schema = document["components"]["schemas"][switches.naming.type("customers")]["allOf"][1]["properties"]
+        row = client.get(path.strip("/")).json()["data"][0]
+        assert row["attributes"].keys() == schema["attributes"]["properties"].keys()

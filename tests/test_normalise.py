@@ -663,6 +663,16 @@ def test_the_same_id_in_two_accounts_is_two_rows() -> None:
     assert (batch.rows.height, batch.duplicate_count, batch.children["customer_tags"].height) == (2, 0, 2)
 
 
+def test_ids_that_are_whole_numbers_become_text_everywhere() -> None:
+    sent_so = booking(service={"id": 3, "name": "Cut"}, customers=[{"id": 5, "spaces": 1}])
+    sent_so["id"], sent_so["relationships"]["resources"] = 7, {"data": [{"type": "resources", "id": 9}]}
+    batch = of(BOOKINGS, sent_so)
+    assert batch.rows.select("booking_id", "service_id", "service_name").rows() == [("7", "3", "Cut")]
+    assert batch.children["booking_resources"].get_column("resource_id").to_list() == ["9"]
+    people = batch.children["booking_customers"].select("customer_booking_id", "customer_id").rows()
+    assert people == [("customer:5:1", "5")]
+
+
 # ---- quarantine and drift ----------------------------------------------------------------------------------------------------
 
 
@@ -674,7 +684,8 @@ def test_the_same_id_in_two_accounts_is_two_rows() -> None:
         ([], "not an object but list"),
         ({}, "no id that is text"),
         ({"type": "customers", "id": ""}, "no id that is text"),
-        ({"type": "customers", "id": 7}, "no id that is text"),
+        ({"type": "customers", "id": True}, "no id that is text"),
+        ({"type": "customers", "id": 1.5}, "no id that is text"),
         ({"type": "customers", "id": None}, "no id that is text"),
         ({"type": "bookings", "id": "x"}, "type 'bookings' is not in streams.customers.types"),
         ({"id": "x"}, "type None is not in"),

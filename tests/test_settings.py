@@ -245,6 +245,22 @@ def test_relative_paths_are_the_projects_and_not_the_shells(
     assert s.appointedd_contract == PROJECT_FOLDER / "c.toml"
 
 
+def test_the_local_contract_is_picked_up_where_nothing_else_is_named(
+    environment: Set, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "PROJECT_FOLDER", tmp_path)
+    local = tmp_path / module.LOCAL_CONTRACT
+    local.write_text("")
+    assert load_settings().appointedd_contract is None  # an empty APPOINTEDD_ENV_FILE: no local file at all
+    monkeypatch.delenv("APPOINTEDD_ENV_FILE")
+    assert load_settings().appointedd_contract == local
+    environment(APPOINTEDD_CONTRACT=str(tmp_path / "other.toml"))
+    assert load_settings().appointedd_contract == tmp_path / "other.toml"
+    monkeypatch.delenv("APPOINTEDD_CONTRACT")
+    local.unlink()
+    assert load_settings().appointedd_contract is None
+
+
 # ---- what follows ------------------------------------------------------------------------------------------------------------
 
 

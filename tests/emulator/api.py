@@ -42,13 +42,21 @@ def _check_media_types(request: Request) -> None:
     raise ApiError(406, "not_acceptable", "No acceptable media type, or only with parameters that are not supported.")
 
 
+def _put(document: dict[str, object], dotted: str, value: object) -> None:
+    """Put a value at a dotted path."""
+    *holders, name = dotted.split(".")
+    for holder in holders:
+        document = cast("dict[str, object]", document.setdefault(holder, {}))
+    document[name] = value
+
+
 class Api:
     """The API of a world in one dialect; to be used under the world's lock."""
 
     def __init__(self, world: State, switches: Switches, origin: str) -> None:
         self._world, self._switches = world, switches
         self._renderer = Renderer(world, switches, origin)
-        self._reader = QueryReader(switches)
+        self._reader = QueryReader(switches, world.accounts)
         self._media_type = VND if switches.media_type == "vnd" else "application/json"
         tables = {
             "accounts": world.accounts,
@@ -58,18 +66,24 @@ class Api:
             "intentEvents": world.intent_events,
         }
         # They are only read here, so that a table of bookings may pass for one of records.
+        self.link_header = ""
         self._tables = {
             switches.naming.path(stream): (stream, cast("Table[Record]", table)) for stream, table in tables.items()
         }
         self._totals: dict[str, tuple[int, int]] = {}
+        self._ids: dict[str, tuple[int, dict[str, str]]] = {}
 
     def answer(self, request: Request) -> Response:
         """The response to a request; errors become error documents."""
+        self.link_header = ""
         try:
             body = self._body(request)
         except ApiError as error:
             return Response(error.status, error.body(), {"Content-Type": self._media_type, **error.headers})
-        return Response(200, body, {"Content-Type": self._media_type})
+        headers = {"Content-Type": self._media_type, "Link": self.link_header}
+        if self._switches.rate_headers:
+            headers |= {"X-RateLimit-Limit": "300", "X-RateLimit-Remaining": "287", "X-RateLimit-Reset": "41"}
+        return Response(200, body, headers)
 
     def _body(self, request: Request) -> bytes:
         if request.method != "GET":
@@ -83,7 +97,7 @@ class Api:
         visible = self._world.visible_accounts(client_id)
         if not rest:
             return self._list(request, client_id, stream, table, visible)
-        record = table.get(rest[0])
+        record = self._found(stream, table, rest[0])
         if record is None or (visible is not None and record.account_id not in visible):
             raise ApiError(404, "not_found", "There is no such resource.")
         if len(rest) == 2:
@@ -92,6 +106,15 @@ class Api:
         links = self._renderer.encode({"self": self._renderer.link(request.target)})
         row = self._renderer.rows([record], query.fields)
         return b"".join((_HEAD, links, b',"data":', row, *self._included([record], query), b"}"))
+
+    def _found(self, stream: str, table: Table[Record], record_id: str) -> Record | None:
+        if self._switches.ids == "hex":
+            return table.get(record_id)
+        made_at, ids = self._ids.get(stream, (-1, {}))
+        if made_at != self._world.version:
+            ids = {str(self._switches.shown_id(one.id)): one.id for one in table}
+            self._ids[stream] = self._world.version, ids
+        return table.get(ids.get(record_id, ""))
 
     def _related(self, request: Request, stream: str, record: Record, name: str) -> bytes:
         """The participants of one booking: the one related collection, served because `linkage_only` links to it."""
@@ -117,11 +140,20 @@ class Api:
         selection = Selection(table, query, visible, hide_cancelled=hide_cancelled)
         page = selection.page()
         renderer = self._renderer
-        links = renderer.encode(self._links(request, query, page))
-        parts = [_HEAD, links, b',"data":[', renderer.rows(page.rows, query.fields), b"]"]
-        parts += self._included(page.rows, query)
+        links = self._links(request, query, page)
+        others: dict[str, object] = {}
         if self._switches.meta_total == "present":
-            parts.append(b',"meta":{"total":%d}' % self._total(request, client_id, selection))
+            _put(others, self._switches.total_in, self._total(request, client_id, selection))
+        if self._switches.next_in != "links.next":
+            following = links.pop("next")
+            links.pop("prev")
+            if self._switches.next_in == "header":
+                self.link_header = f'<{following}>; rel="next"' if following else ""
+            else:
+                _put(others, self._switches.next_in, following)
+        parts = [_HEAD, renderer.encode(links), b',"data":[', renderer.rows(page.rows, query.fields), b"]"]
+        parts += self._included(page.rows, query)
+        parts += [b",%b:%b" % (renderer.encode(name), renderer.encode(value)) for name, value in others.items()]
         parts.append(b"}")
         return b"".join(parts)
 

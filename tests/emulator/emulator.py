@@ -14,6 +14,7 @@ from .api import ROOT, Api
 from .faults import Fault, Outcome, apply_faults
 from .messages import ApiError, Logged, Request, Response
 from .oauth import TOKEN_PATH, token_response
+from .openapi import FILES, as_text, description
 from .server import Server
 from .switches import Switches
 from .world import World
@@ -140,6 +141,11 @@ class Emulator:
             self._switches = self.world.switches = switches
             self._api = None
 
+    def openapi(self) -> dict[str, object]:
+        """The OpenAPI document of the dialect in force; also at /openapi.json and /openapi.yaml."""
+        with self.world.lock:
+            return description(self.world, self._switches, self.origin)
+
     def rate_limit(
         self,
         per_second: float | None,
@@ -199,6 +205,8 @@ class Emulator:
         return outcome
 
     def _answer(self, request: Request, form: dict[str, str]) -> Response:
+        if request.path in FILES and request.method == "GET":
+            return Response(200, self._described(FILES[request.path]), {"Content-Type": "application/json"})
         if request.path == TOKEN_PATH:
             return token_response(self.world, self._switches, request, form)
         if self._bucket is not None and (seconds := self._bucket.wait()):
@@ -215,6 +223,10 @@ class Emulator:
         if self._api is None:
             self._api = Api(self.world, self._switches, self.origin)
         return self._api.answer(request)
+
+    def _described(self, form: str) -> bytes:
+        """The vendor's own file: what is published of the dialect in force."""
+        return as_text(description(self.world, self._switches, self.origin), form).encode()
 
     def _finish(self, request: Request, response: Response) -> None:
         """Adds what every answer has: the `Date` of the world, and compression where wanted."""

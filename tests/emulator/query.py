@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from .clock import EPOCH
+from .entities import Record
 from .messages import ApiError, bad_parameter
 from .switches import Switches
 from .tables import Key
@@ -96,8 +97,9 @@ def _end_of_range(text: str, *, after: bool, inclusive: bool, parameter: str) ->
 class QueryReader:
     """Knows the parameters of one dialect by the names that the dialect gives them."""
 
-    def __init__(self, switches: Switches) -> None:
+    def __init__(self, switches: Switches, accounts: Iterable[Record] = ()) -> None:
         self._switches = switches
+        self._accounts = accounts
         naming = switches.naming
         paging: dict[str, tuple[str, ...]] = {
             "cursor": ("page[after]", "page[before]"),
@@ -108,7 +110,7 @@ class QueryReader:
         self._known: dict[str, dict[str, str]] = {}
         for stream in ("accounts", "customers", "bookings", "events", "intentEvents"):
             names = [*shared, *(["sort"] if switches.sort and stream in FILTERS else [])]
-            for name in FILTERS.get(stream, ()) if switches.filters else ():
+            for name in FILTERS.get(stream, ()) if switches.filters and stream in switches.filtered else ():
                 if name in ("updatedBefore", "createdBefore") and not switches.upper_bound:
                     continue
                 if name != "account":
@@ -133,6 +135,12 @@ class QueryReader:
         self.paging_names = {naming.parameter(name) for name in paging[switches.paging]}
         self.name = naming.parameter
 
+    def _inner_id(self, sent: str) -> str:
+        """The id inside the world of one that came over the wire."""
+        if self._switches.ids == "hex":
+            return sent
+        return next((one.id for one in self._accounts if str(self._switches.shown_id(one.id)) == sent), sent)
+
     def includes(self, stream: str) -> dict[str, str]:
         """Include paths as spelt in this dialect, with their default names."""
         relationship = self._switches.naming.relationship
@@ -140,6 +148,15 @@ class QueryReader:
         if self._switches.participants != "included":
             paths = {sent: path for sent, path in paths.items() if not path.startswith("customerBookings")}
         return paths
+
+    def parameters(self, stream: str) -> dict[str, str]:
+        """The parameters that a collection knows: names on the wire, with their default names."""
+        return self._known[stream]
+
+    @property
+    def sorts(self) -> dict[str, str]:
+        """The fields that can be sorted by: names on the wire, with their default names."""
+        return self._sorts
 
     def read(self, stream: str, pairs: Iterable[tuple[str, str]], *, single: bool = False) -> Query:
         """The query of a request; raises ApiError(400) at the first parameter at fault."""
@@ -152,6 +169,8 @@ class QueryReader:
                 continue
             name = known.get(sent)
             if name is None or (single and name != "include"):
+                if switches.unknown_parameters == "ignore":
+                    continue
                 raise bad_parameter(sent)
             if name in values:
                 raise bad_parameter(sent, "The parameter is repeated.")
@@ -176,24 +195,34 @@ class QueryReader:
     def _apply(self, stream: str, query: Query, name: str, value: str) -> None:
         sent = self.name(name)
         if name == "page[size]":
-            query.size = _whole_number(value, 1, self._switches.max_page_size, sent)
+            limit = self._switches.max_page_size
+            query.size = min(_whole_number(value, 1, 10**6 if self._switches.over_max == "cap" else limit, sent), limit)
         elif name == "sort":
             if value.removeprefix("-") not in self._sorts:
+                if self._switches.unknown_parameters == "ignore":
+                    return
                 raise bad_parameter(sent, "The sort field is not supported.")
             query.sort, query.descending = self._sorts[value.removeprefix("-")], value.startswith("-")
         elif name == "include":
             paths = self.includes(stream)
             for path in value.split(",") if value else ():
                 if path not in paths:
+                    if self._switches.unknown_parameters == "ignore":
+                        continue
                     raise ApiError(400, "invalid_include", "The include path is not supported.", parameter=sent)
                 query.include.add(paths[path])
                 query.include.add(paths[path].split(".")[0])
         elif name == "filter[account]":
-            query.accounts = set(value.split(","))
+            query.accounts = {self._inner_id(one) for one in value.split(",")}
         elif name == "filter[status]":
             query.statuses = set(value.split(","))
         elif name.startswith("filter["):
             field_name, after = RANGES[name[7:-1]]
+            reads = self._switches.change_filter_reads
+            if field_name == "updated" and reads == "day":
+                value = value[:10] + ("T00:00:00Z" if after else "T23:59:59.999Z")
+            elif field_name == "updated":
+                field_name = reads
             inclusive = self._switches.bounds == "inclusive"
             limit = _end_of_range(value, after=after, inclusive=inclusive, parameter=sent)
             low, high = query.ranges.get(field_name, (-sys.maxsize, sys.maxsize))

@@ -29,6 +29,7 @@ class Renderer:
         self._attribute, self._relationship = cache(naming.attribute), cache(naming.relationship)
         self._type, self._path = cache(naming.type), cache(naming.path)
         self._encode = msgspec.json.Encoder(decimal_format="number").encode
+        self._id = switches.shown_id
         self._zulu = switches.instants == "z"
         self._rows: dict[str, tuple[int, bytes]] = {}
         self._participants: dict[str, tuple[int, bytes]] = {}
@@ -49,7 +50,7 @@ class Renderer:
         return {self._attribute(name): value for name, value in attributes.items()}
 
     def _identifier(self, kind: str, record_id: str | None) -> Document | None:
-        return {"type": self._type(kind), "id": record_id} if record_id is not None else None
+        return {"type": self._type(kind), "id": self._id(record_id)} if record_id is not None else None
 
     def _one(self, kind: str, record_id: str | None) -> Document:
         return {"data": self._identifier(kind, record_id)}
@@ -60,7 +61,11 @@ class Renderer:
     def _resource(
         self, kind: str, record_id: str, attributes: Document, relationships: Document | None = None
     ) -> Document:
-        resource: Document = {"type": self._type(kind), "id": record_id, "attributes": self._named(attributes)}
+        resource: Document = {
+            "type": self._type(kind),
+            "id": self._id(record_id),
+            "attributes": self._named(attributes),
+        }
         if relationships:
             resource["relationships"] = {self._relationship(name): value for name, value in relationships.items()}
         return resource
@@ -75,7 +80,7 @@ class Renderer:
         """How a row names its account: attributes and relationships."""
         if self._switches.account_in == "relationship":
             return {}, {"account": self._one("accounts", account_id)}
-        return ({"accountId": account_id} if self._switches.account_in == "attribute" else {}), {}
+        return ({"accountId": self._id(account_id)} if self._switches.account_in == "attribute" else {}), {}
 
     # ---- resources ---------------------------------------------------------------------------------------------------------------
 
@@ -84,17 +89,20 @@ class Renderer:
         if self._switches.account_time_zone_sent:
             attributes |= {"timezone": account.time_zone, "currency": account.currency}
         resource = self._resource("accounts", account.id, attributes)
-        resource["links"] = {"self": self.link(f"/v2/{self._path('accounts')}/{account.id}")}
+        resource["links"] = {"self": self.link(f"/v2/{self._path('accounts')}/{self._id(account.id)}")}
         return resource
 
     def _customer(self, customer: Customer) -> Document:
         attributes, relationships = self._belonging(customer.account_id)
-        attributes |= {
+        profile: Document = {
             "firstName": customer.first_name,
             "lastName": customer.last_name,
             "email": customer.email,
             "mobile": customer.mobile,
             "phone": customer.phone,
+        }
+        attributes |= {"profile": self._named(profile)} if self._switches.embedded_profile else profile
+        attributes |= {
             "tags": customer.tags,
             "marketingOptIn": customer.marketing_opt_in,
             "customFields": [
@@ -122,15 +130,19 @@ class Renderer:
             "lastModifiedSource": booking.last_modified_source,
             **self._stamps(booking),
         }
+        if self._switches.embedded_service:
+            service = self._world.services[booking.service_id]
+            attributes["service"] = self._named({"id": self._id(service.id), "name": service.name})
+        else:
+            relationships["service"] = self._one("services", booking.service_id)
         relationships |= {
-            "service": self._one("services", booking.service_id),
             "resources": self._many("resources", booking.resources),
             "event": self._one("events", booking.event_id),
         }
         if self._switches.participants != "included":
             attributes["customers"] = [self._embedded(participant) for participant in booking.participants]
         elif self._switches.linkage_only:
-            target = f"/v2/{self._path('bookings')}/{booking.id}/{self._relationship('customerBookings')}"
+            target = f"/v2/{self._path('bookings')}/{self._id(booking.id)}/{self._relationship('customerBookings')}"
             relationships["customerBookings"] = {"links": {"related": self.link(target)}}
         else:
             relationships["customerBookings"] = self._many("customerBookings", (one.id for one in booking.participants))
@@ -162,7 +174,11 @@ class Renderer:
             attributes["locale"] = participant.locale
         attributes["questions"] = [
             self._named(
-                {**({"id": one.question_id} if one.question_id else {}), "label": one.label, "value": one.value}
+                {
+                    **({"id": self._id(one.question_id)} if one.question_id else {}),
+                    "label": one.label,
+                    "value": one.value,
+                }
             )
             for one in participant.answers
         ]
@@ -174,7 +190,10 @@ class Renderer:
         }
 
     def _embedded(self, participant: Participant) -> Document:
-        ids: Document = {"customerBookingId": participant.id, "customerId": participant.customer_id}
+        ids: Document = {
+            "customerBookingId": self._id(participant.id),
+            "customerId": self._id(participant.customer_id),
+        }
         if self._switches.participants == "attribute_without_ids":
             del ids["customerBookingId"]
         return self._named(ids | self._participation(participant))
@@ -208,7 +227,7 @@ class Renderer:
         attributes: Document = {
             "source": event.source,
             "timestamp": self._instant(event.created),
-            "customerBookingId": event.customer_booking_id,
+            "customerBookingId": self._id(event.customer_booking_id),
             "eventData": event.event_data,
             "metadata": {},
         }

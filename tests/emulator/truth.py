@@ -4,12 +4,12 @@ Computed from the world's own records, never from rendered JSON, so that a fault
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 
 from .clock import from_ms
-from .entities import PARTICIPANT_STATUSES, Account, Booking, Customer, Event, Participant
+from .entities import PARTICIPANT_STATUSES, Account, Booking, Customer, Event, Participant, Service
 from .switches import Switches
 
 Row = dict[str, object]
@@ -44,10 +44,22 @@ def kind_of(value: object) -> str:
 class Truth:
     """Collects the rows of one dialect."""
 
-    def __init__(self, switches: Switches) -> None:
+    def __init__(self, switches: Switches, services: Mapping[str, Service]) -> None:
+        self._services = services
         self.tables: Tables = {name: [] for name in TABLES}
         self._switches = switches
         self._name: Callable[[str], str] = switches.naming.attribute
+
+    def shown(self) -> Tables:
+        """The tables with ids as the dialect spells them, as text."""
+        if self._switches.ids == "hex":
+            return self.tables
+        for rows in self.tables.values():
+            for row in rows:
+                for column, value in row.items():
+                    if column.endswith("_id") and column != "field_id" and isinstance(value, str):
+                        row[column] = ":".join(str(self._switches.shown_id(part)) for part in value.split(":"))
+        return self.tables
 
     def _updated(self, ms: int) -> datetime | None:
         return from_ms(ms) if self._switches.updated_sent else None
@@ -106,7 +118,7 @@ class Truth:
             {
                 **key,
                 "service_id": booking.service_id,
-                "service_name": None,
+                "service_name": self._services[booking.service_id].name if self._switches.embedded_service else None,
                 "event_id": booking.event_id,
                 "start_at": from_ms(booking.start),
                 "end_at": from_ms(booking.end),

@@ -22,7 +22,7 @@ class World(Mutations):
             if visible_to is not None:
                 visible = self.visible_accounts(visible_to)
                 seen &= seen if visible is None else visible
-            truth = Truth(self.switches)
+            truth = Truth(self.switches, self.services)
             for account in self.accounts.rows():
                 if account.id in seen:
                     truth.account(account)
@@ -35,4 +35,4 @@ class World(Mutations):
             for event in self.events.rows():
                 if event.account_id in seen:
                     truth.event(event)
-            return truth.tables
+            return truth.shown()

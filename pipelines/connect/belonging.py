@@ -1,0 +1,174 @@
+"""How a row says which account it belongs to, and whether lists can be asked for one account.
+
+What lives here: both questions, for every stream. What does not: mapping of other attributes. The proof of a name is that its values are ids of listed
+accounts; the proof of a filter is that two accounts bring different rows, none twice, and none of another account. A filter that is believed wrongly would
+store rows under an account that is not theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from pipelines.connect.described import Hints, unique
+from pipelines.connect.findings import Finding, Line
+from pipelines.connect.places import account_members
+from pipelines.connect.probe import Probe, Seen, is_list
+from pipelines.records import JsonObject
+from resources.contract import Contract
+
+UNKNOWN_ACCOUNT = "appointedd-warehouse-asks"
+
+
+def reference(seen: Sequence[Seen], account_ids: set[str], contract: Contract) -> tuple[list[Finding], set[str]]:
+    """How rows name their account; second, the streams whose rows do not."""
+    known = contract.account_reference
+    relationships, attributes = list(known.relationships), list(known.attributes)
+    findings, unnamed = [], set()
+    for one in seen:
+        if not one.rows:
+            findings.append(Finding(one.name, "account of a row", "not known", "the list is empty", "as it is", "low"))
+            continue
+        by_relationship, by_attribute = account_members(one.rows.values(), account_ids)
+        names = by_relationship or by_attribute
+        if not names:
+            unnamed.add(one.name)
+            continue
+        liked = [n for n in names if n in (known.relationships if by_relationship else known.attributes)]
+        name = (liked or names)[0]
+        group = relationships if by_relationship else attributes
+        if name not in group:
+            group.insert(0, name)
+        kind = "relationship" if by_relationship else "attribute"
+        findings.append(
+            Finding(
+                one.name,
+                "account of a row",
+                f"{kind} {name}",
+                f"in all {len(one.rows)} rows it holds the id of a listed account",
+                "puts each row under that account",
+                "certain",
+            )
+        )
+    lines = (
+        Line(("account_reference", "relationships"), relationships, "its values are ids of listed accounts"),
+        Line(("account_reference", "attributes"), attributes, "its values are ids of listed accounts"),
+    )
+    if findings:
+        findings[0] = replace(findings[0], lines=lines)
+    return findings, unnamed
+
+
+def account_filter(
+    probe: Probe,
+    seen: Sequence[Seen],
+    hints: Mapping[str, Hints],
+    account_ids: Sequence[str],
+    unnamed: set[str],
+    contract: Contract,
+    clients_count: int,
+) -> list[Finding]:
+    """Whether a list can be asked for one account; needed where rows do not name theirs."""
+    chosen, findings = "", []
+    # Streams that need it first: they decide on the name.
+    for one in sorted(seen, key=lambda s: s.name not in unnamed):
+        is_worth_more = one.name in unnamed or contract.streams[one.name].account_filter
+        further = contract.plausible.account if is_worth_more else ()
+        names = unique(hints[one.name].account, [contract.parameters.account], further)
+        finding, name = _of(probe, one, [chosen] if chosen else names, account_ids, unnamed, contract)
+        chosen = chosen or name
+        findings.append(finding)
+        if one.name in unnamed and not name and len(account_ids) > 1:
+            findings.append(_unserved(one, account_ids, clients_count))
+    if chosen:
+        line = Line(("parameters", "account"), chosen, "rows of one account came alone")
+        findings[0] = replace(findings[0], lines=(*findings[0].lines, line))
+    return findings
+
+
+def _of(
+    probe: Probe, seen: Seen, names: Sequence[str], account_ids: Sequence[str], unnamed: set[str], contract: Contract
+) -> tuple[Finding, str]:
+    key = ("streams", seen.name, "account_filter")
+    reason = "one account only" if len(account_ids) < 2 else "too few rows"
+    if len(account_ids) > 1 and seen.rows:
+        for name in names:
+            if probe.is_spent:
+                break
+            is_good, reason = _is_honoured(probe, seen, name, account_ids, contract, is_named=seen.name not in unnamed)
+            if is_good:
+                outcome = (
+                    "asks for one account where one lags behind"
+                    if seen.name not in unnamed
+                    else "asks account by account"
+                )
+                line = Line(key, True, reason)
+                return Finding(seen.name, "account filter", name, reason, outcome, "certain", (line,)), name
+    off = Line(key, False, f"not proven: {reason}")
+    return Finding(
+        seen.name, "account filter", "none that is proven", reason, "reads all accounts together", "low", (off,)
+    ), ""
+
+
+def _is_honoured(
+    probe: Probe, seen: Seen, name: str, account_ids: Sequence[str], contract: Contract, *, is_named: bool
+) -> tuple[bool, str]:
+    """Two accounts that have rows, asked for one after the other; then an account that does not exist."""
+    owners = _owners(seen, account_ids, contract) if is_named else {}
+    asked = (
+        sorted(account_ids, key=lambda a: -sum(o == a for o in owners.values()))[:3]
+        if is_named
+        else list(account_ids[:4])
+    )
+    found: dict[str, dict[str, JsonObject]] = {}
+    for account in asked:
+        look, rows, is_whole = probe.walk(seen, {name: account})
+        if not is_list(look):
+            return False, f"{name}: HTTP {look.status}{' ' + look.told if look.told else ''}"
+        strangers = [k for k in rows if k in owners and owners[k] != account]
+        lost = [k for k, owner in owners.items() if owner == account and k not in rows]
+        if strangers or (lost and is_whole):
+            return (
+                False,
+                f"{name}: rows of other accounts came too"
+                if strangers
+                else f"{name}: rows of the account did not come",
+            )
+        if rows and any(rows.keys() & other.keys() for other in found.values()):
+            return False, f"{name}: the same rows came for two accounts"
+        if rows:
+            found[account] = rows
+        if len(found) == 2:
+            break
+    if len(found) < 2:
+        return False, "fewer than two accounts have rows"
+    look, rows, _ = probe.walk(seen, {name: UNKNOWN_ACCOUNT})
+    if is_list(look) and rows:
+        return False, f"{name}: an account that does not exist has rows too"
+    return (
+        True,
+        f"two accounts brought {' and '.join(str(len(r)) for r in found.values())} rows, none in common; an unknown one none",
+    )
+
+
+def _owners(seen: Seen, account_ids: Sequence[str], contract: Contract) -> dict[str, str]:
+    """Row → its account, for rows that name theirs."""
+    owners = {}
+    for key, row in seen.rows.items():
+        for account in account_ids:
+            if any(account_members([row], {account})):
+                owners[key] = account
+    return owners
+
+
+def _unserved(seen: Seen, account_ids: Sequence[str], clients_count: int) -> Finding:
+    return Finding(
+        seen.name,
+        "account of a row",
+        "not told",
+        f"no relationship or attribute holds the id of one of the {len(account_ids)} accounts, and no account filter works",
+        "cannot say whose rows they are",
+        "none",
+        need=f"{seen.name}: rows do not name their account and no account filter was found. Make one API client for each account in Appointedd and "
+        f"list them in APPOINTEDD_CLIENTS, or name the filter: parameters.account and streams.{seen.name}.account_filter.",
+    )

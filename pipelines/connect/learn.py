@@ -1,0 +1,254 @@
+"""One contact, in order: the file's hints, then the live API, stream by stream, and what both come to.
+
+What lives here: the order of the questions, and what is concluded for the whole. What does not: the questions themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+from pipelines.connect import belonging, changes, ordering, paging, people, shapes
+from pipelines.connect.described import Hints, contract_path, endpoints, hints
+from pipelines.connect.findings import Confidence, Finding, Learned, Line
+from pipelines.connect.matching import Matches
+from pipelines.connect.places import rate_limit
+from pipelines.connect.probe import Probe, Seen, is_list
+from pipelines.connect.way_in import WayIn, access_of, addresses
+from pipelines.streams import ACCOUNTS, Stream, streams_of
+from resources.contract import AccountReference, Contract
+from resources.openapi import Description
+from resources.settings import Settings
+
+FEW_ROWS = 20
+WORST_SKEW_S = 60
+# What may leave rows out unseen where it is not settled.
+DOUBTS = ("cancelled in the default list", "participants")
+
+
+def learn(settings: Settings, contract: Contract, description: Description | None) -> Learned:
+    """Find out what can be found out, with GETs of the first API client only; raises `ApiError` where nothing can be asked, `SettingsError`."""
+    learned = Learned()
+    access = access_of(settings, description)
+    learned.add(*addresses(access, description))
+    opened = WayIn(settings, contract, description, access, learned)
+    with opened as probe:
+        _Contact(probe, settings, contract, description, learned).ask()
+        learned.requests_count = probe.count
+    return learned
+
+
+class _Contact:
+    """One contact under way."""
+
+    def __init__(
+        self, probe: Probe, settings: Settings, contract: Contract, description: Description | None, learned: Learned
+    ) -> None:
+        self.probe, self.settings, self.contract, self.learned = probe, settings, contract, learned
+        self.description = description
+        # The streams that the contract adds are kept as documents: there is nothing in them to match.
+        self.streams = {name: stream for name, stream in streams_of(contract).items() if not stream.is_generic}
+        self.endpoints = endpoints(description, contract)
+        self.seen = {
+            name: Seen(stream, contract.streams[name], self.endpoints.get(name))
+            for name, stream in self.streams.items()
+        }
+        self.hints: Mapping[str, Hints] = {name: hints(self.endpoints.get(name)) for name in self.streams}
+        self.matches: dict[str, Matches] = {}
+
+    def ask(self) -> None:
+        """All questions, those first whose answers the others need."""
+        for stream in self.streams.values():
+            self.learned.add(self._path(stream))
+        live = [s for s in self.seen.values() if s.first is not None]
+        if not live:
+            return
+        changing = [s for s in live if s.stream is not ACCOUNTS]
+        largest = max(live, key=lambda s: len(s.rows))
+        is_strict, told = paging.refuses_unknown(self.probe, largest)
+        every_hint = [self.hints[s.name] for s in (largest, *live)]
+        self.learned.add(told, paging.page_size(self.probe, live, every_hint, self.contract))
+        self.learned.add(*paging.next_link(self.probe, live, self.contract))
+        for one in live:
+            self._sample(one)
+        self.learned.add(paging.total(self.probe, live, self.contract))
+        accounts = self._accounts()
+        for one in live:
+            self.learned.add(shapes.types(one, self.contract))
+            shapes.match_columns(one, self.contract)
+        unnamed = self._reference(changing, accounts)
+        if changing:
+            self.learned.add(*ordering.order(self.probe, changing, self.hints, self.contract))
+        for one in live:
+            self.matches[one.name] = shapes.match_columns(one, self.contract)
+            self._columns(one)
+        if changing:
+            self.learned.add(*changes.filters(self.probe, changing, self.hints, self.contract, is_strict=is_strict))
+        clients = len(self.settings.api_access().clients)
+        self.learned.add(
+            *belonging.account_filter(self.probe, changing, self.hints, accounts, unnamed, self.contract, clients)
+        )
+        matched = self._bookings()
+        self.learned.add(shapes.secrets(live, self.contract))
+        self.learned.add(shapes.singles(self.probe, changing)[0])
+        self.learned.add(*self._clock(live))
+        self._conclude(live, matched)
+
+    # Lists
+
+    def _path(self, stream: Stream) -> Finding:
+        """Where a stream's list is: a 404 is an answer."""
+        one, names = self.seen[stream.name], self.contract.streams[stream.name]
+        paths = []
+        if one.endpoint is not None and self.description is not None:
+            paths.append(contract_path(one.endpoint, self.description, self.settings.api_access().base_url))
+        paths = list(dict.fromkeys([*paths, names.path, *self.contract.plausible.paths.get(stream.name, ())]))
+        answers: list[str] = []
+        for path in paths:
+            look = self.probe.get(path)
+            if is_list(look):
+                one.path, one.first = path, look
+                self.probe.add_sample(one, look)
+                told = "in the OpenAPI file, and " if one.endpoint and path == paths[0] else ""
+                missed = f"; {', '.join(answers)}" if answers else ""
+                line = Line(("streams", stream.name, "path"), path, "answered with a list")
+                return Finding(
+                    stream.name, "list", path, f"{told}answered with a list{missed}", "reads it", "certain", (line,)
+                )
+            answers.append(f"{path} HTTP {look.status}")
+        need = f"{stream.name}: no list of them was found. Put its path into streams.{stream.name}.path."
+        if any(a.endswith("HTTP 403") for a in answers):
+            need = f"{stream.name}: the API client may not read them (HTTP 403). Its creator can change its permissions in Appointedd."
+        return Finding(stream.name, "list", "not found", ", ".join(answers), "would fail", "none", need=need)
+
+    def _sample(self, one: Seen) -> None:
+        """The largest page that is served, unfiltered; of the accounts all that can be had in a few pages."""
+        page = self.probe.page(one)
+        if not is_list(page):
+            page = one.first or page
+        self.probe.add_sample(one, page)
+        following = self.probe.follow(page)
+        one.is_all = following is None
+        if one.stream is ACCOUNTS:
+            while following is not None and not self.probe.is_spent:
+                self.probe.add_sample(one, following)
+                following = self.probe.follow(following)
+
+    def _accounts(self) -> list[str]:
+        ids = list(self.seen["accounts"].rows)
+        if not ids and self.seen["accounts"].first is not None:
+            need = (
+                "accounts: the API client sees no account at all. Check in Appointedd which accounts it may read, and that its creator is still an "
+                "administrator of them."
+            )
+            self.learned.add(
+                Finding("accounts", "accounts", "none", "the list is empty", "would fail", "none", need=need)
+            )
+        return ids
+
+    def _reference(self, changing: Sequence[Seen], accounts: Sequence[str]) -> set[str]:
+        """How rows name their account; the names found are the contract's from here on, so that no column takes them."""
+        findings, unnamed = belonging.reference(changing, set(accounts), self.contract)
+        self.learned.add(*findings)
+        own = self.contract.account_reference
+        names = {line.key[-1]: tuple(line.value) for f in findings for line in f.lines}
+        reference = AccountReference(
+            relationships=names.get("relationships", own.relationships),
+            attributes=names.get("attributes", own.attributes),
+        )
+        self.contract = self.contract.model_copy(update={"account_reference": reference})
+        return unnamed
+
+    # Records
+
+    def _columns(self, one: Seen) -> None:
+        if not one.rows and one.endpoint is None:
+            return
+        aliases = one.names.columns
+        prefix = ("streams", one.name, "columns")
+        self.learned.add(shapes.columns_finding(one.name, "columns", self.matches[one.name], prefix, aliases))
+
+    def _bookings(self) -> Matches | None:
+        matched = None
+        bookings, customers = self.seen.get("bookings"), self.seen.get("customers")
+        if bookings is not None and bookings.first is not None:
+            customer_types = {str(r.get("type")) for r in customers.rows.values()} if customers else set()
+            findings, matched = people.participants(
+                self.probe,
+                bookings,
+                self.hints["bookings"],
+                self.contract,
+                customer_types | set(self.contract.streams["customers"].types),
+            )
+            self.learned.add(*findings)
+        for name in ("bookings", "events"):
+            one = self.seen.get(name)
+            if one is not None and one.first is not None:
+                self.learned.add(*shapes.cancelled(self.probe, one, self.hints[name], self.contract))
+                self.learned.add(*shapes.status_words(one, self.contract))
+        return matched
+
+    # The whole
+
+    def _clock(self, live: Sequence[Seen]) -> Iterator[Finding]:
+        newest = self.probe.answers[-1]
+        if newest.fetched_at is None:
+            need = "The API's answers carry no Date header, so there is no clock to measure completeness by, and no sync can run."
+            yield Finding("", "clock", "no Date header", "the newest answer", "would fail", "none", need=need)
+        else:
+            skew = (datetime.now(UTC) - newest.fetched_at).total_seconds()
+            is_far = abs(skew) > WORST_SKEW_S
+            side = "ahead of" if skew > 0 else "behind"
+            found = f"this machine is {abs(skew):,.0f} s {side} it" if is_far else "the same as this machine's"
+            yield Finding("", "clock", found, "the Date header", "measures completeness by the API's", "certain")
+        text, per_second = rate_limit(newest.headers)
+        if text:
+            yield Finding("", "rate limit", text, "headers, as sent", "keeps to SYNC_REQUESTS_PER_SECOND", "likely")
+            if per_second is not None and per_second < self.settings.sync_requests_per_second:
+                self.learned.hints.append(f"SYNC_REQUESTS_PER_SECOND={per_second:.2g}  # the API's headers: {text}")
+        else:
+            yield Finding(
+                "", "rate limit", "not told", "no header speaks of one", "keeps to SYNC_REQUESTS_PER_SECOND", "low"
+            )
+        if forms := shapes.instant_forms(live):
+            yield Finding("", "instants", forms, "values of the columns that are instants", "reads them", "certain")
+
+    def _conclude(self, live: Sequence[Seen], matched: Matches | None) -> None:
+        empty: list[str] = []
+        for one in live:
+            result = self.matches[one.name]
+            if one.rows or one.endpoint is not None:
+                self.learned.empty_columns[one.name] = list(result.empty)
+                empty += [f"{one.name}.{column}" for column in result.empty]
+                self.learned.unmapped[one.name] = list(result.unmapped)
+            self.learned.confidence[one.name] = self._confidence(one, result)
+        if matched is not None:
+            self.learned.empty_columns["bookings"] += [f"participants.{column}" for column in matched.empty]
+            empty += [f"bookings.participants.{column}" for column in matched.empty]
+            keys = {name for line in self.learned.lines if line.key == ("redact", "members") for name in line.value}
+            self.learned.unmapped["bookings"] += [f"participants.{n}" for n in matched.unmapped if n not in keys]
+        known = self.contract.known.empty_columns
+        value = list(known) if set(known) == set(empty) else empty
+        line = Line(("known", "empty_columns"), value, "nothing maps to them")
+        self.learned.add(
+            Finding("", "empty columns", str(len(empty)), "no attribute fits", "leaves them null", "likely", (line,))
+        )
+
+    def _confidence(self, one: Seen, result: Matches) -> tuple[Confidence, str]:
+        if any(f.need for f in self.learned.findings if f.stream == one.name):
+            return "none", "a person must fill in a line"
+        if not one.rows:
+            return "low", "the list is empty: nothing could be seen of its records"
+        unsure = [
+            f.ability
+            for f in self.learned.findings
+            if f.stream == one.name and f.ability in DOUBTS and f.confidence == "low"
+        ]
+        if unsure:
+            return "low", f"not settled: {', '.join(unsure)}"
+        weak = [m.column for m in result.found if m.evidence in ("plausible", "nested")]
+        if len(one.rows) < FEW_ROWS and not (one.stream is ACCOUNTS and one.is_all):
+            return "low" if len(one.rows) < 3 else "likely", f"only {len(one.rows)} rows to learn from"
+        if weak or result.misfits:
+            return "likely", f"read from names that are only plausible: {', '.join([*weak, *result.misfits])}"
+        return "certain", f"{len(one.rows)} rows, names that fit"

@@ -1,0 +1,105 @@
+"""The order of lists by the instant of the last change: which attribute that is, and which parameter and value ask for it.
+
+What lives here: asking for an order both ways and looking at what comes. What does not: filters (`changes`). An order that is not honoured loses nothing, but a
+list in a known order makes the unfiltered sample that filters are judged by a better one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from pipelines.connect.described import Hints, tokens, unique
+from pipelines.connect.findings import Finding, Line
+from pipelines.connect.honoured import is_sorted
+from pipelines.connect.matching import INSTANT
+from pipelines.connect.probe import Probe, Seen, is_list, rows_of
+from pipelines.records import MISSING, first
+from resources.appointedd import Look
+from resources.contract import Contract
+
+
+def changed_name(seen: Seen) -> str | None:
+    """The attribute of the last change, where records carry one."""
+    names = seen.columns.get("updated_at", ())
+    return next(
+        (n for n in names if any(first(row, [n], {}) not in (MISSING, None) for row in seen.rows.values())), None
+    )
+
+
+def order(probe: Probe, seen: Sequence[Seen], hints: Mapping[str, Hints], contract: Contract) -> list[Finding]:
+    """Find the parameter and the value that order each list by change time; what comes is more of the unfiltered sample."""
+    findings, parameter = [], ""
+    for one in seen:
+        finding, parameter = _order_of(probe, one, hints[one.name], contract, parameter)
+        findings.append(finding)
+    if not parameter and any(f.confidence == "none" for f in findings):
+        off = Line(("abilities", "sort"), False, "no order by change time was honoured")
+        findings = [replace(f, lines=()) for f in findings]
+        findings[0] = replace(findings[0], lines=(off,))
+    elif parameter:
+        on = (
+            Line(("abilities", "sort"), True, "rows came in order, both ways"),
+            Line(("parameters", "sort"), parameter, "rows came in order"),
+        )
+        findings[0] = replace(findings[0], lines=(*findings[0].lines, *on))
+    return findings
+
+
+def _order_of(probe: Probe, seen: Seen, hints: Hints, contract: Contract, known: str) -> tuple[Finding, str]:
+    changed = changed_name(seen)
+    if changed is None or len({first(r, [changed], {}) for r in seen.rows.values()}) < 2:
+        told = "no change time in its records" if changed is None else "too few rows to see an order"
+        return Finding(seen.name, "order", "not tried", told, "as it is", "low"), known
+    parameters = [known] if known else unique(hints.sort, [contract.parameters.sort], contract.plausible.sort)
+    words = [w.lstrip("-") for w in hints.sort_words if _is_change(w)]
+    values = unique([seen.names.sort.lstrip("-"), changed, *words])
+    if hints.sort_words:  # the file lists them: nothing else need be tried
+        values = [v for v in values if v in {w.lstrip("-") for w in hints.sort_words}] or values
+    for parameter in parameters:
+        for value in values:
+            if probe.is_spent:
+                break
+            looks = [probe.page(seen, {parameter: value})]
+            if is_list(looks[0]):
+                looks.append(probe.page(seen, {parameter: "-" + value}))
+            if len(looks) == 2 and all(
+                _came_in_order(look, changed, seen, d) for look, d in zip(looks, (0, 1), strict=True)
+            ):
+                for look in looks:
+                    probe.add_sample(seen, look)
+                return (
+                    Finding(
+                        seen.name,
+                        "order",
+                        f"{parameter}={value}",
+                        "rows came ascending, and descending with -",
+                        "asks for the oldest change first",
+                        "certain",
+                        (Line(("streams", seen.name, "sort"), value, "rows came in this order"),),
+                    ),
+                    parameter,
+                )
+    return (
+        Finding(
+            seen.name,
+            "order",
+            "none by change time",
+            f"tried {', '.join(parameters)} with {', '.join(values)}: refused, or the rows were not in that order",
+            "asks for no order",
+            "none",
+            (Line(("streams", seen.name, "sort"), "", "no order by change time was honoured"),),
+        ),
+        known,
+    )
+
+
+def _came_in_order(look: Look, changed: str, seen: Seen, is_descending: int) -> bool:
+    values = [first(row, [changed], {}) for row in rows_of(look).values()]
+    instants = [datetime.fromisoformat(v) for v in values if isinstance(v, str) and INSTANT.fullmatch(v)]
+    return len(instants) == len(values) and is_sorted(instants, descending=bool(is_descending))
+
+
+def _is_change(word: str) -> bool:
+    return bool({"updated", "modified", "changed", "update", "change"} & set(tokens(word)))

@@ -1,0 +1,110 @@
+"""Where things stand in a list document: the next link, the total, the account that a row belongs to, the words of rate limits.
+
+What lives here: pure looks at decoded documents. What does not: asking for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from pipelines.records import JsonObject, identifier_id
+
+CONTENT = ("data", "included", "errors", "jsonapi")
+
+
+def at(document: Mapping[str, Any] | None, dotted: str) -> Any:
+    """The value at a dotted path; None where there is none."""
+    value: Any = document
+    for name in dotted.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def beside(document: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """All members of a list document beside its content, as (dotted path, value)."""
+    for name, value in document.items():
+        if depth == 0 and name in CONTENT:
+            continue
+        yield f"{prefix}{name}", value
+        if isinstance(value, Mapping) and depth < 3 and "href" not in value:
+            yield from beside(value, f"{prefix}{name}.", depth + 1)
+
+
+def address(value: object) -> str | None:
+    """A link's address, where a value looks like a link: text that begins like an address, or an object with href."""
+    if isinstance(value, Mapping):
+        value = value.get("href")
+    if isinstance(value, str) and value.startswith(("http://", "https://", "/", "?", "./")):
+        return value
+    return None
+
+
+def _is_next(path: str) -> bool:
+    last = path.rpartition(".")[2].casefold().replace("_", "").replace("-", "")
+    return last in ("next", "nextlink", "nexturl", "nexthref", "nextpage", "nextpageurl", "nextpagelink")
+
+
+def next_places(document: Mapping[str, Any]) -> list[str]:
+    """Paths that hold a link to the next page, the customary one first."""
+    found = [path for path, value in beside(document) if _is_next(path) and address(value)]
+    return sorted(found, key=lambda path: path != "links.next")
+
+
+def next_marks(document: Mapping[str, Any]) -> list[str]:
+    """Paths that hold a mark of the next page which is no link (a number, a cursor)."""
+    names = ("next", "nextpage", "nextcursor", "cursor", "nexttoken", "nextpagetoken", "after")
+    found = []
+    for path, value in beside(document):
+        last = path.rpartition(".")[2].casefold().replace("_", "").replace("-", "")
+        if last in names and value not in (None, "", False) and not isinstance(value, Mapping) and not address(value):
+            found.append(path)
+    return found
+
+
+def counts(document: Mapping[str, Any]) -> dict[str, int]:
+    """Whole numbers beside the content, by path."""
+    return {p: v for p, v in beside(document) if isinstance(v, int) and not isinstance(v, bool)}
+
+
+def shifting(next_url: str, size_parameter: str, rows_count: int) -> list[str]:
+    """Parameters of a next link that number pages or rows: what follows page one is 1, 2 or the number of rows read."""
+    query = parse_qs(urlsplit(next_url).query)
+    numbers = {"1", "2", str(rows_count)}
+    return [name for name, values in query.items() if name != size_parameter and values[-1] in numbers]
+
+
+def account_members(rows: Iterable[JsonObject], account_ids: set[str]) -> tuple[list[str], list[str]]:
+    """Relationships and attributes that hold the id of a listed account in every row; the proof is in the values, not in the name."""
+    held = list(rows)
+    relationships: dict[str, int] = {}
+    attributes: dict[str, int] = {}
+    for row in held:
+        for name, value in _members(row, "relationships"):
+            linkage = value.get("data") if isinstance(value, Mapping) else None
+            if isinstance(linkage, Mapping) and identifier_id(linkage) in account_ids:
+                relationships[name] = relationships.get(name, 0) + 1
+        for name, value in _members(row, "attributes"):
+            if not isinstance(value, bool) and identifier_id(value) in account_ids:
+                attributes[name] = attributes.get(name, 0) + 1
+    whole = len(held)
+    return [n for n, c in relationships.items() if c == whole], [n for n, c in attributes.items() if c == whole]
+
+
+def _members(row: JsonObject, group: str) -> Iterable[tuple[str, Any]]:
+    value = row.get(group)
+    return value.items() if isinstance(value, dict) else ()
+
+
+def rate_limit(headers: Mapping[str, str]) -> tuple[str, float | None]:
+    """What the headers say of a rate limit, as sent, and the limit as requests a second where its period is told; empty where they are silent."""
+    told = {n: v for n, v in headers.items() if "ratelimit" in n.replace("-", "") or n in ("retry-after",)}
+    text = ", ".join(f"{name}: {value[:80]}" for name, value in sorted(told.items()))
+    for value in told.values():
+        # RateLimit-Policy: 100;w=60 (draft-ietf-httpapi-ratelimit-headers), or "q=100;w=60"
+        parts = dict(p.strip().split("=", 1) for p in value.split(";") if "=" in p)
+        quota = parts.get("q") or value.split(";", 1)[0].split(",")[0].strip()
+        if parts.get("w", "").isdecimal() and quota.isdecimal() and int(parts["w"]) > 0:
+            return text, int(quota) / int(parts["w"])
+    return text, None

@@ -1,0 +1,122 @@
+"""The live API, asked politely: every GET of a contact goes through here, one after the other, counted, kept, within the rate budget.
+
+What lives here: asking, and reading rows out of answers. What does not: what to ask and what an answer proves. GET only, by construction of `ApiClient`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urljoin
+
+from pipelines.connect.places import address, at
+from pipelines.records import JsonObject, identifier_id
+from pipelines.streams import Stream
+from resources.appointedd import ApiClient, Look
+from resources.contract import StreamContract
+from resources.errors import BrokenAnswerError
+from resources.openapi import ListEndpoint
+
+# Some dozens. What is not settled by then stays as it is, or off.
+MOST_REQUESTS = 120
+PAGES_FOLLOWED = 4
+
+
+@dataclass
+class Seen:
+    """What is known of one stream so far. `rows` and `included` come from unfiltered lists only; `is_all`: they are the whole list."""
+
+    stream: Stream
+    names: StreamContract
+    endpoint: ListEndpoint | None = None
+    path: str = ""
+    first: Look | None = None
+    rows: dict[str, JsonObject] = field(default_factory=dict)
+    included: list[JsonObject] = field(default_factory=list)
+    is_all: bool = False
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    participant_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    include: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return self.stream.name
+
+
+class Probe:
+    """Asks, keeps every answer (the same question is sent once), and counts."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self.client = client
+        self.count = 0
+        self.answers: list[Look] = []
+        self.next_place = client.contract.document.next
+        self.size: dict[str, str] = {}  # the page size, once it is known to work
+        self._kept: dict[tuple[str, tuple[tuple[str, str], ...]], Look] = {}
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the budget of requests is used up, so that nothing new should be tried."""
+        return self.count >= MOST_REQUESTS
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Look:
+        """One answer, whatever it is."""
+        key = (path, tuple(sorted((query or {}).items())))
+        if key not in self._kept:
+            if self.count >= 2 * MOST_REQUESTS:
+                raise BrokenAnswerError(f"connect stopped after {self.count} requests without coming to an end.")
+            self.count += 1
+            look = self.client.look(path, query)
+            self.answers.append(look)
+            self._kept[key] = look
+        return self._kept[key]
+
+    def keep(self, path: str, look: Look, count: int) -> None:
+        """Take over an answer that was got before there was a probe, and how many requests that took."""
+        self._kept[(path, ())] = look
+        self.answers.append(look)
+        self.count += count
+
+    def page(self, seen: Seen, query: Mapping[str, str] | None = None) -> Look:
+        """One page of a stream with the page size that works."""
+        return self.get(seen.path, {**self.size, **(query or {})})
+
+    def follow(self, look: Look) -> Look | None:
+        """The page behind a page; None at the end."""
+        link = address(at(look.document, self.next_place))
+        return None if link is None else self.get(urljoin(look.url, link))
+
+    def walk(self, seen: Seen, query: Mapping[str, str] | None = None) -> tuple[Look, dict[str, JsonObject], bool]:
+        """A list for some pages: its first answer, the rows by id, and whether it was read to its end."""
+        first = page = self.page(seen, query)
+        found = rows_of(first)
+        for _ in range(PAGES_FOLLOWED - 1):
+            following = self.follow(page) if is_list(page) else None
+            if following is None:
+                return first, found, is_list(page)
+            page = following
+            found |= rows_of(page)
+        return first, found, at(page.document, self.next_place) is None
+
+    def add_sample(self, seen: Seen, look: Look) -> None:
+        """Add the rows of an unfiltered answer to a stream's sample."""
+        seen.rows |= {key: row for key, row in rows_of(look).items() if key not in seen.rows}
+        included = (look.document or {}).get("included")
+        seen.included += [r for r in included if isinstance(r, dict)] if isinstance(included, list) else []
+
+
+def is_list(look: Look) -> bool:
+    """Whether an answer is a list document."""
+    return look.status == 200 and isinstance((look.document or {}).get("data"), list)
+
+
+def raw_rows(look: Look) -> list[Any]:
+    """The elements of a list document; none where the answer is no list."""
+    return list((look.document or {})["data"]) if is_list(look) else []
+
+
+def rows_of(look: Look) -> dict[str, JsonObject]:
+    """The records of a list document by id, in its order."""
+    return {key: row for row in raw_rows(look) if isinstance(row, dict) and (key := identifier_id(row))}

@@ -1,0 +1,281 @@
+"""What a record looks like here: its type, which attribute feeds which column, whether cancelled ones are in the default list, single records.
+
+What lives here: these questions, asked through the probe. What does not: the matching itself (`matching`), participants (`people`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import quote
+
+from pipelines.connect.described import Hints, unique
+from pipelines.connect.findings import Finding, Line
+from pipelines.connect.matching import Match, Matches, Member, fold, match, members_of
+from pipelines.connect.probe import Probe, Seen, is_list, rows_of
+from pipelines.extract import spelling
+from pipelines.records import JsonObject, identifier_id, object_at
+from resources.contract import Contract
+from resources.openapi import EMPTY
+
+KEY_IN_LINK = re.compile(r"https?://\S*[?&#/](token|key|secret|sig|signature|auth|code|hash)=", re.IGNORECASE)
+LISTS = {
+    "customers": {"custom_fields": "list", "tags": "list"},
+    "bookings": {"resources": "list", "participants": "people"},
+}
+
+
+# Types
+
+
+def types(seen: Seen, contract: Contract) -> Finding:
+    """The `type` of a stream's records, which a sync insists on."""
+    came = sorted({str(row.get("type")) for row in seen.rows.values()})
+    known = contract.streams[seen.name].types
+    if not came:
+        declared = list(seen.endpoint.record.at("type").words) if seen.endpoint else []
+        lines = (Line(("streams", seen.name, "types"), declared, "from the OpenAPI file"),) if declared else ()
+        told = "the list is empty" + ("; the type is the OpenAPI file's" if declared else "")
+        return Finding(seen.name, "type", ", ".join(declared) or "not known", told, "as it is", "low", lines)
+    if "None" in came:
+        need = f"{seen.name}: its records carry no type, so they are no JSON:API records, and this product cannot read them."
+        return Finding(
+            seen.name, "type", "none", f"{len(seen.rows)} records", "would quarantine every record", "none", need=need
+        )
+    value = [*known] if set(came) <= set(known) else came
+    line = Line(("streams", seen.name, "types"), value, "the type of every record seen")
+    return Finding(
+        seen.name,
+        "type",
+        ", ".join(came),
+        f"{len(seen.rows)} records",
+        "takes records of this type",
+        "certain",
+        (line,),
+    )
+
+
+# Columns
+
+
+def match_columns(seen: Seen, contract: Contract) -> Matches:
+    """Match a stream's attributes to its columns; `seen.columns` holds the outcome."""
+    names = contract.streams[seen.name]
+    kinds: dict[str, str] = {c.name: c.kind for c in seen.stream.columns} | LISTS.get(seen.name, {})
+    shape = seen.endpoint.record if seen.endpoint else EMPTY
+    members = members_of(seen.rows.values(), shape)
+    reference = contract.account_reference
+    others = {*reference.relationships, *reference.attributes, *contract.redact.members, "booking"}
+    result = match(kinds, names.columns, contract.plausible.columns.get(seen.name, {}), members, others)
+    seen.columns = {m.column: names_of(m, names.columns[m.column]) for m in result.found}
+    return result
+
+
+def names_of(found: Match, aliases: Sequence[str]) -> tuple[str, ...]:
+    """The contract's own list where it finds the member already, else the member alone."""
+    return tuple(aliases) if found.is_default else (found.member,)
+
+
+def column_lines(prefix: tuple[str, ...], result: Matches, contract: Mapping[str, Sequence[str]]) -> tuple[Line, ...]:
+    """The contract's lines for what was matched."""
+    return tuple(
+        Line((*prefix, m.column), list(names_of(m, contract[m.column])), f"{m.evidence}: {m.member}")
+        for m in result.found
+    )
+
+
+def columns_finding(
+    stream: str, level: str, result: Matches, prefix: tuple[str, ...], aliases: Mapping[str, Sequence[str]]
+) -> Finding:
+    """What the matching came to, in one row of the table."""
+    by_evidence: dict[str, list[str]] = {}
+    for m in result.found:
+        by_evidence.setdefault(m.evidence, []).append(f"{m.column} = {m.member}")
+    counted = ", ".join(f"{len(names)} {evidence}" for evidence, names in by_evidence.items())
+    new = [f"{m.column} = {m.member} ({m.evidence})" for m in result.found if not m.is_default]
+    wrong = [f"{name} has the wrong form for {column}" for column, name in result.misfits.items()]
+    is_doubtful = wrong or any(m.evidence in ("plausible", "nested") for m in result.found)
+    return Finding(
+        stream,
+        level,
+        f"{len(result.found)} of {len(result.found) + len(result.empty)}" + (f" ({counted})" if counted else ""),
+        "; ".join([*new, *wrong]) or "under the contract's names",
+        "fills these columns",
+        "likely" if is_doubtful else "certain",
+        column_lines(prefix, result, aliases),
+    )
+
+
+# Cancelled bookings
+
+
+def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract) -> list[Finding]:
+    """Whether the default list holds cancelled records, and which query brings them where it does not."""
+    key = ("streams", seen.name, "queries")
+    words = {spelling(w) for w in contract.statuses.booking.get("cancelled", ())}
+    statuses = _statuses(seen, seen.rows.values())
+    if not statuses:
+        return []
+    gone = [k for k, status in statuses.items() if spelling(status) in words]
+    ability = "cancelled in the default list"
+    if gone:
+        told = f"{len(gone)} of the {len(statuses)} rows seen are cancelled"
+        line = Line(key, [{}], "cancelled ones are in the default list")
+        return [Finding(seen.name, ability, "yes", told, "needs no further query", "certain", (line,))]
+    spelt = unique(
+        [w for w in hints.status_words if spelling(w) in words], contract.statuses.booking.get("cancelled", ())
+    )
+    tried = [dict(q) for q in contract.streams[seen.name].queries if q]
+    tried += [{name: word} for name in unique(hints.status, contract.plausible.status) for word in spelt]
+    tried += [{name: "true"} for name in unique(hints.with_cancelled, contract.plausible.with_cancelled)]
+    refused: set[str] = set()
+    proven = ""
+    for query in tried:
+        if probe.is_spent or refused & query.keys() or (proven and proven not in query):
+            continue
+        look = probe.page(seen, query)
+        if not is_list(look):
+            refused |= query.keys()
+            continue
+        came = _statuses(seen, rows_of(look).values())
+        hidden = [k for k, status in came.items() if spelling(status) in words]
+        is_filter = "true" not in query.values()
+        shown = ", ".join(f"{n}={v}" for n, v in query.items())
+        # A server that ignores the parameter sends the default list again, which holds none.
+        if hidden and (len(hidden) == len(came) or not is_filter):
+            line = Line(key, [{}, query] if is_filter else [query], f"{len(hidden)} cancelled rows came through it")
+            told = f"none of {len(statuses)} rows of the default list is cancelled, and {shown} brought {len(hidden)}"
+            return [Finding(seen.name, ability, "no", told, f"walks the list again with {shown}", "certain", (line,))]
+        if not came and is_filter and len(query) == 1:
+            proven = proven or _filters_by_status(probe, seen, next(iter(query)), statuses)
+    if proven:
+        told = f"{proven} is honoured for other statuses, and brings no row for {', '.join(spelt)}"
+        return [Finding(seen.name, ability, "there are none", told, "takes it that there are none", "likely")]
+    told = f"none of the {len(statuses)} rows seen is cancelled, and no status filter brought one"
+    outcome = "would miss them if they are hidden: look at one in Appointedd"
+    return [Finding(seen.name, ability, "none seen", told, outcome, "low")]
+
+
+def _filters_by_status(probe: Probe, seen: Seen, name: str, statuses: Mapping[str, str]) -> str:
+    """The parameter, where it brings rows of a status that was seen, and no other; else nothing."""
+    status = next(iter(statuses.values()))
+    came = _statuses(seen, rows_of(probe.page(seen, {name: status})).values())
+    return name if came and set(came.values()) == {status} else ""
+
+
+def _statuses(seen: Seen, rows: Iterable[JsonObject]) -> dict[str, str]:
+    found = {}
+    for row in rows:
+        for name in seen.columns.get("status", ()):
+            value = object_at(row, "attributes").get(name)
+            if isinstance(value, str) and value:
+                found[str(row.get("id"))] = value
+                break
+    return found
+
+
+def status_words(seen: Seen, contract: Contract) -> list[Finding]:
+    """Statuses that the contract has no word for: seen in rows, or enumerated in the file."""
+    known = {spelling(s) for spellings in contract.statuses.booking.values() for s in spellings}
+    came = set(_statuses(seen, seen.rows.values()).values())
+    declared: set[str] = set()
+    for name in seen.columns.get("status", ()) if seen.endpoint else ():
+        declared |= set(seen.endpoint.record.at("attributes", name).words if seen.endpoint else ())
+    new = sorted(s for s in came | declared if spelling(s) not in known)
+    if not new:
+        return []
+    return [
+        Finding(
+            seen.name,
+            "statuses",
+            ", ".join(new[:8]),
+            "seen in rows" if set(new) <= came else "in the OpenAPI file",
+            "keeps them as they are sent; [statuses.booking] gives them a word",
+            "certain",
+        )
+    ]
+
+
+# Links that are keys
+
+
+def secrets(seen: Sequence[Seen], contract: Contract) -> Finding:
+    """Members that carry a link which acts without a login (evidence 5.21): a spelling of those that are known, or an address with a token in it."""
+    known = contract.redact.members
+    folded = {fold(name) for name in known}
+    found: dict[str, str] = {}
+
+    def look(value: object) -> None:
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                if fold(name) in folded:
+                    found.setdefault(name, "a spelling of one that is known")
+                elif isinstance(inner, str) and KEY_IN_LINK.match(inner):
+                    found.setdefault(name, "its values are addresses with a key in them")
+                else:
+                    look(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                look(inner)
+
+    for one in seen:
+        for record in (*one.rows.values(), *one.included):
+            look(record.get("attributes"))
+    new = {name: why for name, why in found.items() if name not in known}
+    line = Line(("redact", "members"), [*known, *new], "; ".join(f"{name}: {why}" for name, why in new.items()))
+    return Finding(
+        "",
+        "links that are keys",
+        ", ".join(found) or "none",
+        line.why or "under the contract's names" if found else "no address with a key in it among the records seen",
+        "takes them out before anything is stored",
+        "certain" if found else "likely",
+        (line,),
+    )
+
+
+# Single records
+
+
+def singles(probe: Probe, seen: Sequence[Seen]) -> list[Finding]:
+    """Whether a record can be asked for by id, which a sweep does before it calls one deleted."""
+    works: list[str] = []
+    fails: list[str] = []
+    for one in seen:
+        if not one.rows:
+            continue
+        record_id = next(iter(one.rows))
+        look = probe.get(f"{one.path}/{quote(record_id, safe='')}")
+        data = (look.document or {}).get("data")
+        is_same = look.status == 200 and isinstance(data, dict) and identifier_id(data) == record_id
+        (works if is_same else fails).append(f"{one.name}" if is_same else f"{one.name} (HTTP {look.status})")
+    if not works and not fails:
+        return [Finding("", "single records", "not known", "every list is empty", "as it is", "low")]
+    line = Line(("abilities", "single"), bool(works), "a record known from the list was asked for by its id")
+    return [
+        Finding(
+            "",
+            "single records",
+            ("yes: " + ", ".join(works)) if works else "none",
+            "a record of each list asked for by id" + (f"; not: {', '.join(fails)}" if fails else ""),
+            "asks for what a sweep did not meet" if works else "walks a list twice before it calls a record deleted",
+            "certain",
+            (line,),
+        )
+    ]
+
+
+def instant_forms(seen: Sequence[Seen]) -> str:
+    """How instants are written, with an example that is nobody's."""
+    forms: set[str] = set()
+    for one in seen:
+        kinds = {c.name for c in one.stream.columns if c.kind == "instant"}
+        members = members_of(one.rows.values())
+        for column in kinds & one.columns.keys():
+            member = members.get(one.columns[column][0], Member(""))
+            for value in member.values:
+                if isinstance(value, str) and len(value) > 18:
+                    forms.add(
+                        f"{'milliseconds' if '.' in value else 'seconds'}, {'Z' if value.endswith('Z') else 'offset'}"
+                    )
+    return "; ".join(sorted(forms))

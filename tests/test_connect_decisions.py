@@ -1,0 +1,336 @@
+"""The decisions of a first contact, without a server: which answer proves a filter, which name fits a column, whose line is whose."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.connect.described import tokens
+from pipelines.connect.findings import Line
+from pipelines.connect.honoured import Instants, judge, trials
+from pipelines.connect.matching import match, members_of
+from pipelines.connect.override import lay_over
+from pipelines.connect.places import account_members, counts, next_marks, next_places, rate_limit, shifting
+from resources.contract import contract_values
+from resources.errors import ContractError
+from resources.openapi import Shape
+
+BASE = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+# ---- filters -----------------------------------------------------------------------------------------------------------------
+
+Server = Callable[[Instants, datetime, datetime | None], bool]
+
+
+def _between(name: str) -> Server:
+    return lambda row, since, until: row[name] >= since and (until is None or row[name] <= until)
+
+
+def _by_day(row: Instants, since: datetime, until: datetime | None) -> bool:
+    """Cuts both bounds down to their day: what was changed on the last day is lost."""
+    low = since.replace(hour=0, minute=0, second=0)
+    return row["updated"] >= low and (until is None or row["updated"] < until.replace(hour=0, minute=0, second=0))
+
+
+SERVERS: dict[str, Server] = {
+    "right": _between("updated"),
+    "exclusive": lambda row, since, until: row["updated"] > since and (until is None or row["updated"] < until),
+    "creation": _between("created"),
+    "start": _between("start"),
+    "nothing": lambda row, since, until: True,
+    "empty": lambda row, since, until: False,
+    "that very instant": lambda row, since, until: row["updated"] == since,
+    "upper ignored": lambda row, since, until: row["updated"] >= since,
+    "lower ignored": lambda row, since, until: until is None or row["updated"] <= until,
+    "upper by creation": lambda row, since, until: (
+        row["updated"] >= since and (until is None or row["created"] <= until)
+    ),
+    "by the day": _by_day,
+}
+HARMLESS = {"right", "exclusive"}
+ROWS = st.lists(
+    st.tuples(st.integers(0, 4000), st.integers(0, 4000), st.integers(0, 9000)),
+    min_size=0,
+    max_size=24,
+    unique_by=lambda r: r[1],
+)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+@settings(max_examples=40, deadline=None)
+@given(rows=ROWS, seen=st.integers(1, 24))
+def test_no_server_that_loses_rows_is_believed(name: str, rows: list[tuple[int, int, int]], seen: int) -> None:
+    server = SERVERS[name]
+    population: dict[str, Instants] = {
+        str(n): {
+            "created": BASE + timedelta(minutes=min(created, changed)),
+            "updated": BASE + timedelta(minutes=changed),
+            "start": BASE + timedelta(minutes=start),
+        }
+        for n, (created, changed, start) in enumerate(rows)
+    }
+    sample = dict(list(population.items())[:seen])
+
+    def believed(*, upper: bool) -> list[bool]:
+        verdicts = []
+        for trial in trials(sample, "updated", with_upper=upper):
+            came = {key: row for key, row in population.items() if server(row, trial.since, trial.until)}
+            verdict, reason = judge(sample, came, "updated", trial, is_whole=True)
+            assert name not in HARMLESS or trial.untold or verdict == "honoured", (trial, reason)
+            verdicts.append(verdict == "honoured")
+        return verdicts
+
+    # The upper bound is tried only where the lower one was proven.
+    if any(believed(upper=False)):
+        assert name in HARMLESS | {"upper ignored", "upper by creation", "by the day"}
+        if any(believed(upper=True)):
+            assert name in HARMLESS
+
+
+def population_of(*changed_hours: float) -> dict[str, Instants]:
+    return {
+        str(n): {"updated": BASE + h * HOUR, "created": BASE - n * HOUR, "start": BASE + (200 - 3 * n) * HOUR}
+        for n, h in enumerate(changed_hours)
+    }
+
+
+def test_a_bound_cut_to_whole_days_gives_itself_away() -> None:
+    sample = population_of(10, 11, 12, 35, 36, 37, 60, 61)
+    verdicts = set()
+    for trial in trials(sample, "updated", with_upper=True):
+        came = {k: r for k, r in sample.items() if _by_day(r, trial.since, trial.until)}
+        verdicts.add(judge(sample, came, "updated", trial, is_whole=True)[0])
+    assert "honoured" not in verdicts
+
+
+def test_a_window_that_cannot_tell_says_from_what() -> None:
+    rows = {str(n): {"updated": BASE + n * HOUR, "created": BASE + n * HOUR} for n in range(12)}
+    found = trials(rows, "updated", with_upper=False)
+    assert found
+    assert all(t.untold == ("created",) for t in found)
+    verdict, reason = judge(
+        rows, {k: r for k, r in rows.items() if r["updated"] >= found[0].since}, "updated", found[0], is_whole=True
+    )
+    assert verdict == "undecided"
+    assert "created" in reason
+
+
+def test_too_few_rows_are_no_trial_and_a_long_answer_no_verdict() -> None:
+    assert trials(population_of(1, 2, 3), "updated", with_upper=False) == []
+    sample = population_of(*range(1, 20))
+    trial = trials(sample, "updated", with_upper=False)[0]
+    assert judge(sample, {}, "updated", trial, is_whole=False)[0] == "undecided"
+    assert judge(sample, {}, "updated", trial, is_whole=True)[0] == "different"
+    assert judge(sample, sample, "updated", trial, is_whole=False)[0] == "ignored"
+
+
+# ---- names -------------------------------------------------------------------------------------------------------------------
+
+
+def records(**attributes: Any) -> list[dict[str, Any]]:
+    return [{"type": "x", "id": "1", "attributes": attributes}]
+
+
+KINDS = {"start_at": "instant", "end_at": "instant", "price": "money", "title": "text", "is_paid": "boolean"}
+ALIASES = {
+    "start_at": ("startTime", "start"),
+    "end_at": ("endTime",),
+    "price": ("price",),
+    "title": ("title", "name"),
+    "is_paid": ("paid",),
+}
+PLAUSIBLE = {"start_at": ("begins",), "price": ("amount",), "title": ("label",), "end_at": ("begins",)}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "column", "member", "evidence"),
+    [
+        ({"startTime": "2026-01-01T00:00:00Z"}, "start_at", "startTime", "exact"),
+        ({"start": "2026-01-01T00:00:00Z"}, "start_at", "start", "alias"),
+        ({"start_time": "2026-01-01T00:00:00Z"}, "start_at", "start_time", "case-folded"),
+        ({"START-AT": "2026-01-01T00:00:00Z"}, "start_at", "START-AT", "case-folded"),
+        ({"begins": "2026-01-01T00:00:00+01:00"}, "start_at", "begins", "plausible"),
+        ({"timing": {"start": "2026-01-01T00:00:00Z"}}, "start_at", "timing.start", "nested"),
+        ({"price": {"amount": Decimal("1.5")}}, "price", "price.amount", "nested"),
+        ({"start": 1767225600}, "start_at", None, None),  # an epoch is no instant that the sync reads
+        ({"start": "2026-01-01T00:00:00"}, "start_at", None, None),  # nor is a time without a zone
+        ({"paid": "no"}, "is_paid", None, None),
+        ({"title": None}, "title", "title", "exact"),
+    ],
+)
+def test_a_name_needs_evidence_and_values_that_fit(
+    attributes: Any, column: str, member: str | None, evidence: str | None
+) -> None:
+    result = match(KINDS, ALIASES, PLAUSIBLE, members_of(records(**attributes)))
+    assert result.member_of(column) == member
+    assert next((m.evidence for m in result.found if m.column == column), None) == evidence
+
+
+def test_no_attribute_feeds_two_columns() -> None:
+    result = match(KINDS, ALIASES, PLAUSIBLE, members_of(records(begins="2026-01-01T00:00:00Z")))
+    assert [(m.column, m.member) for m in result.found] == [("start_at", "begins")]
+    assert "end_at" in result.empty
+
+
+def test_what_maps_to_nothing_and_what_has_the_wrong_form_is_told() -> None:
+    result = match(
+        KINDS, ALIASES, {}, members_of(records(colour="red", price="dear", account="x")), others=("account",)
+    )
+    assert result.unmapped == ("colour",)
+    assert result.misfits == {"price": "price"}
+
+
+def test_declared_types_count_where_no_value_was_seen() -> None:
+    shape = Shape(
+        members={
+            "attributes": Shape(
+                members={"startTime": Shape(frozenset({"integer"})), "title": Shape(frozenset({"string"}))}
+            )
+        }
+    )
+    result = match(KINDS, ALIASES, {}, members_of((), shape))
+    assert {m.column for m in result.found} == {"title"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("filter[updatedAfter]", ["filter", "updated", "after"]),
+        ("updated_since", ["updated", "since"]),
+        ("page[size]", ["page", "size"]),
+    ],
+)
+def test_parameters_are_read_in_words(name: str, words: list[str]) -> None:
+    assert tokens(name) == words
+
+
+# ---- places ------------------------------------------------------------------------------------------------------------------
+
+
+def test_next_links_are_found_wherever_they_stand() -> None:
+    assert next_places({"data": [], "links": {"next": "/x"}, "meta": {"next": "/x"}}) == ["links.next", "meta.next"]
+    assert next_places({"paging": {"nextUrl": {"href": "/x"}}}) == ["paging.nextUrl"]
+    assert next_places({"data": {"next": "/x"}, "links": {"next": None}}) == []
+    assert next_marks({"meta": {"next_cursor": "abc", "next": None}}) == ["meta.next_cursor"]
+    assert counts({"data": [1], "meta": {"total": 3, "ok": True}}) == {"meta.total": 3}
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://x.test/a?page%5Bno%5D=2&size=10", ["page[no]"]),
+        ("https://x.test/a?skip=10&size=10", ["skip"]),
+        ("https://x.test/a?cursor=eyJpZCI6MX0", []),
+    ],
+)
+def test_parameters_that_number_pages_are_told_from_cursors(url: str, expected: list[str]) -> None:
+    assert shifting(url, "size", 10) == expected
+
+
+def test_an_account_is_named_by_its_values() -> None:
+    rows = [
+        {
+            "id": "1",
+            "attributes": {"shop": 7, "other": "z"},
+            "relationships": {"owner": {"data": {"type": "t", "id": "a"}}},
+        },
+        {
+            "id": "2",
+            "attributes": {"shop": 8, "other": "7"},
+            "relationships": {"owner": {"data": {"type": "t", "id": "7"}}},
+        },
+    ]
+    assert account_members(rows, {"7", "8"}) == ([], ["shop"])
+    assert account_members(rows, {"a", "7"}) == (["owner"], [])
+
+
+@pytest.mark.parametrize(
+    ("headers", "per_second"),
+    [
+        ({"ratelimit-policy": "100;w=60"}, 100 / 60),
+        ({"ratelimit-policy": '"burst";q=50;w=10'}, 5.0),
+        ({"x-ratelimit-limit": "300"}, None),
+        ({"content-type": "x"}, None),
+    ],
+)
+def test_rate_limits_are_read_where_their_period_is_told(headers: dict[str, str], per_second: float | None) -> None:
+    text, found = rate_limit(headers)
+    assert found == per_second
+    assert bool(text) == any("ratelimit" in name.replace("-", "") for name in headers)
+
+
+# ---- whose line is whose -----------------------------------------------------------------------------------------------------
+
+DEFAULTS = contract_values()
+FOUND = [
+    Line(("parameters", "page_size"), "page[limit]", "2 asked for,\n2 came"),
+    Line(("abilities", "filters"), False, "not proven"),
+    Line(("streams", "bookings", "queries"), [{}, {"filter[status]": "cancelled"}], "hidden"),
+    Line(("streams", "bookings", "columns", "start_at"), ["starts_at"], "plausible"),
+    Line(("oauth", "client_authentication"), "basic", "as the default"),
+]
+
+
+def test_lines_that_say_the_default_are_left_out_and_twice_is_once() -> None:
+    first = lay_over(None, FOUND, DEFAULTS)
+    assert "oauth" not in tomllib.loads(first.text)
+    assert len(first.changes) == 4
+    again = lay_over(first.text, FOUND, DEFAULTS)
+    assert (again.text, again.changes, again.disagreements) == (first.text, (), ())
+
+
+def test_what_connect_wrote_it_may_replace_and_take_away() -> None:
+    text = lay_over(None, FOUND, DEFAULTS).text
+    later = [Line(("parameters", "page_size"), "page[size]", "now"), Line(("abilities", "filters"), True, "now proven")]
+    result = lay_over(text, later, DEFAULTS)
+    assert {(c.key, json.dumps(c.before), c.after) for c in result.changes} == {
+        ("parameters.page_size", '"page[limit]"', None),
+        ("abilities.filters", "false", None),
+    }
+    assert tomllib.loads(result.text).get("parameters", {}) == {}
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        '[parameters]\npage_size = "mine"\n',
+        'parameters.page_size = "mine" # note\n',
+        'parameters = { page_size = "mine" }\n',
+        '[streams.events]\npath = "x"\n[parameters]\npage_size = "mine"\n[streams.customers]\npath = "y"\n',
+    ],
+)
+def test_a_persons_line_stays_whatever_form_it_has(own: str) -> None:
+    result = lay_over(own, FOUND, DEFAULTS)
+    assert [(d.key, d.own) for d in result.disagreements] == [("parameters.page_size", "mine")]
+    values = tomllib.loads(result.text)
+    assert values["parameters"]["page_size"] == "mine"
+    assert values["streams"]["bookings"]["queries"] == [{}, {"filter[status]": "cancelled"}]
+    for name, value in tomllib.loads(own).get("streams", {}).items():
+        assert values["streams"][name] == value
+    again = lay_over(result.text, FOUND, DEFAULTS)
+    assert (again.text, again.changes) == (result.text, ())
+
+
+def test_a_line_that_was_changed_by_hand_is_the_persons_from_then_on() -> None:
+    text = (
+        lay_over(None, FOUND, DEFAULTS)
+        .text.replace('"page[limit]"', '"page[rows]"')
+        .replace("filters = false", "filters = true")
+    )
+    result = lay_over(text, FOUND, DEFAULTS)
+    assert {d.key for d in result.disagreements} == {"parameters.page_size", "abilities.filters"}
+    assert (result.text, result.changes) == (text, ())
+
+
+def test_a_file_that_is_no_toml_is_refused() -> None:
+    with pytest.raises(ContractError, match="not valid TOML"):
+        lay_over("[[[", FOUND, DEFAULTS)
