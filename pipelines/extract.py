@@ -27,6 +27,8 @@ from pipelines.records import (
     included_of,
     lookup,
     object_at,
+    redacted_names,
+    spelling,
 )
 from pipelines.streams import Column, Stream
 from resources.contract import Contract
@@ -52,11 +54,6 @@ class NoAccountError(Exception):
 @cache
 def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
-
-
-def spelling(status: str) -> str:
-    """A status as it is compared: without case, spaces, underscores and hyphens."""
-    return "".join(c for c in status.casefold() if c not in " _-")
 
 
 class Sheet:
@@ -281,7 +278,9 @@ class Reader:
         sent = first(record, names, included)
         if isinstance(sent, dict) and "id" not in sent:  # an object of name: value instead of a list
             fields = [
-                {"id": name, "value": value} for name, value in sent.items() if name not in self.contract.redact.members
+                {"id": name, "value": value}
+                for name, value in sent.items()
+                if spelling(name) not in redacted_names(self.contract.redact.members)
             ]
         zone = self.zones.get(row["account_id"])
         for element in fields:

@@ -6,7 +6,8 @@ Sources: JSON:API 1.1 (resource objects, compound documents), evidence sections 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -25,6 +26,24 @@ DOCUMENT_DEPTH = 2
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+def spelling(word: str) -> str:
+    """A word as it is compared: without case, spaces, underscores and hyphens."""
+    return "".join(c for c in word.casefold() if c not in " _-")
+
+
+@cache
+def redacted_names(names: tuple[str, ...]) -> frozenset[str]:
+    """The members to take out, as `spelling` writes them: another dialect's `cancellation-url` carries the same token as `cancellationUrl`."""
+    return frozenset(map(spelling, names))
+
+
+@cache
+def _redacted_key(names: tuple[str, ...]) -> re.Pattern[str]:
+    """Finds a member of such a name in encoded JSON: a look that spares most records the walk through everything."""
+    spelt = ("[-_ ]*".join(map(re.escape, name)) for name in sorted(redacted_names(names)))
+    return re.compile(f'"[-_ ]*(?:{"|".join(spelt)})[-_ ]*":', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +148,17 @@ def related(record: JsonObject, included: Included) -> list[JsonObject]:
     return [found[key] for key in sorted(found)]
 
 
-def _without(value: Any, members: Collection[str]) -> Any:
-    """A copy without some members, however deep they stand. Not recursive: what the decoder can nest, Python's stack could not follow."""
+def _without(value: Any, names: tuple[str, ...]) -> Any:
+    """A copy without the members of these names, however they are spelt and however deep they stand.
+
+    Not recursive: what the decoder can nest, Python's stack could not follow.
+    """
+
+    members = redacted_names(names)
 
     def shallow(one: Any) -> Any:
         if isinstance(one, dict):
-            return {k: v for k, v in one.items() if k not in members}
+            return {k: v for k, v in one.items() if spelling(k) not in members}
         return list(one) if isinstance(one, list) else one
 
     copy = shallow(value)
@@ -148,11 +172,10 @@ def _without(value: Any, members: Collection[str]) -> Any:
     return copy
 
 
-def _without_attributes(resource: JsonObject, members: Collection[str]) -> JsonObject:
-    attributes = object_at(resource, "attributes")
-    if attributes.keys().isdisjoint(members):
-        return resource
-    return {**resource, "attributes": {k: v for k, v in attributes.items() if k not in members}}
+def _without_attributes(resource: JsonObject, names: tuple[str, ...]) -> JsonObject:
+    members, attributes = redacted_names(names), object_at(resource, "attributes")
+    kept = {k: v for k, v in attributes.items() if spelling(k) not in members}
+    return resource if len(kept) == len(attributes) else {**resource, "attributes": kept}
 
 
 def _bare(resource: JsonObject) -> JsonObject:
@@ -174,21 +197,21 @@ def _digest(content: bytes) -> str:
     return state.hexdigest()
 
 
-def document_of(record: JsonObject, included: Included, redacted: Collection[str]) -> tuple[str, str]:
+def document_of(record: JsonObject, included: Included, redacted: tuple[str, ...]) -> tuple[str, str]:
     """The document that is kept (one JSON:API document, as text) and the hash of its content (BLAKE2b-128, hexadecimal).
 
     Members named in `redacted` carry capability URLs (evidence 5.21); they are in neither.
     """
     document: JsonObject = {"data": record, "included": related(record, included)}
     text = _encode(document).decode()
-    if any(f'"{name}"' in text for name in redacted):
+    if redacted and _redacted_key(redacted).search(text):
         # They stand among the attributes as a rule; the walk through everything is for those that do not.
         document = {
             "data": _without_attributes(record, redacted),
             "included": [_without_attributes(r, redacted) for r in document["included"]],
         }
         text = _encode(document).decode()
-        if any(f'"{name}"' in text for name in redacted):
+        if redacted and _redacted_key(redacted).search(text):
             document = _without(document, redacted)
             text = _encode(document).decode()
     content = [_bare(document["data"]), [_bare(r) for r in document["included"]]]
@@ -201,6 +224,6 @@ def read_document(text: str, fetched_at: datetime) -> Fetched:
     return Fetched(document["data"], index(document["included"]), fetched_at)
 
 
-def as_json(value: object, redacted: Collection[str] = ()) -> str:
+def as_json(value: object, redacted: tuple[str, ...] = ()) -> str:
     """Any decoded JSON value as text, without the members in `redacted`."""
     return _encode(_without(value, redacted) if redacted else value).decode()

@@ -301,6 +301,25 @@ def test_the_time_limit_of_politeness_holds_on_the_worst_server(plain: Emulator,
         plain.switches = Switches()
 
 
+def test_intent_events_are_found_and_left_until_they_are_switched_on(tmp_path: Path) -> None:
+    naming = Naming(paths={"intentEvents": "intents"}, types={"intentEvents": "intent"})
+    with Emulator(world(accounts=1), Switches(naming=naming)) as emulator:
+        env = environment(emulator, tmp_path)
+        result = told(env, "connect", "--openapi", f"{emulator.origin}/openapi.json")
+        (finding,) = [f for f in result["findings"] if f["stream"] == "intent_events"]
+        assert finding["found"] == "intents"
+        assert "enabled" in finding["outcome"]
+        names = load_contract(tmp_path / "own.toml").streams["intent_events"]
+        assert (names.path, names.types, names.enabled) == ("intents", ("intent",), False)
+        (tmp_path / "own.toml").open("a").write("[streams.intent_events]\n") if False else None
+        own = tmp_path / "own.toml"
+        own.write_text(own.read_text().replace("[streams.intent_events]", "[streams.intent_events]\nenabled = true"))
+        settings = settings_for(emulator, tmp_path)
+        assert night(settings, load_contract(own)).problems == []
+        stored = query(settings.warehouse_path, "select count(*) from core.intent_events")
+        assert stored == [(len(emulator.world.intent_events),)]
+
+
 def test_links_that_are_keys_are_taken_out_under_whatever_name(plain: Emulator, tmp_path: Path) -> None:
     renames = {"cancellationUrl": "cancellation-url", "rescheduleUrl": "move-it"}
     try:

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.extract import DriftKey, NoAccountError, spelling
+from pipelines.extract import DriftKey, NoAccountError
 from pipelines.normalise import Batch, combine, normalise, schema_of
-from pipelines.records import Fetched, index, read_document
+from pipelines.records import Fetched, index, read_document, spelling
 from pipelines.streams import ACCOUNTS, BOOKINGS, BUILT_IN, CUSTOMERS, DTYPES, EVENTS, Stream
 from resources.appointedd import _decode
 from resources.contract import Contract, load_contract

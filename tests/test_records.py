@@ -305,3 +305,16 @@ def test_the_order_of_members_and_of_included_is_no_content(record: Json, includ
 def test_json_keeps_decimals_as_written() -> None:
     assert as_json({"a": [Decimal("0.10"), 1, None, True, "ü"]}) == '{"a":[0.10,1,null,true,"ü"]}'
     assert as_json([{"secret": 1, "kept": {"secret": 2}}], ("secret",)) == '[{"kept":{}}]'
+
+
+@pytest.mark.parametrize(
+    "name", ["cancellationUrl", "cancellation_url", "cancellation-url", "CancellationURL", "Cancellation Url"]
+)
+def test_capability_links_are_taken_out_however_they_are_spelt(name: str) -> None:
+    deep = {"attributes": {name: "CANARY", "kept": {"list": [{name: "CANARY", "x": 1}]}}}
+    text, content_hash = document_of({"type": "bookings", "id": "b1", **deep}, {}, REDACTED)
+    assert "CANARY" not in text
+    assert json.loads(text)["data"]["attributes"] == {"kept": {"list": [{"x": 1}]}}
+    bare = {"attributes": {"kept": {"list": [{"x": 1}]}}}
+    assert content_hash == document_of({"type": "bookings", "id": "b1", **bare}, {}, REDACTED)[1]
+    assert json.loads(as_json({name: 1, "cancellationUrlOf": 2}, REDACTED)) == {"cancellationUrlOf": 2}

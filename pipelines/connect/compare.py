@@ -13,7 +13,7 @@ from pipelines.connect.described import contract_path, endpoints, hints
 from pipelines.connect.matching import Member, fits, fold, match, members_of
 from pipelines.connect.people import PARTICIPANT_KINDS
 from pipelines.connect.shapes import LISTS
-from pipelines.extract import spelling
+from pipelines.records import spelling
 from pipelines.streams import ACCOUNTS, Stream, streams_of
 from resources.contract import Contract
 from resources.openapi import EMPTY, Description, ListEndpoint, Shape

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from pipelines.connect.matching import fold
-from pipelines.streams import BUILT_IN
 from resources.contract import Contract
 from resources.openapi import Description, ListEndpoint, Parameter
 
@@ -54,7 +53,7 @@ def endpoints(description: Description | None, contract: Contract) -> dict[str, 
     found: dict[str, ListEndpoint] = {}
     if description is None:
         return found
-    for stream in BUILT_IN:
+    for stream in contract.streams:
         names = contract.streams[stream]
         wanted = [fold(n) for n in (names.path.rpartition("/")[2], *contract.plausible.paths.get(stream, ()))]
         types = {fold(t) for t in names.types}

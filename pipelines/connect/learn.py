@@ -13,9 +13,9 @@ from pipelines.connect.described import Hints, contract_path, endpoints, hints
 from pipelines.connect.findings import Confidence, Finding, Learned, Line
 from pipelines.connect.matching import Matches
 from pipelines.connect.places import rate_limit
-from pipelines.connect.probe import Probe, Seen, is_list
+from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.connect.way_in import WayIn, access_of, addresses
-from pipelines.streams import ACCOUNTS, Stream, streams_of
+from pipelines.streams import ACCOUNTS, BUILT_IN, Stream, streams_of
 from resources.contract import AccountReference, Contract
 from resources.openapi import Description
 from resources.settings import Settings
@@ -63,6 +63,9 @@ class _Contact:
         live = [s for s in self.seen.values() if s.first is not None]
         if not live:
             return
+        for name in self.contract.streams:
+            if name not in BUILT_IN:
+                self.learned.add(self._kept_as_documents(name))
         changing = [s for s in live if s.stream is not ACCOUNTS]
         largest = max(live, key=lambda s: len(s.rows))
         is_strict, told = paging.refuses_unknown(self.probe, largest)
@@ -120,6 +123,23 @@ class _Contact:
         if any(a.endswith("HTTP 403") for a in answers):
             need = f"{stream.name}: the API client may not read them (HTTP 403). Its creator can change its permissions in Appointedd."
         return Finding(stream.name, "list", "not found", ", ".join(answers), "would fail", "none", need=need)
+
+    def _kept_as_documents(self, name: str) -> Finding:
+        """A list that is stored generically, as intent events are: where it is, and of which type; nothing in it needs to be matched."""
+        names, endpoint = self.contract.streams[name], self.endpoints.get(name)
+        path = names.path
+        if endpoint is not None and self.description is not None:
+            path = contract_path(endpoint, self.description, self.settings.api_access().base_url)
+        look = self.probe.get(path)
+        will = "reads it" if names.enabled else f"leaves it, until streams.{name}.enabled is true"
+        if not is_list(look):
+            return Finding(name, "list", "not found", f"{path} HTTP {look.status}", "leaves it", "none")
+        lines = [Line(("streams", name, "path"), path, "answered with a list")]
+        types = list(dict.fromkeys(str(r.get("type")) for r in rows_of(look).values()))
+        if types and not set(types) <= set(names.types):
+            lines.append(Line(("streams", name, "types"), types, "the type of every record seen"))
+        told = "in the OpenAPI file, and " if endpoint else ""
+        return Finding(name, "list", path, f"{told}answered with a list", will, "certain", tuple(lines))
 
     def _sample(self, one: Seen) -> None:
         """The largest page that is served, unfiltered; of the accounts all that can be had in a few pages."""

@@ -13,8 +13,7 @@ from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.matching import Match, Matches, Member, fold, match, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
-from pipelines.extract import spelling
-from pipelines.records import JsonObject, identifier_id, object_at
+from pipelines.records import JsonObject, identifier_id, object_at, spelling
 from resources.contract import Contract
 from resources.openapi import EMPTY
 
