@@ -94,7 +94,7 @@ def healed(emulator: Emulator, folder: Path) -> None:
     ("where", "trouble", "committed"),
     [
         pytest.param("/v2/bookings", SILENCE, 40, id="a silent socket"),
-        pytest.param("/v2/accounts", SILENCE, 0, id="the account list"),
+        pytest.param("/v2/accounts", SILENCE, 0, id="the account list", marks=pytest.mark.long),
         pytest.param("/v2/bookings", Status(429, {"Retry-After": "100"}), 40, id="a pause", marks=pytest.mark.long),
         pytest.param("/v2/bookings", Status(503), 40, id="backoff", marks=pytest.mark.long),
         pytest.param("/oauth/token", SILENCE, 0, id="the token", marks=pytest.mark.long),
@@ -126,6 +126,7 @@ def test_sigterm_ends_a_sync_whatever_it_waits_for(
         healed(emulator, tmp_path)
 
 
+@pytest.mark.long
 def test_sigterm_ends_the_waiting_for_another_run(emulator: Emulator, tmp_path: Path) -> None:
     """Two real syncs at once: the second names the first and waits; it can be told to end, and the first is not disturbed."""
     emulator.faults.append(Fault(on("/v2/bookings"), SILENCE, times=None))

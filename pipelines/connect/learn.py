@@ -127,13 +127,18 @@ class _Contact:
     def _kept_as_documents(self, name: str) -> Finding:
         """A list that is stored generically, as intent events are: where it is, and of which type; nothing in it needs to be matched."""
         names, endpoint = self.contract.streams[name], self.endpoints.get(name)
-        path = names.path
+        paths = [names.path, *self.contract.plausible.paths.get(name, ())]
         if endpoint is not None and self.description is not None:
-            path = contract_path(endpoint, self.description, self.settings.api_access().base_url)
-        look = self.probe.get(path)
+            paths = [contract_path(endpoint, self.description, self.settings.api_access().base_url)]
+        answers: list[str] = []
+        for path in paths:
+            look = self.probe.get(path)
+            if is_list(look):
+                break
+            answers.append(f"{path} HTTP {look.status}")
+        else:
+            return Finding(name, "list", "not found", ", ".join(answers), "leaves it", "none")
         will = "reads it" if names.enabled else f"leaves it, until streams.{name}.enabled is true"
-        if not is_list(look):
-            return Finding(name, "list", "not found", f"{path} HTTP {look.status}", "leaves it", "none")
         lines = [Line(("streams", name, "path"), path, "answered with a list")]
         types = list(dict.fromkeys(str(r.get("type")) for r in rows_of(look).values()))
         if types and not set(types) <= set(names.types):
