@@ -157,6 +157,13 @@ def show_sync(report: RunReport, published_path: Path) -> None:
             for s in report.streams
         ],
     )
+    print_lines(
+        *(
+            f"{s.stream}: {s.counts.silent:,} rows changed though their change time did not; only sweeps and the overlap see such changes."
+            for s in report.streams
+            if s.counts.silent
+        )
+    )
     _show_outcome(report, published_path)
 
 

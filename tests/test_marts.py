@@ -553,6 +553,8 @@ def test_status_of_a_complete_stream(warehouse: duckdb.DuckDBPyConnection) -> No
         problems=[],
         quarantined_count=0,
         unsettled_count=0,
+        held_back_count=0,
+        totals_verdict="settled",
     )
     assert row["complete_until_at"] == row["last_sweep_at"] == datetime(2024, 11, 1, 3, 30, tzinfo=UTC)
     assert row["last_run_ended_at"] == datetime(2024, 11, 1, 4, 10, tzinfo=UTC)
@@ -639,6 +641,21 @@ def test_status_shows_what_went_wrong(warehouse: duckdb.DuckDBPyConnection) -> N
         unsettled_count=0,
         problems=["New York was not listed."],
     )
+
+
+def test_totals_of_an_account_count_before_those_of_the_whole_list(warehouse: duckdb.DuckDBPyConnection) -> None:
+    def verdicts() -> dict[str, str | None]:
+        rows = select(warehouse, "select account_id, totals_verdict from marts.data_status where stream = 'events'")
+        return {row["account_id"]: row["totals_verdict"] for row in rows}
+
+    walk = {"run_id": "run-1", "stream": "events", "distinct_count": 1, "walks_count": 1}
+    insert(warehouse, "ops.reconciliations", **walk, slice_id="x", api_client="second", verdict="unsettled")
+    insert(
+        warehouse, "ops.reconciliations", **walk, slice_id="x", api_client="main", account_id="lon", verdict="settled"
+    )
+    assert (verdicts()["lon"], verdicts()["nyc"]) == ("settled", "unsettled")
+    warehouse.execute("delete from ops.reconciliations where stream = 'events'")
+    assert verdicts()["nyc"] is None
 
 
 def test_accounts_keep_deleted_ones_for_their_names(warehouse: duckdb.DuckDBPyConnection) -> None:
@@ -783,8 +800,21 @@ BAD["orphan_booking_children"] = [
 BAD["orphan_customer_children"] = [
     f"update core.{child} set customer_id = 'nowhere'" for child in ("customer_custom_fields", "customer_tags")
 ]
+DRIFT = (
+    "update ops.slices set fetched_at = '2024-11-01 03:00:00+00', committed_at = '2024-11-01 04:00:00+00';"
+    "insert into ops.drift values ('{0}', '{1}', 'x', 'odd', '{2} 03:30:00+00', '2024-11-01 {3}:30:00+00', 1, 'r')"
+)
+for every in STREAMS:
+    BAD[f"contract_drift_{every}"] = [
+        DRIFT.format(every, "bad_value", "2024-01-01", "03"),
+        # A member that was not there on the first day, and for less than a week.
+        DRIFT.format(every, "unknown_member", "2024-10-30", "03")
+        + "; update ops.slices set fetched_at = '2024-10-01 00:00:00+00' where part_number = 1",
+    ]
 # Looks like the bad datum, and is none.
 INNOCENT = [
+    ("contract_drift_bookings", DRIFT.format("bookings", "bad_value", "2024-01-01", "02")),
+    ("contract_drift_bookings", DRIFT.format("bookings", "unknown_member", "2024-11-01", "03")),
     ("standing_brakes_bookings", BRAKE.format("bookings", "'s-later'")),
     ("standing_brakes_bookings", BRAKE.format("events", "null")),
     ("late_arrivals_events", LATE.format("events", 3600)),

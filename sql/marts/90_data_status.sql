@@ -66,6 +66,19 @@ unsettled as (
     where verdict = 'unsettled'
     group by stream
 ),
+-- The worst of all API clients; a list of one account alone counts for that account before the whole.
+compared as (
+    select
+        stream,
+        account_id,
+        case
+            when bool_or(verdict = 'different') then 'different'
+            when bool_or(verdict = 'unsettled') then 'unsettled'
+            else 'settled'
+        end as verdict
+    from ops.newest_reconciliations
+    group by stream, account_id
+),
 held_back as (
     select stream, account_id, max(gone_count) as held_back_count
     from ops.brakes
@@ -98,7 +111,8 @@ select
     coalesce((select problems from newest_run), cast([] as varchar[])) as problems,
     coalesce(quarantined.quarantined_count, 0) as quarantined_count,
     coalesce(unsettled.unsettled_count, 0) as unsettled_count,
-    coalesce(held_back.held_back_count, 0) as held_back_count
+    coalesce(held_back.held_back_count, 0) as held_back_count,
+    coalesce(own_total.verdict, whole_total.verdict) as totals_verdict
 from known
 cross join streams
 left join marts.accounts as accounts on accounts.account_id = known.account_id
@@ -110,7 +124,9 @@ left join sweeps on sweeps.account_id = known.account_id and sweeps.stream = str
 left join visible on visible.account_id = known.account_id
 left join quarantined on quarantined.stream = streams.stream
 left join unsettled on unsettled.stream = streams.stream
-left join held_back on held_back.account_id = known.account_id and held_back.stream = streams.stream;
+left join held_back on held_back.account_id = known.account_id and held_back.stream = streams.stream
+left join compared as own_total on own_total.account_id = known.account_id and own_total.stream = streams.stream
+left join compared as whole_total on whole_total.account_id is null and whole_total.stream = streams.stream;
 
 comment on view marts.data_status is 'Is it complete? One row per account and stream, frozen, deleted and new accounts too. Key: account_id, stream. Times in UTC.';
 comment on column marts.data_status.account_id is 'Account.';
@@ -133,3 +149,4 @@ comment on column marts.data_status.problems is 'Sentences that made the newest 
 comment on column marts.data_status.quarantined_count is 'Records of the stream, of all accounts and times, that could not become a row: ops.quarantine.';
 comment on column marts.data_status.unsettled_count is 'API clients whose newest reconciliation of the stream is unsettled: its end could not be proved.';
 comment on column marts.data_status.held_back_count is 'Rows that the last sweep of the account would have called deleted and did not, because they were too many: ops.brakes.';
+comment on column marts.data_status.totals_verdict is 'What the API''s own totals proved at the newest walk: settled (equal to what was read), unsettled (they moved), different (rows are missing). Null: the API gives none.';
