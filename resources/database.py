@@ -7,10 +7,12 @@ Errors: `WarehouseError` with the cure. Every connection works in UTC, whatever 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,10 @@ from resources.errors import WarehouseError
 from resources.settings import PROJECT_FOLDER
 
 log = logging.getLogger(__name__)
+# DuckDB asks for pandas three times for each parameter of a statement. Where it is not installed Python searches its whole path each time, two thirds of
+# what an insert costs (docs/decisions.md); told once that it is absent, it does not.
+if importlib.util.find_spec("pandas") is None:
+    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # None is Python's own mark for this, though the stubs do not know it
 SQL_FOLDER = PROJECT_FOLDER / "sql"
 # Readable by every client from 1.4 on, whatever version writes it: 2.x would write a format that 1.5 cannot open.
 STORAGE = "v1.4.0"

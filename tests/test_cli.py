@@ -168,7 +168,7 @@ def test_logs_go_to_standard_error(loaded: Loaded) -> None:
 def test_only_what_is_needed_is_imported(copied: Loaded) -> None:
     script = (
         "import sys\nfrom pipelines.cli import main\ntry:\n    main()\n"
-        "finally:\n    print('imported', *sorted({m.split('.')[0] for m in sys.modules}), file=sys.stderr)"
+        "finally:\n    print('imported', *sorted({m.split('.')[0] for m, module in sys.modules.items() if module}), file=sys.stderr)"
     )
 
     def imported(*arguments: str) -> set[str]:

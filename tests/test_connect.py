@@ -142,7 +142,7 @@ def plain() -> Iterator[Emulator]:
     ("name", "form"),
     [
         ("strange names", "json"),
-        ("strange names", None),
+        pytest.param("strange names", None, marks=pytest.mark.long),
         pytest.param("loose server", "yaml", marks=pytest.mark.long),
         ("loose server", None),
     ],

@@ -550,11 +550,15 @@ def judge_batch(stream: Stream, contract: Contract, fetched: Sequence[Fetched]) 
     return whole
 
 
+def is_whole(value: Any) -> bool:
+    """A whole number, which some servers send for an id though JSON:API asks for text."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def is_unusable(record: Any, types: Sequence[str]) -> bool:
     return (
         not isinstance(record, dict)
-        or not isinstance(record.get("id"), str)
-        or not record["id"]
+        or not (is_whole(record.get("id")) or (isinstance(record.get("id"), str) and record["id"]))
         or not isinstance(record.get("type"), str)
         or record["type"] not in types
         or not isinstance(record.get("attributes") or {}, dict)

@@ -188,7 +188,9 @@ def random_nights(seed: int, nights: int, folder: Path) -> None:
             raise
 
 
-@pytest.mark.parametrize("seed", [5, 8])  # chosen: both fail where a slice that broke off counts as read
+@pytest.mark.parametrize(
+    "seed", [5, pytest.param(8, marks=pytest.mark.long)]
+)  # chosen: both fail where a slice that broke off counts as read
 def test_a_few_random_nights(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_pauses(monkeypatch)
     random_nights(seed, 3, tmp_path)

@@ -445,7 +445,7 @@ def test_rows_ledger_and_window_are_one(writer: Writer) -> None:
     )
     assert writer.windows("bookings") == {"a1": [(later(-100), NOW)], "a2": [(later(-100), NOW)]}
     assert rows(writer, "select slice_id, position, stream, reason from ops.quarantine") == [
-        ("s0", 1, "bookings", "the record has no id that is text")
+        ("s0", 1, "bookings", "the record has no id that is text or a whole number")
     ]
     assert rows(
         writer, "select first_total, last_total, distinct_count, walks_count, verdict from ops.reconciliations"
