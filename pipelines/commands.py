@@ -84,6 +84,7 @@ def renormalise_once(
         raise WarehouseError(f"{warehouse.path} does not exist yet. The first sync makes it: appointedd-warehouse sync")
     report = RenormaliseReport(new_run_id(), "renormalise", [])
     with warehouse.writer(f"renormalise, run {report.run_id}") as writer:
+        writer.ensure_tables([s.name for s in streams if s.is_generic])
         writer.start_run(report.run_id, report.kind, STARTED_BY, version)
         problem = "The run was stopped before it had shaped all rows."
         try:

@@ -7,7 +7,7 @@ What lives here: finding each column's value under the contract's names, and say
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -71,8 +71,12 @@ class Sheet:
 class Reader:
     """Reads records of one stream into sheets; lives for one call of `normalise`."""
 
-    def __init__(self, stream: Stream, contract: Contract, zones: Mapping[str, str]) -> None:
+    def __init__(
+        self, stream: Stream, contract: Contract, zones: Mapping[str, str], keeps: Collection[str] | None = None
+    ) -> None:
         self.stream = stream
+        self.keeps = keeps
+        self.present: set[str] = set()
         self.contract = contract
         self.names = contract.streams[stream.name]
         self.zones = zones
@@ -131,6 +135,8 @@ class Reader:
             account_id = default_account
         if account_id is None:
             raise NoAccountError
+        if self.keeps is not None and account_id not in self.keeps:
+            return
         document, content_hash = document_of(record, fetched.included, self.contract.redact.members)
         row: dict[str, Any] = {
             POSITION: len(self.sheets[self.stream.table].columns[POSITION]),
@@ -189,7 +195,11 @@ class Reader:
         for column in columns:
             names = aliases.get(column.name)
             value = first(resource, names, included) if names else MISSING
-            if value is MISSING or value is None or value == "":  # 5.15: an empty string is null in the model
+            if value is MISSING:
+                continue
+            if aliases is self.names.columns:
+                self.present.add(column.name)
+            if value is None or value == "":  # 5.15: an empty string is null in the model
                 continue
             text = self._text(column, value, names or (), record_id)
             if column.kind == "status" and isinstance(text, str):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import accumulate
 from typing import Any
@@ -34,6 +34,7 @@ class Batch:
     `rows`: one row for each record (after `combine`: for each key), with the stream's columns, account_id, document, content_hash, fetched_at and, for
     each child, `whole_<child>`: whether the record's list of that child is known to be complete. `children`: one row for each child that those
     records list, with `is_partial` where only the linkage came. Before `combine`, `position` ties children to the version that listed them.
+    `present`: columns for which a record had a member, if only a null.
     `read_count` counts records, `duplicate_count` those that a newer version of the same key replaced.
     """
 
@@ -45,6 +46,7 @@ class Batch:
     quarantine: list[tuple[str, str, datetime]] = field(default_factory=list)
     drift: Counter[DriftKey] = field(default_factory=Counter)
     examples: dict[DriftKey, str] = field(default_factory=dict)
+    present: set[str] = field(default_factory=set)
 
 
 def schema_of(columns: Iterable[Column]) -> dict[str, pl.DataType]:
@@ -101,13 +103,14 @@ def normalise(
     records: Iterable[Fetched],
     zones: Mapping[str, str],
     default_account: str | None = None,
+    keeps: Collection[str] | None = None,
 ) -> Batch:
     """Records of one stream as typed frames.
 
     `zones`: account id → IANA zone, for dates that are epochs. `default_account`: the account of rows that do not name theirs; None where the list
-    may hold several, and then such a row raises `NoAccountError`.
+    may hold several, and then such a row raises `NoAccountError`. `keeps`: records of other accounts are counted and left out; None: all are kept.
     """
-    reader = Reader(stream, contract, zones)
+    reader = Reader(stream, contract, zones, keeps)
     for fetched in records:
         reader.read(fetched, default_account)
     id_column = stream.key[-1]
@@ -119,16 +122,7 @@ def normalise(
         quarantine=reader.quarantine,
         drift=reader.drift,
         examples=reader.examples,
-    )
-
-
-def of_accounts(batch: Batch, accounts: Collection[str]) -> Batch:
-    """A batch without the rows of other accounts."""
-    mine = pl.col("account_id").is_in(list(accounts))
-    return replace(
-        batch,
-        rows=batch.rows.filter(mine),
-        children={name: frame.filter(mine) for name, frame in batch.children.items()},
+        present=reader.present,
     )
 
 
@@ -161,6 +155,7 @@ def combine(batches: Sequence[Batch]) -> Batch:
     for batch in batches:
         total.quarantine += batch.quarantine
         total.drift += batch.drift
+        total.present |= batch.present
         total.examples = batch.examples | total.examples
     return total
 

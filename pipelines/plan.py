@@ -57,7 +57,7 @@ class Slice:
     """What one transaction commits: one walk of one stream by one API client.
 
     `accounts` are those whose state it moves. `only_account`: ask for this account alone. `filter_since`, `filter_until`: the bounds to send, None to
-    send none; the newest window of a plan has no upper bound, its end is what it is worth.
+    send none; the newest window of a plan has no upper bound, its end is what it is worth. `keeps`: rows of other accounts are not kept; None: all are.
     """
 
     stream: str
@@ -68,6 +68,7 @@ class Slice:
     only_account: str | None = None
     filter_since: datetime | None = None
     filter_until: datetime | None = None
+    keeps: frozenset[str] | None = None
 
 
 def islands(windows: Iterable[Window]) -> list[Window]:

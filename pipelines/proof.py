@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -40,7 +41,8 @@ class Proof:
         self.read: dict[Slice, tuple[int, int]] = {}
         self.bad_values: Counter[DriftKey] = Counter()
         self.rows: dict[Slice, int] = {}
-        self.values: Counter[str] = Counter()
+        self.present: set[str] = set()
+        self.reason = ""
         self.at: datetime | None = None
 
     def problem(self, text: str) -> None:
@@ -61,8 +63,7 @@ class Proof:
         self._watch_quarantine(piece, part)
         self.rows[piece] = self.rows.get(piece, 0) + part.batch.rows.height
         self.at = part.fetched_at
-        for column in self.stream.columns:
-            self.values[column.name] += part.batch.rows.get_column(column.name).count()
+        self.present |= part.batch.present
         self.bad_values += Counter({k: n for k, n in part.batch.drift.items() if k.kind == "bad_value"})
 
     def of_the_end(self, piece: Slice, part: ReadPart, *, is_first_part: bool) -> ReadPart:
@@ -74,10 +75,10 @@ class Proof:
             return self._still_listed(piece, part)
         return part
 
-    def of_all(self) -> tuple[dict[str, str], datetime | None]:
+    def of_all(self, filled: Collection[str]) -> tuple[list[str], datetime | None]:
         """After the last slice: values that did not fit, where they are more than odd ones.
 
-        Gives the columns that no record had a value for, with the name to look for, and the server time: whether earlier records had one is stored.
+        Gives the names of members that no record had, though stored rows have values in their columns (`filled`), and the server time.
         """
         read = sum(count for count, _ in self.read.values())
         for key, count in sorted(self.bad_values.items(), key=lambda item: str(item[0])):
@@ -88,9 +89,8 @@ class Proof:
                 )
         names = self.run.contract.streams[self.stream.name].columns
         rows = sum(self.rows.values())
-        empty = [c.name for c in self.stream.columns if not self.values[c.name]] if rows >= FEW_VALUES else []
-        odd = {key.path for key in self.bad_values}  # what came in a wrong form did come
-        return {n: names[n][0] for n in empty if names.get(n) and not odd & {n, *names[n]}}, self.at
+        gone = [c.name for c in self.stream.columns if c.name in filled and c.name not in self.present]
+        return [names[n][0] for n in gone if names.get(n)] if rows >= FEW_VALUES else [], self.at
 
     def _is_long(self, piece: Slice, part: ReadPart, *, is_first_part: bool) -> bool:
         """Whether the next night's overlap would not read again what an account hid while this slice was read.
@@ -159,9 +159,11 @@ class Proof:
         read, odd = self.read.get(piece, (0, 0))
         read, odd = read + part.batch.read_count, odd + len(part.batch.quarantine)
         self.read[piece] = read, odd
+        if part.batch.quarantine:
+            self.reason = part.batch.quarantine[0][0]
         if not odd or not part.is_last:
             return
-        text = f"{self.stream.name}: {odd} of {read} records could not become rows; they are kept in ops.quarantine with the reason."
+        text = f"{self.stream.name}: {odd} of {read} records could not become rows; they are kept in ops.quarantine ({self.reason})."
         if odd > QUARANTINE_SHARE * read:
             self.incomplete.add(piece)
             self.problem(f"{text} The contract does not fit, so the slice counts as not read.")

@@ -113,7 +113,7 @@ def read_slice(
                     draft.fetched_at = page.fetched_at
                     draft.media_types[page.media_type] += 1
                     if len(draft.pages) >= PAGES_PER_BATCH:
-                        _settle(draft, stream, client, zones, default_account)
+                        _settle(draft, stream, client, zones, default_account, piece.keeps)
                     if draft.pages_count >= PAGES_PER_PART and page.next_url is not None:
                         yield _part(piece, draft, began_at, stream, client, zones, default_account)
                         draft = _Draft()
@@ -172,7 +172,12 @@ class _Counted:
 
 
 def _settle(
-    draft: _Draft, stream: Stream, client: ApiClient, zones: Mapping[str, str], default_account: str | None
+    draft: _Draft,
+    stream: Stream,
+    client: ApiClient,
+    zones: Mapping[str, str],
+    default_account: str | None,
+    keeps: frozenset[str] | None,
 ) -> None:
     """Turn the pages held so far into a batch, and let go of them."""
     fetched = []
@@ -181,7 +186,7 @@ def _settle(
         fetched += [Fetched(record, included, page.fetched_at) for record in page.records]
     draft.pages.clear()
     try:
-        draft.batches.append(normalise(stream, client.contract, fetched, zones, default_account))
+        draft.batches.append(normalise(stream, client.contract, fetched, zones, default_account, keeps))
     except NoAccountError:
         raise AccountsUnnamedError from None
 
@@ -195,7 +200,7 @@ def _part(
     zones: Mapping[str, str],
     default_account: str | None,
 ) -> ReadPart:
-    _settle(draft, stream, client, zones, default_account)
+    _settle(draft, stream, client, zones, default_account, piece.keeps)
     batch, asked = combine(draft.batches), client.contract.http.media_type
     for media_type, count in draft.media_types.items():
         if media_type != asked:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from pipelines.plan import BEGINNING, MARGIN, Request, Slice, Window
+from pipelines.plan import BEGINNING, CLOCK_TOLERANCE, MARGIN, Request, Slice, Window
 from pipelines.reading import AccountsUnnamedError, ReadPart, read_slice
 from pipelines.streams import ACCOUNTS, streams_of
 from pipelines.zones import account_zones
@@ -80,8 +80,12 @@ class Run:
     needs_account: set[tuple[str, str]] = field(default_factory=set)
 
     def leaves_out(self, api_client: str) -> bool:
-        """Whether the API client lists accounts that `SYNC_ACCOUNTS` leaves out: rows of theirs are not kept."""
+        """Whether the API client listed accounts that `SYNC_ACCOUNTS` leaves out."""
         return bool(self.settings.sync_accounts) and not set(self.listed[api_client]) <= all_accounts(self.accounts)
+
+    def keeps(self, api_client: str) -> frozenset[str] | None:
+        """The accounts whose rows are kept, where `SYNC_ACCOUNTS` chooses; None: all. What no list has shown yet is not chosen."""
+        return frozenset(self.accounts[api_client]) if self.settings.sync_accounts else None
 
     @property
     def problems(self) -> list[str]:
@@ -117,10 +121,11 @@ def open_run(
             writer.end_killed_runs(living_runs(warehouse.path))
             note_run(warehouse.path, run_id)
             writer.ensure_tables([s.name for s in streams_of(contract).values() if s.is_generic])
-            writer.start_run(run_id, request.kind, started_by, version)
+            writer.start_run(run_id, request.kind, started_by, version, list(streams_of(contract)))
             with noted_end(writer, run_id, ACCOUNTS.name):
                 seen = list_accounts(clients, request, settings.sync_accounts, report.problems)
             served = seen.served
+            disbelieve(writer, ACCOUNTS.name, seen.end, report)
             for name, part in seen.read.items():
                 own = part.batch.rows.filter(pl.col("account_id").is_in(served[name]))
                 part.slice = replace(part.slice, accounts=served[name], window=Window(BEGINNING, seen.end))
@@ -162,6 +167,16 @@ def ended_by(error: BaseException) -> str:
     return str(error) if isinstance(error, ProductError) else f"stopped by {type(error).__name__}"
 
 
+def disbelieve(writer: Writer, stream: str, end: datetime, report: StreamReport) -> None:
+    """Take back windows that end after the API's present clock: a wrong one dated them (design promise 2)."""
+    count = writer.disbelieve(stream, end + MARGIN + CLOCK_TOLERANCE)
+    if count:
+        report.warnings.append(
+            f"{stream}: {count} slices were dated by a clock that was ahead of the API's present one ({end:%Y-%m-%d %H:%M} UTC), so what they were "
+            f"worth is asked for again."
+        )
+
+
 @dataclass(frozen=True)
 class AccountLists:
     """The account lists at a run's start. `read`: API client → its list; those that failed are missing. The rest as in `Run`."""
@@ -191,26 +206,45 @@ def list_accounts(
     # The end is the Date of the API's own first answer, less a margin: never the local clock (design promise 2).
     end = min((p.began_at for p in read.values()), default=datetime.now(UTC)) - MARGIN
     listed = {name: tuple(part.batch.rows.get_column("account_id")) for name, part in read.items()}
-    chosen = _chosen(wanted, [part.batch.rows for part in read.values()], problems) if read else None
+    is_whole = len(read) == len(clients)
+    chosen = _chosen(wanted, [part.batch.rows for part in read.values()], problems, is_whole=is_whole) if read else None
     served = _shared_out(listed)
     if chosen is not None:
         served = {name: tuple(a for a in accounts if a in chosen) for name, accounts in served.items()}
     return AccountLists(read, end, listed, served)
 
 
-def _chosen(wanted: Sequence[str], lists: Sequence[pl.DataFrame], problems: list[str]) -> set[str] | None:
-    """The accounts that `SYNC_ACCOUNTS` selects, by id or slug; None where it selects all."""
+def _chosen(
+    wanted: Sequence[str], lists: Sequence[pl.DataFrame], problems: list[str], *, is_whole: bool
+) -> set[str] | None:
+    """The accounts that `SYNC_ACCOUNTS` selects, by id or slug; None where it selects all. `is_whole`: every API client's list was read.
+
+    A name that is to be left out and that nobody lists selects nothing: it may be an account that was renamed, and would be read.
+    """
     if not wanted:
         return None
+    is_exclusion = wanted[0].startswith("!")
     names = {name.removeprefix("!") for name in wanted}
     known = [row for rows in lists for row in rows.select("account_id", "slug").iter_rows()]
-    missing = sorted(names - {name for row in known for name in row})
+    missing = sorted(names - {name for row in known for name in row}) if is_whole else []
     if missing:
         problems.append(
             f"SYNC_ACCOUNTS names {', '.join(missing)}, which no API client lists: correct the name, or give an API client that account again."
+            + (
+                " Until then nothing is read, since an account that is to be left out may have another name now."
+                if is_exclusion
+                else ""
+            )
         )
+        if is_exclusion:
+            return set()
     named = {account_id for account_id, slug in known if names & {account_id, slug}}
-    return {account_id for account_id, _ in known} - named if wanted[0].startswith("!") else named
+    chosen = {account_id for account_id, _ in known} - named if is_exclusion else named
+    if not chosen and not missing and is_whole:
+        problems.append(
+            f"SYNC_ACCOUNTS selects none of the {len(known)} accounts that are listed, so nothing was read."
+        )
+    return chosen
 
 
 def read_accounts(client: ApiClient, request: Request) -> ReadPart:

@@ -145,8 +145,10 @@ class SecondLook:
                 gone[key] = "single GET (404)"
             else:
                 fetched = [Fetched(page.records[0], index(page.included), page.fetched_at)]
-                batch = combine([normalise(self.stream, self.client.contract, fetched, self.zones, key[0])])
-                if batch.rows.height and key not in set(batch.rows.select(self.stream.key).iter_rows()):
+                batch = combine(
+                    [normalise(self.stream, self.client.contract, fetched, self.zones, key[0], self.piece.keeps)]
+                )
+                if not batch.quarantine and key not in set(batch.rows.select(self.stream.key).iter_rows()):
                     gone[key] = "moved to another account"
                 found.append(ReadPart(self.piece, batch, 1, page.fetched_at, page.fetched_at))
         return found, self._gone(gone)

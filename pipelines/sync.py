@@ -15,7 +15,7 @@ from datetime import timedelta
 from pipelines.by_account import honours_filter
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
 from pipelines.proof import ignored_filter
-from pipelines.run import Run, StreamReport, all_accounts, counted, ended_by
+from pipelines.run import Run, StreamReport, all_accounts, counted, disbelieve, ended_by
 from pipelines.streams import Stream, changing
 from pipelines.walker import NeedsAccountError, Tell, Walker
 from resources.errors import AbilityRefusedError, PublishBlockedError, WarehouseError
@@ -69,6 +69,7 @@ def sync_stream(run: Run, stream: Stream, tell: Tell = log.info) -> StreamReport
     ):
         try:
             writer.start_run(run.run_id, run.request.kind, run.started_by, run.version)
+            disbelieve(writer, stream.name, run.end, report)
             _walk_plan(run, stream, writer, run.request, report, tell)
             new = never_swept(run, stream, writer.swept(stream.name))
             if run.request.kind == "nightly" and new and not report.problems:
@@ -120,7 +121,7 @@ def _walk_plan(
             report.warnings.append(str(refusal))
         except NeedsAccountError as finding:
             client = run.clients[finding.api_client]
-            if not honours_filter(stream, client, run.accounts[finding.api_client]):
+            if not honours_filter(stream, client, run.listed[finding.api_client]):
                 report.problems.append(ignored_filter(stream, run))
                 only = [name for name in only or run.clients if name != finding.api_client]
             run.needs_account.add((finding.api_client, stream.name))

@@ -16,7 +16,6 @@ from dataclasses import replace
 import polars as pl
 
 from pipelines.by_account import compare
-from pipelines.normalise import of_accounts
 from pipelines.plan import Slice
 from pipelines.proof import Proof
 from pipelines.reading import AccountsUnnamedError, ReadPart, read_slice
@@ -66,9 +65,10 @@ class Walker:
     def walk(self, slices: Sequence[Slice]) -> None:
         """Read and commit; raises what the plan must be made again for, after all threads have been stopped."""
         waiting = len(slices)
+        filled = self.writer.filled(self.table.stream, [c.name for c in self.stream.columns])
         todo: queue.SimpleQueue[Slice] = queue.SimpleQueue()
         for piece in slices:
-            todo.put(piece)
+            todo.put(replace(piece, keeps=self.run.keeps(piece.api_client)))
         # Daemons and no pool: a process that is told to end cannot wait for a request on a silent socket, which no other thread can wake (closing a socket
         # does not end a read of it). Such a thread holds nothing but its connection; whatever it still reads is thrown away.
         threads = [
@@ -99,10 +99,10 @@ class Walker:
             for thread in threads:
                 if thread.ident is not None:
                     thread.join(max(0.0, deadline - time.monotonic()))
-        missing, at = self.proof.of_all()
+        missing, at = self.proof.of_all(filled)
         if missing and at:
-            drift = self.writer.note_missing(self.table.stream, missing, at)
-            self.report.drift["missing_member"] += drift
+            self.writer.note_missing(self.table.stream, missing, at)
+            self.report.drift["missing_member"] += len(missing)
 
     def _work(self, todo: queue.SimpleQueue[Slice]) -> None:
         """One thread: slices, one after the other, while there are any."""
@@ -126,7 +126,9 @@ class Walker:
         """One slice, in a thread. Whatever happens reaches the committing thread as a value; it is never swallowed here."""
         client = self.run.clients[piece.api_client]
         listed = self.run.listed[piece.api_client]
-        default = piece.only_account or (listed[0] if len(listed) == 1 else None)
+        # A row that does not name its account is believed to be of the one that was asked for only where the server was seen to heed the filter.
+        is_proven = (piece.api_client, self.stream.name) in self.run.needs_account
+        default = listed[0] if len(listed) == 1 else piece.only_account if is_proven else None
         try:
             for part in read_slice(
                 piece, self.stream, client, self.run.zones, default, self.stopped.is_set, self.progress.note
@@ -149,7 +151,8 @@ class Walker:
             raise error
         if isinstance(error, AccountsUnnamedError):
             client = self.run.clients[piece.api_client]
-            if client.has(self.stream.name, "account_filter") and piece.only_account is None:
+            is_known = (piece.api_client, self.stream.name) in self.run.needs_account
+            if client.has(self.stream.name, "account_filter") and not is_known:
                 raise NeedsAccountError(piece.api_client)
             self.proof.problem(
                 f"{self.stream.name}: rows do not name their account, API client {piece.api_client!r} sees several, and the contract has no "
@@ -163,8 +166,6 @@ class Walker:
 
     def _take(self, piece: Slice, part: ReadPart) -> None:
         """Commit one part; the last one only after everything that must be true of the whole slice."""
-        if self.run.leaves_out(piece.api_client):
-            part.batch = of_accounts(part.batch, self.run.accounts[piece.api_client])
         self.proof.watch(piece, part)
         if piece.kind == "sweep":
             self.met.setdefault(piece, []).append(part.batch.rows.select(self.stream.key))
@@ -199,11 +200,7 @@ class Walker:
             share=self.run.settings.sync_brake_share,
             count=self.run.settings.sync_brake_count,
             rows=self.writer.live_counts(self.table.stream, accounts),
-            released={
-                b.account_id: b.gone_count
-                for b in self.writer.standing_brakes()
-                if b.stream == self.stream.name and b.released_at
-            },
+            released=self.writer.released(self.stream.name),
         )
         candidates = self.writer.candidates(self.table, met, accounts, part.began_at)
         outcome = SecondLook(self.stream, client, zones, part.slice, part.fetched_at).confirm(

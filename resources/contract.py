@@ -22,9 +22,12 @@ OPEN_TABLES = {("statuses", "booking"), ("statuses", "participant")}
 
 # The entry that a stream of the user's own starts from.
 GENERIC_EXAMPLE = "intent_events"
-# Tables of the streams' children, and words that a table cannot be called.
+# Tables of the streams' children, views of `marts`, and Dagster assets of ours: a stream cannot be called so.
 RESERVED = frozenset(
     {
+        "analytics",
+        "publish",
+        "utc_offsets",
         "booking_customers",
         "booking_resources",
         "booking_answers",

@@ -53,27 +53,37 @@ def refresh_views(connection: duckdb.DuckDBPyConnection) -> None:
     for stream in generic_streams(connection):
         with transaction(connection):
             connection.execute(_view(connection, stream))
-            connection.execute(
-                f"comment on view marts.{stream} is 'One row per live record of {stream}. Key: account_id, record_id. Columns are the attributes that "
-                f"records have had so far, and the ids of what they name; money and fractions as exact decimals. Times in UTC.'"
+            told = (
+                f"One row per live record of {stream}. Key: account_id, record_id. Columns are the attributes that records have had so far, and the ids "
+                f"of what they name. Numbers are read as DuckDB reads JSON, fractions to nine places; what does not fit is null, and document holds "
+                f"everything as sent. Times in UTC."
             )
+            connection.execute(f"comment on view marts.{stream} is '{told}'")
 
 
 def _view(connection: duckdb.DuckDBPyConnection, stream: str) -> str:
-    columns = [f"{name}" for name in OWN_COLUMNS]
+    columns = list(OWN_COLUMNS)
     taken = set(OWN_COLUMNS)
-    for member, kinds in (("attributes", SQL_TYPES), ("relationships", None)):
-        for name, structure in _structure(connection, stream, member).items():
-            column = _column(name, taken)
-            taken.add(column)
-            path = f"/data/{member}/{_pointer(name)}" + ("" if kinds else "/data/id")
-            text = f"json_extract_string(document, {_quoted(path)})"
-            if kinds is None:
-                columns.append(f'{text} as "{column}_id"')
-            elif isinstance(structure, str) and structure in kinds:
-                columns.append(f'try_cast({text} as {kinds[structure]}) as "{column}"')
-            else:
-                columns.append(f'json_extract(document, {_quoted(path)}) as "{column}"')
+
+    def add(expression: str, name: str, ending: str = "") -> None:
+        column = _column(name, ending, taken)
+        taken.add(column)
+        columns.append(f'{expression} as "{column}"')
+
+    for name, structure in _structure(connection, stream, "attributes").items():
+        path = _quoted(f"/data/attributes/{_pointer(name)}")
+        if isinstance(structure, str) and structure in SQL_TYPES:
+            add(f"try_cast(json_extract_string(document, {path}) as {SQL_TYPES[structure]})", name)
+        else:  # objects, lists, and what is not always of one type; a JSON null is none of them
+            add(f"case when json_type(document, {path}) <> 'NULL' then json_extract(document, {path}) end", name)
+    for name, structure in _structure(connection, stream, "relationships").items():
+        path = f"/data/relationships/{_pointer(name)}/data"
+        linkage = structure.get("data") if isinstance(structure, dict) else None
+        if isinstance(linkage, list):
+            linked = f'from_json(json_extract(document, {_quoted(path)}), \'[{{"id": "VARCHAR"}}]\')'
+            add(f"list_transform({linked}, lambda one: one.id)", name, "_ids")
+        else:
+            add(f"json_extract_string(document, {_quoted(path + '/id')})", name, "_id")
     return f"create or replace view marts.{stream} as select {', '.join(columns)} from core.{stream} where deleted_at is null"  # noqa: S608  quoted above
 
 
@@ -86,11 +96,12 @@ def _structure(connection: duckdb.DuckDBPyConnection, stream: str, member: str) 
     return found if isinstance(found, dict) else {}
 
 
-def _column(name: str, taken: set[str]) -> str:
+def _column(name: str, ending: str, taken: set[str]) -> str:
     """A column's name for a member: snake_case, and no other column's."""
     column = re.sub(r"\W+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).lower().strip("_") or "unnamed"
+    column += ending
     while column in taken:
-        column = f"attribute_{column}"
+        column = f"{'related' if ending else 'attribute'}_{column}"
     return column
 
 

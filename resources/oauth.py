@@ -8,6 +8,8 @@ Errors: `ClientRefusedError` where repeating cannot help, `TroubleError` (to be 
 from __future__ import annotations
 
 import base64
+import html
+import json
 import re
 import threading
 import time
@@ -107,10 +109,8 @@ class ClientCredentials(httpx.Auth):
         for hidden in (
             *(token.value for token in self._issued),
             self._basic(),
-            secret,
-            quote_plus(secret),
-            quote(secret),
-            quote(secret, safe=""),
+            base64.b64encode(f"{self._client.client_id}:{secret}".encode()).decode(),
+            *_spellings(secret),
         ):
             text = text.replace(hidden, "***")
         text = _CREDENTIALS.sub(r"\1 ***", text)
@@ -202,6 +202,15 @@ def _leave_unread(response: httpx.Response) -> None:
     if isinstance(response.stream, httpx.SyncByteStream):
         response.stream.close()
     response.stream = httpx.ByteStream(b"")
+
+
+def _spellings(secret: str) -> list[str]:
+    """A secret as it may come back: plain, percent-encoded as this and that language does, escaped for HTML and JSON, in base64."""
+    encoded = [quote_plus(secret), quote(secret), quote(secret, safe=""), quote(secret, safe="!'()*")]
+    lower = [re.sub("%[0-9A-F]{2}", lambda m: m[0].lower(), text) for text in encoded]
+    in_base64 = [base64.b64encode(secret.encode()).decode(), base64.urlsafe_b64encode(secret.encode()).decode()]
+    escaped = [html.escape(secret), json.dumps(secret)[1:-1], repr(secret)[1:-1], repr(secret.encode())[2:-1]]
+    return sorted({secret, *encoded, *lower, *in_base64, *escaped}, key=len, reverse=True)
 
 
 @dataclass(repr=False)

@@ -23,6 +23,7 @@ from resources.database import (
     checks,
     connect,
     end_query,
+    marts,
     not_written,
     open_for_writing,
     transaction,
@@ -107,6 +108,8 @@ def _replace(source: Path, target: Path) -> None:
         temporary.chmod(0o640)
         copy = connect(temporary, read_only=True)
         copy.execute("select count(*) from marts.data_status").fetchone()
+        for mart in marts():
+            copy.execute(f"select * from marts.{mart} limit 0")  # noqa: S608  names of our files
         copy.close()
         with temporary.open("rb") as file:
             os.fsync(file.fileno())

@@ -28,6 +28,8 @@ from resources.settings import Settings
 log = logging.getLogger(__name__)
 WRITER_WAIT_S = 6 * 3600.0
 READER_WAIT_S = 3.0
+# Two weekly sweeps: a release is for what a person has seen, not for what the account may hold one day.
+RELEASED_DAYS = 14
 KILLED = "The run's process was killed, or it ended before the run was over. What it had committed stays."
 PART_SPACE_BYTES = 256 * 1024 * 1024
 
@@ -92,7 +94,9 @@ class Writer:
         """Make the tables of streams that the contract adds, where they are missing."""
         ensure_tables(self.connection, generic)
 
-    def start_run(self, run_id: str, kind: str, started_by: str, version: str) -> None:
+    def start_run(
+        self, run_id: str, kind: str, started_by: str, version: str, streams: Sequence[str] | None = None
+    ) -> None:
         """Write the run's row; a run of several steps calls this in each, and is running again until that step ends."""
         with transaction(self.connection):
             self.connection.execute(
@@ -100,7 +104,7 @@ class Writer:
                 merge into ops.runs as known using (select $run_id as run_id) as new using (run_id)
                 when matched then update set status = case status when 'red' then 'red' else 'running' end, ended_at = null
                 when not matched then insert values (
-                    $run_id, $kind, $started_by, $version, $now, null, 'running', [], [], $overlap_minutes, $freshness_hours
+                    $run_id, $kind, $started_by, $version, $now, null, 'running', [], [], $overlap_minutes, $freshness_hours, $streams
                 )
                 """,
                 {
@@ -111,6 +115,7 @@ class Writer:
                     "now": datetime.now(UTC),
                     "overlap_minutes": self.limits.overlap_minutes,
                     "freshness_hours": self.limits.freshness_hours,
+                    "streams": None if streams is None else list(streams),
                 },
             )
 
@@ -180,7 +185,11 @@ class Writer:
             self.connection.execute("insert into ops.account_time_zones by name select * from zones")
 
     def count_rows(self, stream: str, account_ids: Sequence[str], since: datetime | None, until: datetime) -> int:
-        """Live and dead rows of a stream whose last change lies in a window; for estimates."""
+        """Live and dead rows of a stream whose last change lies in a window; for estimates. 0 where the contract has just added the stream."""
+        if not self.connection.execute(
+            "select 1 from duckdb_tables() where schema_name = 'core' and table_name = ?", [stream]
+        ).fetchone():
+            return 0
         row = self.connection.execute(
             f"""
             select count(*) from core.{stream}
@@ -226,24 +235,35 @@ class Writer:
         with transaction(self.connection):
             return merging.renormalise(self.connection, table, rows, children)
 
-    def note_missing(self, stream: str, names: Mapping[str, str], at: datetime) -> int:
-        """Note as drift the columns (→ name to look for) that a run found in no record, though stored rows have them; gives how many."""
-        counted = ", ".join(f"count({column})" for column in names)
+    def filled(self, stream: str, columns: Sequence[str]) -> set[str]:
+        """The columns of a stream's table that hold a value in any row."""
+        counted = ", ".join(f"count({column})" for column in columns)
         counts = self.connection.execute(f"select {counted} from core.{stream}").fetchone()  # noqa: S608  names are ours
-        lost = [name for name, count in zip(names.values(), counts or (), strict=True) if count]
+        return {column for column, count in zip(columns, counts or (), strict=True) if count}
+
+    def note_missing(self, stream: str, names: Sequence[str], at: datetime) -> None:
+        """Note as drift the members that a run found in no record."""
         with transaction(self.connection):
-            for name in lost:
-                ledger.note_drift(
-                    self.connection,
-                    stream,
-                    "missing_member",
-                    name,
-                    "in none of the records that a run read",
-                    1,
-                    None,
-                    at,
-                )
-        return len(lost)
+            for name in names:
+                told = "in none of the records that a run read"
+                ledger.note_drift(self.connection, stream, "missing_member", name, told, 1, None, at)
+
+    def disbelieve(self, stream: str, after: datetime) -> int:
+        """Take away the windows that end after an instant, and give how many slices that concerns: a wrong clock dated them.
+
+        What they brought stays; what they were worth is asked for again. Kept, they would be believed as soon as the time they name has come.
+        """
+        with transaction(self.connection):
+            slices = self.connection.execute(
+                "select distinct slice_id from ops.windows where stream = $stream and until > $after",
+                {"stream": stream, "after": after},
+            ).fetchall()
+            known = {"slices": [slice_id for (slice_id,) in slices]}
+            self.connection.execute("delete from ops.windows where list_contains($slices, slice_id)", known)
+            self.connection.execute(
+                "update ops.slices set is_last_part = false where list_contains($slices, slice_id)", known
+            )
+        return len(slices)
 
     # Brakes of sweeps
 
@@ -269,6 +289,18 @@ class Writer:
             """
         ).fetchall()
         return [StandingBrake(*row) for row in rows]
+
+    def released(self, stream: str) -> dict[str, int]:
+        """Accounts whose brake a person has released within the last weeks, and the rows that they were shown."""
+        rows = self.connection.execute(
+            """
+            select account_id, max(gone_count) from ops.brakes
+            where stream = $stream and ended_by_slice_id is null and released_at > now() - to_days($days)
+            group by account_id
+            """,
+            {"stream": stream, "days": RELEASED_DAYS},
+        ).fetchall()
+        return dict(rows)
 
     def release(self, brake: StandingBrake) -> None:
         """Let the next sweep retire as much of the account as the brake held back."""

@@ -7,5 +7,8 @@ join ops.watermarks as watermarks on watermarks.stream = $stream and watermarks.
 where change.action in ('insert', 'update')
     -- What changed under an unchanged change time is silent, not late: no overlap would have brought it.
     and not change.is_same_version
+    and not change.is_back
     and change.updated_at < watermarks.watermark_at
+    -- What is older came another way: it was moved, restored, or is seen for the first time.
+    and change.updated_at > watermarks.watermark_at - interval 30 days
 group by change.account_id

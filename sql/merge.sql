@@ -8,6 +8,7 @@ select
     incoming.*,
     stored.content_hash is not null and stored.deleted_at is null
         and stored.updated_at is not distinct from incoming.updated_at as is_same_version,
+    stored.deleted_at is not null as is_back,
     case
         when stored.content_hash is null then 'insert'
         when stored.deleted_at is not null then
@@ -36,7 +37,7 @@ where change.action = 'update'
 -- rows
 merge into core.{table} as stored
 using (
-    select * exclude (action), null::TIMESTAMPTZ as deleted_at, null::VARCHAR as deletion_evidence, $slice_id as slice_id
+    select * exclude (action, is_back), null::TIMESTAMPTZ as deleted_at, null::VARCHAR as deletion_evidence, $slice_id as slice_id
     from change where action in ('insert', 'update')
 ) as change
 on {on_key}

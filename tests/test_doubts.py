@@ -162,6 +162,25 @@ def test_a_clock_that_ran_ahead_for_one_night_hides_no_change(emulator: Emulator
     assert differences(settings.warehouse_path, {"bookings": world.truth()["bookings"]}) == []
 
 
+def test_a_window_that_a_wrong_clock_dated_is_never_believed_again(
+    emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    settings = settings_for(emulator, tmp_path)
+    night(settings)
+    world.clock.advance(timedelta(days=1))
+    ahead = format_datetime(world.clock.now() + timedelta(days=30), usegmt=True)
+    emulator.faults.append(Fault(on("/v2/"), SetHeaders({"Date": ahead}), times=None))
+    night(settings)
+    emulator.faults.clear()
+    world.clock.advance(timedelta(hours=6))
+    report = night(settings)
+    assert any("dated by a clock that was ahead" in w for w in report.warnings)
+    world.add_booking()
+    world.clock.advance(timedelta(days=40))
+    assert night(settings).problems == []
+    assert differences(settings.warehouse_path, {"bookings": world.truth()["bookings"]}) == []
+
+
 def test_half_a_letter_does_not_cost_a_list(emulator: Emulator, world: World, tmp_path: Path) -> None:
     def spoil(body: bytes) -> bytes:
         return body.replace(b'"title":"', b'"title":"\\ud83d ', 1).replace(b'"title": "', b'"title": "\\ud83d ', 1)

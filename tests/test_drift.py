@@ -12,7 +12,7 @@ import pytest
 
 from resources.settings import Settings
 from tests.emulator import Emulator, Fault, Replace, SetHeaders, World, on
-from tests.equality import night, query, settings_for
+from tests.equality import contract_with, night, query, settings_for
 
 LIST = "/v2/bookings"
 
@@ -93,9 +93,14 @@ def test_drift_is_noted_told_while_it_lasts_and_then_history(
 
 def test_another_media_type_is_drift(emulator: Emulator, world: World, tmp_path: Path) -> None:
     settings = settings_for(emulator, tmp_path)
+    night(settings)
+    world.clock.advance(timedelta(days=2))
     emulator.faults.append(Fault(on(LIST), SetHeaders({"Content-Type": "application/json"}), times=None))
     assert told(night(settings, publish=True).findings) != []
     assert ("media_type", "Content-Type") in drift(settings)
+    # Nothing is lost by it, so it is news for a week and then history.
+    world.clock.advance(timedelta(days=8))
+    assert told(night(settings, publish=True).findings) == []
 
 
 def test_a_first_load_is_not_news(emulator: Emulator, tmp_path: Path) -> None:
@@ -103,3 +108,34 @@ def test_a_first_load_is_not_news(emulator: Emulator, tmp_path: Path) -> None:
     emulator.faults.append(changed(lambda a: a.update(deposit="12", colour="red")))
     assert told(night(settings, publish=True).findings) == []
     assert ("unknown_member", "attributes.colour") in drift(settings)
+
+
+def test_an_empty_value_is_no_missing_member(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    settings = settings_for(emulator, tmp_path)
+    night(settings)
+    world.clock.advance(timedelta(days=2))
+    world.bulk_update(30)
+    emulator.faults.append(changed(lambda a: a.update(startTime=None)))
+    assert told(night(settings, publish=True).findings) == []
+
+
+def test_a_sweep_notices_what_it_empties_itself(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    settings = settings_for(emulator, tmp_path)
+    night(settings)
+    world.clock.advance(timedelta(days=2))
+    emulator.faults.append(changed(lambda a: a.pop("startTime")))
+    (finding,) = told(night(settings, kind="sweep", publish=True).findings)
+    assert "missing_member, startTime" in finding
+
+
+def test_a_name_that_was_wrong_from_the_first_night_is_told(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    settings = settings_for(emulator, tmp_path)
+    emulator.faults.append(changed(lambda a: a.update(beginsAt=a.pop("startTime"))))
+    findings = night(settings, publish=True).findings
+    assert [f for f in findings if f.startswith("empty_columns_bookings") and "start_at" in f]
+
+
+def test_a_stream_that_is_switched_off_is_not_behind(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    settings = settings_for(emulator, tmp_path)
+    off = contract_with(tmp_path, "[streams.events]\nenabled = false\n")
+    assert night(settings, off, publish=True).findings == []

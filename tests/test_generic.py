@@ -12,10 +12,14 @@ import dagster as dg
 import duckdb
 import pytest
 
+from pipelines.commands import renormalise_once
 from pipelines.definitions import build
+from pipelines.plan import Request
+from pipelines.preview import preview
 from pipelines.status import read_status
-from pipelines.streams import streams_of
-from resources.contract import Contract, load_contract
+from pipelines.streams import BUILT_IN, streams_of
+from resources.contract import RESERVED, Contract, load_contract
+from resources.database import marts
 from resources.errors import ContractError
 from resources.publish import publish
 from resources.warehouse import Warehouse
@@ -96,6 +100,7 @@ def test_attributes_become_typed_columns_of_a_view(emulator: Emulator, world: Wo
                 "isOpen": number % 2 == 0,
                 "mixed": number if number % 2 else "text",
                 "tags": ["a"],
+                "owner": None if number % 2 else {"name": "x"},
                 "odd name/with ~ and '": "kept",
                 "accountId": "not the key",
                 "accountID": "nor this",
@@ -119,6 +124,8 @@ def test_attributes_become_typed_columns_of_a_view(emulator: Emulator, world: Wo
         "tags": "JSON",
         "odd_name_with_and": "VARCHAR",
         "attribute_account_id": "VARCHAR",
+        "related_account_id": "VARCHAR",
+        "resources_ids": "VARCHAR[]",
         "service_id": "VARCHAR",
     }
     assert expected.items() <= described.items()
@@ -126,6 +133,10 @@ def test_attributes_become_typed_columns_of_a_view(emulator: Emulator, world: Wo
         settings.warehouse_published_path,
         """select distinct deposit_amount, odd_name_with_and, tags::VARCHAR from marts.signals order by 1""",
     )
+    owners = query(settings.warehouse_published_path, "select distinct owner::VARCHAR from marts.signals order by 1")
+    assert owners == [('{"name":"x"}',), (None,)]
+    linked = query(settings.warehouse_published_path, "select record_id, resources_ids from marts.signals")
+    assert {i: sorted(ids) for i, ids in linked} == {e.id: sorted(e.resources) for e in world.events.rows()}
     assert values == [(Decimal(12), "kept", '["a"]'), (Decimal("12.1"), "kept", '["a"]')]
 
 
@@ -183,6 +194,7 @@ def test_dagster_has_an_asset_and_checks_for_it(emulator: Emulator, tmp_path: Pa
         ('[streams.bookngs]\nsort = "x"', "Did you mean streams.bookings"),
         ('[streams.zzz]\nsort = "x"', "needs at least a path"),
         ('[streams.Services]\npath = "services"', "cannot be the name of a stream"),
+        ('[streams.utc_offsets]\npath = "services"', "cannot be the name of a stream"),
         ('[streams.booking_customers]\npath = "services"', "cannot be the name of a stream"),
         ('[streams.services]\npath = "services"\nsrot = "x"', "Did you mean streams.services.sort"),
         ('[streams.services]\npath = "https://elsewhere.example.com/x"', "streams.services.path"),
@@ -199,3 +211,18 @@ def test_a_built_in_stream_can_be_switched_off(emulator: Emulator, tmp_path: Pat
     assert night(settings, own, publish=True).problems == []
     assert emulator.count("/v2/events") == 0
     assert "intent_events" not in streams_of(load_contract())
+
+
+def test_names_that_are_taken_are_refused() -> None:
+    children = {child.table for stream in BUILT_IN.values() for child in stream.children}
+    assert ({*marts(), "analytics", "publish"} | children) - set(BUILT_IN) <= RESERVED
+
+
+def test_a_stream_is_shaped_again_and_planned_before_its_first_sync(emulator: Emulator, tmp_path: Path) -> None:
+    settings = settings_for(emulator, tmp_path)
+    night(settings)
+    own = contract(tmp_path)
+    streams = list(streams_of(own).values())
+    planned = preview(settings, own, Warehouse(settings), Request("nightly"), streams)
+    assert "signals" in {piece.slice.stream for piece in planned.slices}
+    assert renormalise_once(settings, own, streams, "0").problems == []

@@ -804,6 +804,15 @@ DRIFT = (
     "update ops.slices set fetched_at = '2024-11-01 03:00:00+00', committed_at = '2024-11-01 04:00:00+00';"
     "insert into ops.drift values ('{0}', '{1}', 'x', 'odd', '{2} 03:30:00+00', '2024-11-01 {3}:30:00+00', 1, 'r')"
 )
+MANY = (
+    "insert into core.{0} by name select 'nyc' as account_id, 'm' || i as {1}, {2}, now() as updated_at, 'h' as content_hash, "
+    "now() as fetched_at, 's' as slice_id from range(20) as numbers (i); update core.{0} set {3} = null"
+)
+BAD["empty_columns_bookings"] = [
+    MANY.format("bookings", "booking_id", "'confirmed' as status, now() as end_at", "start_at")
+]
+BAD["empty_columns_customers"] = [MANY.format("customers", "customer_id", "'x' as last_name", "email")]
+BAD["empty_columns_events"] = [MANY.format("events", "event_id", "'x' as title", "start_at")]
 for every in STREAMS:
     BAD[f"contract_drift_{every}"] = [
         DRIFT.format(every, "bad_value", "2024-01-01", "03"),
@@ -813,6 +822,17 @@ for every in STREAMS:
     ]
 # Looks like the bad datum, and is none.
 INNOCENT = [
+    ("empty_columns_bookings", "update core.bookings set start_at = null"),
+    ("standing_brakes_bookings", BRAKE.format("bookings", "null") + "; update ops.brakes set released_at = now()"),
+    (
+        "standing_brakes_bookings",
+        BRAKE.format("bookings", "null") + "; delete from ops.windows where account_id = 'nyc'",
+    ),
+    ("stale_watermarks_events", AGED.format("events", 49) + "; update ops.runs set streams = ['bookings']"),
+    (
+        "watermark_gaps_events",
+        "delete from ops.windows where stream = 'events'; update ops.runs set streams = ['bookings']",
+    ),
     ("contract_drift_bookings", DRIFT.format("bookings", "bad_value", "2024-01-01", "02")),
     ("contract_drift_bookings", DRIFT.format("bookings", "unknown_member", "2024-11-01", "03")),
     ("standing_brakes_bookings", BRAKE.format("bookings", "'s-later'")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from resources.settings import Settings
 from tests.emulator import Emulator, Switches, World
+from tests.emulator.messages import Request
 from tests.equality import contract_with, differences, night, query, settings_for
 
 EVERYWHERE = "[streams.bookings]\naccount_filter = true\n[streams.events]\naccount_filter = true\n"
@@ -91,3 +93,105 @@ def test_a_name_that_nobody_lists_is_told_and_the_others_go_on(
     (problem,) = night(settings).problems
     assert "SYNC_ACCOUNTS names nowhere" in problem
     assert stored_accounts(settings) == {first.id}
+
+
+def ignore_the_account_filter(request: Request) -> None:
+    request.pairs[:] = [(name, value) for name, value in request.pairs if name != "filter[account]"]
+
+
+@pytest.mark.parametrize("chosen", [1, 2])
+def test_a_filter_that_is_ignored_hands_no_row_to_another_account(chosen: int, world: World, tmp_path: Path) -> None:
+    with Emulator(world, Switches(account_in="absent", account_filter=ALL)) as emulator:
+        emulator.hooks.append(ignore_the_account_filter)
+        names = tuple(a.slug for a in world.accounts.rows()[:chosen])
+        settings = settings_for(emulator, tmp_path, sync_accounts=names)
+        report = night(settings, contract_with(tmp_path, EVERYWHERE))
+        assert sum("ignores the account filter" in p for p in report.problems) == 3
+        assert query(settings.warehouse_path, "select count(*) from core.bookings") == [(0,)]
+
+
+def test_clients_that_see_accounts_of_each_other_hand_no_row_over(world: World, tmp_path: Path) -> None:
+    with Emulator(world, Switches(account_in="absent", account_filter=ALL)) as emulator:
+        a, b, c, _ = world.accounts.rows()
+        world.clients["two"] = replace(world.clients["emu-client"], accounts={b.id, c.id})
+        world.clients["emu-client"].accounts = {b.id}
+        secret = world.clients["two"].secret
+        clients = [
+            {"name": "one", "client_id": "emu-client", "client_secret": secret},
+            {"name": "two", "client_id": "two", "client_secret": secret},
+        ]
+        own = {"appointedd_clients": clients, "appointedd_client_id": None, "appointedd_client_secret": None}
+        emulator.hooks.append(ignore_the_account_filter)
+        settings = settings_for(emulator, tmp_path, **own)
+        report = night(settings, contract_with(tmp_path, EVERYWHERE))
+        assert any("ignores the account filter" in p for p in report.problems)
+        assert differences(settings.warehouse_path, {"bookings": of(world, {b.id})["bookings"]}) == []
+        assert a.id not in stored_accounts(settings)
+
+
+def test_what_a_second_look_finds_of_others_is_not_kept(world: World, tmp_path: Path) -> None:
+    with Emulator(world, Switches(account_filter=frozenset())) as emulator:
+        mine = world.accounts.rows()[0]
+        settings = settings_for(emulator, tmp_path, sync_accounts=(mine.slug,))
+        contract = contract_with(tmp_path, "[abilities]\nsingle = false\n[streams.customers]\naccount_filter = false\n")
+        night(settings, contract)
+        world.clock.advance(timedelta(hours=1))
+        hidden = world.bookings.rows(mine.id)[0]
+
+        def slip(request: Request) -> None:
+            # The row is not there in the first walk, and back in the second.
+            if request.path == "/v2/bookings" and "page[after]" not in request.query:
+                walks.append(request)
+                if len(walks) == 1:
+                    world.bookings.remove(hidden.id)
+                elif len(walks) == 2:
+                    world.bookings.add(hidden)
+                    world.version += 1
+
+        walks: list[Request] = []
+        emulator.hooks.append(slip)
+        assert night(settings, contract, "sweep").problems == []
+        assert len(walks) == 2
+        assert stored_accounts(settings) == {mine.id}
+        assert differences(settings.warehouse_path, of(world, {mine.id})) == []
+
+
+def test_an_account_that_comes_while_a_night_reads_is_not_kept(
+    emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    chosen = tuple(a.slug for a in world.accounts)
+    before = {a.id for a in world.accounts}
+
+    def open_a_shop(request: Request) -> None:
+        if request.path == "/v2/bookings":
+            emulator.hooks.clear()
+            world.add_account(customers=5, bookings=10, events=1)
+
+    emulator.hooks.append(open_a_shop)
+    settings = settings_for(emulator, tmp_path, sync_accounts=chosen)
+    assert night(settings).problems == []
+    assert stored_accounts(settings) <= before
+
+
+def test_an_exclusion_that_names_nobody_reads_nothing(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    settings = settings_for(emulator, tmp_path, sync_accounts=("!a-name-of-old",))
+    (problem,) = night(settings).problems
+    assert "Until then nothing is read" in problem
+    assert stored_accounts(settings) == set()
+
+
+def test_a_choice_of_nobody_is_red(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    settings = settings_for(emulator, tmp_path, sync_accounts=tuple(f"!{a.slug}" for a in world.accounts))
+    (problem,) = night(settings).problems
+    assert "selects none of the 4 accounts" in problem
+
+
+def test_odd_values_of_others_are_not_noted(world: World, tmp_path: Path) -> None:
+    with Emulator(world, Switches(account_filter=frozenset())) as emulator:
+        first, second, *_ = world.accounts.rows()
+        for booking in world.bookings.rows(second.id):
+            booking.status = "their own secret words"
+        settings = settings_for(emulator, tmp_path, sync_accounts=(first.id,))
+        contract = contract_with(tmp_path, "[streams.customers]\naccount_filter = false\n")
+        assert night(settings, contract).problems == []
+        assert query(settings.warehouse_path, "select count(*) from ops.drift where kind = 'unknown_status'") == [(0,)]

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,6 +112,22 @@ def test_a_sweep_that_would_retire_too_much_stops_at_that_account_alone(tmp_path
         assert differences(path, world.truth()) == []
         assert release(settings, None, (CUSTOMERS, BOOKINGS, EVENTS)) == []
         delete_from(world, big.id, before // 5)
+        world.clock.advance(timedelta(hours=1))
+        assert problems_of(night(settings, kind="sweep"), "bookings")
+
+
+def test_a_release_that_was_not_used_lapses(tmp_path: Path) -> None:
+    world = small_world()
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, sync_brake_count=5, sync_brake_share=0.1)
+        night(settings)
+        account = world.accounts.rows()[0].id
+        delete_from(world, account, 12)
+        world.clock.advance(timedelta(hours=1))
+        night(settings, kind="sweep")
+        release(settings, account, (CUSTOMERS, BOOKINGS, EVENTS))
+        with duckdb.connect(settings.warehouse_path) as connection:
+            connection.execute("update ops.brakes set released_at = released_at - interval 15 days")
         world.clock.advance(timedelta(hours=1))
         assert problems_of(night(settings, kind="sweep"), "bookings")
 
@@ -364,6 +381,22 @@ def test_how_late_changes_arrive_is_measured_proposed_and_checked(tmp_path: Path
 def test_an_overlap_of_more_than_a_week_is_not_proposed() -> None:
     assert Overlap(60, 8 * 24 * 60.0, 3, 9).proposed_minutes is None
     assert Overlap(60, 1.0, 3, 9).proposed_minutes == 60
+
+
+def test_rows_that_come_back_or_are_very_old_are_not_late(tmp_path: Path) -> None:
+    world = small_world()
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        night(settings)
+        gone = world.delete_booking()
+        world.clock.advance(timedelta(hours=1))
+        night(settings, kind="sweep")
+        world.bookings.add(gone)
+        arrive_late(world, timedelta(days=200))
+        world.clock.advance(timedelta(hours=1))
+        assert night(settings, kind="sweep").problems == []
+        assert differences(settings.warehouse_path, world.truth()) == []
+        assert query(settings.warehouse_path, "select * from ops.late_arrivals") == []
 
 
 def test_a_first_load_and_silent_changes_are_not_late(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ cross join read
 cross join newest
 where drift.stream = '{stream}'
     and (
-        (drift.kind <> 'unknown_member' and drift.last_seen_at >= newest.began_at)
-        -- A member that maps to no column is news for a week, and none at all where it was there from the first load on.
+        (drift.kind not in ('unknown_member', 'media_type') and drift.last_seen_at >= newest.began_at)
+        -- What loses nothing, a member that maps to no column or another media type, is news for a week, and none where it was so from the first load on.
         or (
-            drift.kind = 'unknown_member'
+            drift.kind in ('unknown_member', 'media_type')
             and drift.first_seen_at > read.first_at + interval 1 day
             and drift.first_seen_at > read.newest_at - interval 7 days
         )

@@ -33,3 +33,5 @@ join ops.watermarks as watermarks
     and watermarks.stream = '{stream}'
 -- Measured against the last run's own reading of the server's clock: a local clock is never used for completeness.
 where epoch(visible.listed_at) - epoch(watermarks.watermark_at) > configured.freshness_hours * 3600
+    -- A stream that the contract has switched off is not behind.
+    and coalesce(list_contains((select arg_max(streams, started_at) from ops.runs where streams is not null), '{stream}'), true)

@@ -13,5 +13,6 @@ left join core.accounts as accounts using (account_id)
 left join ops.watermarks as watermarks
     on watermarks.account_id = visible.account_id
     and watermarks.stream = '{stream}'
-where watermarks.watermark_at is null
-    or watermarks.has_gap
+where (watermarks.watermark_at is null or watermarks.has_gap)
+    -- A stream that the contract has switched off is not behind.
+    and coalesce(list_contains((select arg_max(streams, started_at) from ops.runs where streams is not null), '{stream}'), true)
