@@ -48,6 +48,9 @@ class Index(Generic[R]):
     def add(self, record: R) -> None:
         """Add one."""
         if self.loose:
+            if record.id in self._gone:  # it comes back before the rows were put in order
+                self._gone.discard(record.id)
+                self._rows = [row for row in self._rows if row.id != record.id]
             self._rows.append(record)
         else:
             insort(self._rows, record, key=self.key)
