@@ -173,6 +173,7 @@ def test_a_day_that_is_not_over_by_the_apis_clock_is_never_marked(
     assert materialized(instance, "events") == []
 
 
+@pytest.mark.long
 def test_one_revoked_api_client_leaves_the_other_its_night(
     settings: Settings, instance: dg.DagsterInstance, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

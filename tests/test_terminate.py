@@ -146,6 +146,7 @@ def test_sigterm_ends_the_waiting_for_another_run(emulator: Emulator, tmp_path: 
         assert first.wait(ENDS_WITHIN_S) == 143
 
 
+@pytest.mark.long
 def test_two_syncs_at_once_both_end_well(emulator: Emulator, tmp_path: Path) -> None:
     own = environment(emulator, tmp_path)
     both = [subprocess.Popen([COMMAND, "sync", "--quiet"], env=own, stdout=subprocess.DEVNULL) for _ in range(2)]
