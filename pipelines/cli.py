@@ -184,15 +184,16 @@ def connect(
     What you wrote there yourself stays. Exit codes: 0 a sync can run; 1 a line must be filled in; 2 wrong settings.
     """
     _log_to_stderr(quiet, verbose)
-    from pipelines import report
     from pipelines.connect.contact import make_contact
+    from pipelines.connect.report import connect_json, show_connect
+    from pipelines.report import print_json
     from resources.settings import load_settings
 
     done = make_contact(load_settings(), openapi, output, is_dry_run=dry_run)
     if as_json:
-        report.print_json(report.connect_json(done))
+        print_json(connect_json(done))
     else:
-        report.show_connect(done, is_whole=everything or done.is_first)
+        show_connect(done, is_whole=everything or done.is_first)
     raise typer.Exit(done.exit_code)
 
 
@@ -211,16 +212,17 @@ def compare_contract(
     """
     _log_to_stderr(quiet, verbose)
     settings, contract = _loaded()
-    from pipelines import report
     from pipelines.connect.compare import compare
+    from pipelines.connect.report import contract_json, show_contract
+    from pipelines.report import print_json
     from resources.openapi import read_description
 
     description = read_description(openapi)
     found = compare(settings, contract, description)
     if as_json:
-        report.print_json(report.contract_json(description, found))
+        print_json(contract_json(description, found))
     else:
-        report.show_contract(description, found)
+        show_contract(description, found)
     raise typer.Exit(1 if any(one.weight == "breaking" for one in found) else 0)
 
 

@@ -11,8 +11,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from pipelines.accounts import list_accounts
 from pipelines.plan import BEGINNING, Request, Slice, pages_needed
-from pipelines.run import Run, StreamReport, counted, list_accounts, new_run_id
+from pipelines.run import Run, StreamReport, counted, new_run_id
 from pipelines.status import Source, reading
 from pipelines.streams import ACCOUNTS, Stream
 from pipelines.sync import never_swept, plan_stream, stored_windows

@@ -12,11 +12,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from pipelines.accounts import read_accounts
 from pipelines.extract import DriftKey
 from pipelines.normalise import Batch
 from pipelines.plan import BEGINNING, Slice
 from pipelines.reading import ReadPart
-from pipelines.run import Run, StreamReport, read_accounts
+from pipelines.run import Run, StreamReport
 from pipelines.streams import Stream
 from resources.errors import SliceError
 

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from pipelines.accounts import all_accounts
 from pipelines.by_account import honours_filter
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
 from pipelines.proof import ignored_filter
-from pipelines.run import Run, StreamReport, all_accounts, counted, disbelieve, ended_by
+from pipelines.run import Run, StreamReport, counted, disbelieve, ended_by
 from pipelines.streams import Stream, changing
 from pipelines.walker import NeedsAccountError, Tell, Walker
 from resources.errors import AbilityRefusedError, PublishBlockedError, WarehouseError

@@ -1,0 +1,130 @@
+"""Which accounts a run is about: the lists that the API clients gave, which of them serves which account, and what `SYNC_ACCOUNTS` chooses.
+
+What lives here: reading the lists and sharing the accounts out. What does not: committing them (`run`), time zones (`zones`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import polars as pl
+
+from pipelines.plan import BEGINNING, MARGIN, Request, Slice, Window
+from pipelines.reading import AccountsUnnamedError, ReadPart, read_slice
+from pipelines.streams import ACCOUNTS
+from resources.appointedd import ApiClient
+from resources.errors import AbilityRefusedError, ApiError, SliceError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AccountLists:
+    """The account lists at a run's start. `read`: API client → its list; those that failed are missing. The rest as in `Run`."""
+
+    read: dict[str, ReadPart]
+    end: datetime
+    listed: dict[str, tuple[str, ...]]
+    served: dict[str, tuple[str, ...]]
+
+
+def list_accounts(
+    clients: Mapping[str, ApiClient], request: Request, wanted: Sequence[str], problems: list[str]
+) -> AccountLists:
+    """Read the account list of every API client; one that fails has its problem noted, and the others go on. Nothing is written.
+
+    `wanted`: `SYNC_ACCOUNTS`; the accounts that it leaves out are listed and not served.
+    """
+    read = {}
+    for client in clients.values():
+        try:
+            read[client.name] = read_accounts(client, request)
+        except ApiError as error:
+            text = str(error)
+            text = text if text.startswith("API client") else f"API client {client.name!r}: {text}"
+            log.warning("%s", text)
+            problems.append(text)
+    # The end is the Date of the API's own first answer, less a margin: never the local clock (design promise 2).
+    end = min((p.began_at for p in read.values()), default=datetime.now(UTC)) - MARGIN
+    listed = {name: tuple(part.batch.rows.get_column("account_id")) for name, part in read.items()}
+    is_whole = len(read) == len(clients)
+    chosen = _chosen(wanted, [part.batch.rows for part in read.values()], problems, is_whole=is_whole) if read else None
+    served = _shared_out(listed)
+    if chosen is not None:
+        served = {name: tuple(a for a in accounts if a in chosen) for name, accounts in served.items()}
+    return AccountLists(read, end, listed, served)
+
+
+def _chosen(
+    wanted: Sequence[str], lists: Sequence[pl.DataFrame], problems: list[str], *, is_whole: bool
+) -> set[str] | None:
+    """The accounts that `SYNC_ACCOUNTS` selects, by id or slug; None where it selects all. `is_whole`: every API client's list was read.
+
+    A name that is to be left out and that nobody lists selects nothing: it may be an account that was renamed, and would be read.
+    """
+    if not wanted:
+        return None
+    is_exclusion = wanted[0].startswith("!")
+    names = {name.removeprefix("!") for name in wanted}
+    known = [row for rows in lists for row in rows.select("account_id", "slug").iter_rows()]
+    missing = sorted(names - {name for row in known for name in row}) if is_whole else []
+    if missing:
+        problems.append(
+            f"SYNC_ACCOUNTS names {', '.join(missing)}, which no API client lists: correct the name, or give an API client that account again."
+            + (
+                " Until then nothing is read, since an account that is to be left out may have another name now."
+                if is_exclusion
+                else ""
+            )
+        )
+        if is_exclusion:
+            return set()
+    named = {account_id for account_id, slug in known if names & {account_id, slug}}
+    chosen = {account_id for account_id, _ in known} - named if is_exclusion else named
+    if not chosen and not missing and is_whole:
+        problems.append(
+            f"SYNC_ACCOUNTS selects none of the {len(known)} accounts that are listed, so nothing was read."
+        )
+    return chosen
+
+
+def read_accounts(client: ApiClient, request: Request) -> ReadPart:
+    """The whole account list of one API client as one part; it is short enough to be held."""
+    whole = Slice(ACCOUNTS.name, client.name, request.kind, (), Window(BEGINNING, BEGINNING))
+    while True:
+        try:
+            parts = list(read_slice(whole, ACCOUNTS, client, {}, None, lambda: False, lambda _: None))
+        except AbilityRefusedError as refusal:
+            client.without.add((refusal.stream, refusal.ability))
+            log.info("%s", refusal)
+            continue
+        except AccountsUnnamedError:
+            raise AssertionError("an account names itself") from None
+        if len(parts) != 1:
+            raise SliceError(
+                f"API client {client.name!r}: the account list is longer than {len(parts)} parts can hold."
+            )
+        if parts[0].batch.rows.height == 0:
+            raise SliceError(
+                f"API client {client.name!r} sees no account at all. That is never taken for 'no data': check in Appointedd which "
+                f"accounts the API client may read, and that its creator is still an administrator of them."
+            )
+        return parts[0]
+
+
+def _shared_out(listed: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Each account belongs to one API client: the first, in the order of the settings, that lists it."""
+    taken: set[str] = set()
+    served = {}
+    for name, accounts in listed.items():
+        served[name] = tuple(a for a in accounts if a not in taken)
+        taken |= set(accounts)
+    return served
+
+
+def all_accounts(served: Mapping[str, Sequence[str]]) -> set[str]:
+    """The accounts of all API clients together."""
+    return {account for accounts in served.values() for account in accounts}
