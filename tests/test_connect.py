@@ -144,7 +144,7 @@ def plain() -> Iterator[Emulator]:
         ("strange names", "json"),
         pytest.param("strange names", None, marks=pytest.mark.long),
         pytest.param("loose server", "yaml", marks=pytest.mark.long),
-        ("loose server", None),
+        pytest.param("loose server", None, marks=pytest.mark.long),
     ],
 )
 def test_connect_and_then_sync_equal_the_truth_with_no_hand_edit(name: str, form: str | None, tmp_path: Path) -> None:

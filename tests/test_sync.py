@@ -106,7 +106,7 @@ def written(report_streams: object) -> int:
 # The dialects that take ways of their own through the product, every day; the others differ in spelling, and come with the long proofs.
 EVERY_DAY = {
     *("default", "numbered pages", "no filters, refused", "no upper bound"),
-    *("account absent, filter instead", "participants without ids", "no change instants sent"),
+    *("participants without ids", "no change instants sent"),
 }
 
 
