@@ -42,7 +42,7 @@ types: $(STAMP) ## Types only
 	$(BIN)/mypy
 
 .PHONY: torture
-torture: $(STAMP) ## The long proofs of docs/guarantees.md (hundreds of kills, full disks, random histories); about 40 minutes
+torture: $(STAMP) ## The long proofs of docs/guarantees.md (hundreds of kills, full disks, random histories); about an hour
 	$(BIN)/python -m pytest -n 2 -m long --timeout 3600
 
 .PHONY: dev
