@@ -47,6 +47,7 @@ class Season:
     emulator: Emulator
     folder: Path
     hidden: set[str] = field(default_factory=set)
+    once_hidden: set[str] = field(default_factory=set)
     told: list[str] = field(default_factory=list)
 
     def run(self) -> None:
@@ -90,6 +91,7 @@ class Season:
 
     def _hide(self, account: str) -> None:
         self.hidden.add(account)
+        self.once_hidden.add(account)
         self.world.hide_account(self.emulator.client_id, account)
 
     def _happening(self) -> Callable[[Request], None]:
@@ -133,8 +135,9 @@ class Season:
             if owner in true:
                 changed = true[owner]["updated_at"]
                 mark = marks.get((stream, account))
-                # An account that hides while a short page is read is asked again from its own watermark less the overlap when it returns.
-                reach = OVERLAP if account in self.hidden else timedelta()
+                # An account that hides while a short page is read is asked again from its own watermark less the overlap in the first
+                # nightly after its return; a backfill before that does not mend it.
+                reach = OVERLAP if account in self.once_hidden else timedelta()
                 is_late = mark is None or (isinstance(changed, datetime) and changed >= mark - reach)
                 is_silent = (stream, account) not in swept and self._is_silent(row, true, stored)
                 assert is_late or is_silent, (
