@@ -153,14 +153,14 @@ def _value(text: str, source: str) -> dict[str, Any]:
     except json.JSONDecodeError:
         try:
             value = yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError) as error:
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
             mark = getattr(error, "problem_mark", None)
             place = f" (line {mark.line + 1})" if mark is not None else ""
             raise UsageError(
-                f"{source} is neither JSON nor YAML{place}; is it a web page instead of the file?"
+                f"{source} is neither JSON nor YAML{place}; is it a web page instead of the file, or holds it a date that does not exist?"
             ) from None
-    except RecursionError:
-        raise UsageError(f"{source} is nested beyond all measure.") from None
+    except (RecursionError, ValueError):
+        raise UsageError(f"{source} holds a nesting or a number beyond all measure.") from None
     if not isinstance(value, dict):
         raise UsageError(f"{source} holds no object, so it is no OpenAPI file; is it a web page instead?")
     return value

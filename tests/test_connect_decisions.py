@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipelines.connect.described import tokens
 from pipelines.connect.findings import Line
-from pipelines.connect.honoured import Instants, judge, trials
+from pipelines.connect.honoured import Instants, Trial, judge, trials
 from pipelines.connect.matching import match, members_of
 from pipelines.connect.override import lay_over
 from pipelines.connect.places import account_members, counts, next_marks, next_places, rate_limit, shifting
@@ -251,6 +251,23 @@ def test_an_account_is_named_by_its_values() -> None:
     ]
     assert account_members(rows, {"7", "8"}) == ([], ["shop"])
     assert account_members(rows, {"a", "7"}) == (["owner"], [])
+
+
+def test_a_linkage_of_another_type_names_no_account() -> None:
+    # Small numbers as ids are ids of many things.
+    rows = [{"relationships": {"service": {"data": {"type": "services", "id": "7"}}}, "attributes": {"accountId": "7"}}]
+    assert account_members(rows, {"7"}, {"accounts"}) == ([], ["accountId"])
+    assert account_members(rows, {"7"}, {"services"})[0] == ["service"]
+
+
+def test_rows_without_a_change_time_leave_a_filter_unproven() -> None:
+    now = datetime(2026, 3, 2, tzinfo=UTC)
+    trial = Trial(now, now + timedelta(days=1), (), 1)
+    sample = {"a": {"updated": now}, "b": {"updated": now - timedelta(days=3)}, "c": {}}
+    returned = {"a": sample["a"]}
+    assert judge(sample, returned, "updated", trial, is_whole=True)[0] == "undecided"
+    del sample["c"]
+    assert judge(sample, returned, "updated", trial, is_whole=True)[0] == "honoured"
 
 
 @pytest.mark.parametrize(

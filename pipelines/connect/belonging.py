@@ -7,11 +7,12 @@ store rows under an account that is not theirs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
+from pipelines.connect.matching import fold
 from pipelines.connect.places import account_members
 from pipelines.connect.probe import Probe, Seen, is_list
 from pipelines.records import JsonObject
@@ -20,8 +21,14 @@ from resources.contract import Contract
 UNKNOWN_ACCOUNT = "appointedd-warehouse-asks"
 
 
-def reference(seen: Sequence[Seen], account_ids: set[str], contract: Contract) -> tuple[list[Finding], set[str]]:
-    """How rows name their account; second, the streams whose rows do not."""
+def reference(
+    seen: Sequence[Seen], account_ids: set[str], account_types: Collection[str], contract: Contract
+) -> tuple[list[Finding], set[str]]:
+    """How rows name their account; second, the streams whose rows do not.
+
+    A name that the contract knows comes before one that only fits by its values; an attribute that it does not know must also sound like an account, since
+    a number of places may well be the id of one.
+    """
     known = contract.account_reference
     relationships, attributes = list(known.relationships), list(known.attributes)
     findings, unnamed = [], set()
@@ -29,17 +36,21 @@ def reference(seen: Sequence[Seen], account_ids: set[str], contract: Contract) -
         if not one.rows:
             findings.append(Finding(one.name, "account of a row", "not known", "the list is empty", "as it is", "low"))
             continue
-        by_relationship, by_attribute = account_members(one.rows.values(), account_ids)
-        names = by_relationship or by_attribute
-        if not names:
+        by_relationship, by_attribute = account_members(one.rows.values(), account_ids, account_types)
+        words = {fold(path).removesuffix("s") for path in contract.plausible.paths["accounts"]}
+        fitting = [
+            *(("relationship", n) for n in by_relationship if n in known.relationships),
+            *(("attribute", n) for n in by_attribute if n in known.attributes),
+            *(("relationship", n) for n in by_relationship),
+            *(("attribute", n) for n in by_attribute if any(word in fold(n) for word in words)),
+        ]
+        if not fitting:
             unnamed.add(one.name)
             continue
-        liked = [n for n in names if n in (known.relationships if by_relationship else known.attributes)]
-        name = (liked or names)[0]
-        group = relationships if by_relationship else attributes
+        kind, name = fitting[0]
+        group = relationships if kind == "relationship" else attributes
         if name not in group:
             group.insert(0, name)
-        kind = "relationship" if by_relationship else "attribute"
         findings.append(
             Finding(
                 one.name,

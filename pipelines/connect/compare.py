@@ -94,7 +94,11 @@ def _of_stream(
 ) -> Iterator[Difference]:
     name, names = stream.name, contract.streams[stream.name]
     wanted = names.path.strip("/")
-    endpoint = next((e for p, e in by_path.items() if p == wanted or p.endswith("/" + wanted)), None)
+    # Without a base address nobody can tell what stands before a path.
+    is_known = settings.appointedd_base_url is not None or bool(description.servers)
+    endpoint = next(
+        (e for p, e in by_path.items() if p.strip("/") == wanted or (not is_known and p.endswith("/" + wanted))), None
+    )
     if endpoint is None:
         other = f"; {_path(near, description, settings)} looks like it" if near else ""
         yield Difference("breaking", name, f"no list at {names.path}{other}", f"streams.{name}.path")

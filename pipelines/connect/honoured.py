@@ -117,6 +117,9 @@ def judge(
         return "different", f"{len(lost)} of {len(wanted)} rows of the window did not come back"
     if lost:
         return "undecided", "the filtered list is too long to be read here"
+    bare = sum(changed not in row for row in sample.values())
+    if bare:
+        return "undecided", f"{bare} rows have no change time, so it would never bring them"
     if trial.untold:
         return "undecided", f"no row tells it from a filter by {', '.join(trial.untold)}"
     return "honoured", f"all {len(wanted)} rows of the window came back, and none from outside"

@@ -173,7 +173,8 @@ class _Contact:
 
     def _reference(self, changing: Sequence[Seen], accounts: Sequence[str]) -> set[str]:
         """How rows name their account; the names found are the contract's from here on, so that no column takes them."""
-        findings, unnamed = belonging.reference(changing, set(accounts), self.contract)
+        types = {str(row.get("type")) for row in self.seen["accounts"].rows.values()}
+        findings, unnamed = belonging.reference(changing, set(accounts), types, self.contract)
         self.learned.add(*findings)
         own = self.contract.account_reference
         names = {line.key[-1]: tuple(line.value) for f in findings for line in f.lines}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -137,6 +137,15 @@ def _put(document: TOMLDocument, line: Line) -> None:
     holder: Any = document
     *tables, last = line.key
     for number, name in enumerate(tables):
+        if not isinstance(holder, MutableMapping):
+            raise ContractError(
+                f"{line.dotted} cannot be written, because what stands before it is no table; write it as a table of its own."
+            )
+        if isinstance(holder, InlineTable) and name not in holder:
+            raise ContractError(
+                f"{line.dotted} cannot be written into a table in braces; write {'.'.join(line.key[:number])} as a table of its own: "
+                f"[{'.'.join(line.key[:number])}]."
+            )
         if name not in holder:
             holder[name] = tomlkit.table(is_super_table=number < len(tables) - 1)
         holder = holder[name]

@@ -5,7 +5,7 @@ What lives here: pure looks at decoded documents. What does not: asking for them
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -75,15 +75,21 @@ def shifting(next_url: str, size_parameter: str, rows_count: int) -> list[str]:
     return [name for name, values in query.items() if name != size_parameter and values[-1] in numbers]
 
 
-def account_members(rows: Iterable[JsonObject], account_ids: set[str]) -> tuple[list[str], list[str]]:
-    """Relationships and attributes that hold the id of a listed account in every row; the proof is in the values, not in the name."""
+def account_members(
+    rows: Iterable[JsonObject], account_ids: set[str], account_types: Collection[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Relationships and attributes that hold the id of a listed account in every row.
+
+    `account_types`: types of the listed accounts; a linkage of another type names something else, whose ids may be the same small numbers.
+    """
     held = list(rows)
     relationships: dict[str, int] = {}
     attributes: dict[str, int] = {}
     for row in held:
         for name, value in _members(row, "relationships"):
             linkage = value.get("data") if isinstance(value, Mapping) else None
-            if isinstance(linkage, Mapping) and identifier_id(linkage) in account_ids:
+            is_account = isinstance(linkage, Mapping) and (not account_types or linkage.get("type") in account_types)
+            if is_account and identifier_id(linkage) in account_ids:
                 relationships[name] = relationships.get(name, 0) + 1
         for name, value in _members(row, "attributes"):
             if not isinstance(value, bool) and identifier_id(value) in account_ids:
