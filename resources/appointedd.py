@@ -594,6 +594,20 @@ def _mended(found: re.Match[bytes]) -> bytes:
     return found[0] if found[1] or found[2] else b"\\ufffd"
 
 
+def _decoded(body: bytes) -> Any:
+    """A body as Python values; raises what the decoder raises.
+
+    Looking for halves of surrogate pairs costs three times what decoding does, so only a body that cannot be decoded is looked through.
+    """
+    try:
+        return _decode(body)
+    except msgspec.DecodeError:
+        mended = _LONE_SURROGATE.sub(_mended, body)
+        if mended == body:
+            raise
+        return _decode(mended)
+
+
 def _document(response: httpx.Response, hide: Hide) -> Record:
     """A list or single document as JSON:API promises it; `TroubleError` (to be repeated) where it is not."""
     cached = response.extensions.get("document")
@@ -601,7 +615,7 @@ def _document(response: httpx.Response, hide: Hide) -> Record:
         return cached  # type: ignore[no-any-return]  # extensions are untyped; only this function writes the key
     where = f"on GET {response.request.url.path}"
     try:
-        value = _decode(_LONE_SURROGATE.sub(_mended, response.content))
+        value = _decoded(response.content)
     except (InvalidOperation, RecursionError) as error:
         # Deterministic, so not worth repeating.
         raise BrokenAnswerError(
@@ -623,7 +637,7 @@ def _document(response: httpx.Response, hide: Hide) -> Record:
 def _json_object(body: bytes) -> Record | None:
     """A body as an object, numbers as everywhere; None where it is none, which is an answer too."""
     try:
-        value = _decode(_LONE_SURROGATE.sub(_mended, body))
+        value = _decoded(body)
     except (InvalidOperation, RecursionError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return value if isinstance(value, dict) else None
