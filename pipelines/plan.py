@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from itertools import pairwise
 from typing import Literal
 
 Kind = Literal["nightly", "sweep", "backfill"]
@@ -22,8 +21,6 @@ MARGIN = timedelta(seconds=60)
 CLOCK_TOLERANCE = timedelta(minutes=10)
 # Accounts whose heads begin this close together share one slice.
 CLOSE = timedelta(days=1)
-# A window up to this long is one slice: cutting costs a request for each piece.
-LONGEST_UNCUT = timedelta(days=366)
 
 
 @dataclass(frozen=True, order=True)
@@ -105,20 +102,6 @@ def missing(windows: Iterable[Window], end: datetime, overlap: timedelta) -> lis
     return islands(gaps)
 
 
-def cut(window: Window, history_start: datetime) -> list[Window]:
-    """A window of more than a year cut at the years' ends after `history_start`, newest first; the oldest piece keeps its open start."""
-    if (
-        window.until - max(window.since, min(history_start, window.until)) <= LONGEST_UNCUT
-        and window.since != BEGINNING
-    ):
-        return [window]
-    years = range(history_start.year + 1, window.until.year + 1)
-    starts = [history_start, *(datetime(year, 1, 1, tzinfo=UTC) for year in years)]
-    edges = sorted({window.since, window.until, *(s for s in starts if window.since < s < window.until)})
-    pieces = [Window(a, b) for a, b in pairwise(edges)]
-    return pieces[::-1]
-
-
 def plan(
     stream: str,
     api_client: str,
@@ -127,12 +110,12 @@ def plan(
     *,
     end: datetime,
     overlap: timedelta,
-    history_start: datetime,
     can: Can,
 ) -> list[Slice]:
     """The slices of one stream for one API client, newest first.
 
     `windows`: account → its committed windows; every account that the API client serves in this run is a key. `end` is shared by all slices.
+    A first load is planned as a sweep: a list that is walked whole needs no second walk to be sure of it.
     """
     everyone = tuple(sorted(windows))
     if not everyone:
@@ -149,16 +132,18 @@ def plan(
                 {account: windows[account]},
                 end=end,
                 overlap=overlap,
-                history_start=history_start,
                 can=alone,
             )
         ]
+
+    is_first = request.kind == "nightly" and can.filters and not any(windows.values())
+    kind: Kind = "sweep" if is_first else request.kind
 
     def of(window: Window, accounts: tuple[str, ...], only: str | None = None) -> Slice:
         return Slice(
             stream=stream,
             api_client=api_client,
-            kind=request.kind,
+            kind=kind,
             accounts=accounts,
             window=window,
             only_account=only,
@@ -166,7 +151,7 @@ def plan(
             filter_until=None if window.until >= end else window.until + WIDER,
         )
 
-    if request.kind == "sweep" or not can.filters:
+    if kind == "sweep" or not can.filters:
         return [of(Window(BEGINNING, end), everyone)]
     if request.kind == "backfill":
         assert request.window is not None  # noqa: S101  a backfill always has one; narrows the type
@@ -175,7 +160,7 @@ def plan(
             return []
         if not can.upper_bound:
             return [of(Window(asked.since, end), everyone)]
-        return [of(piece, everyone) for piece in cut(asked, history_start)]
+        return [of(asked, everyone)]
 
     needs = {account: missing(own, end, overlap) for account, own in windows.items()}
     head = _shared_head(needs, end)
@@ -192,13 +177,12 @@ def plan(
             older = Window(need.since, min(need.until, head))
             if older.since < older.until:
                 wanted[older].append(account)
-    slices = [of(piece, everyone) for piece in cut(Window(head, end), history_start)] if head < end else []
+    slices = [of(Window(head, end), everyone)] if head < end else []
     for need, accounts in wanted.items():
-        for piece in cut(need, history_start):
-            if can.account_filter and len(accounts) < len(everyone):
-                slices += [of(piece, (account,), account) for account in sorted(accounts)]
-            else:
-                slices.append(of(piece, everyone))
+        if can.account_filter and len(accounts) < len(everyone):
+            slices += [of(need, (account,), account) for account in sorted(accounts)]
+        else:
+            slices.append(of(need, everyone))
     return sorted(set(slices), key=lambda s: (s.window.until, s.window.since, s.accounts), reverse=True)
 
 

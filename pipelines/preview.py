@@ -114,7 +114,8 @@ def _slices(run: Run, stream: Stream, known: Writer | None) -> list[Slice]:
     slices = plan_stream(run, stream, windows, run.request)
     if run.request.kind == "nightly":
         new = never_swept(run, stream, known.swept(stream.name) if known else set())
-        slices += [s for s in plan_stream(run, stream, windows, Request("sweep")) if s.api_client in new]
+        begun = {s.api_client for s in slices if s.kind == "nightly"}
+        slices += [s for s in plan_stream(run, stream, windows, Request("sweep")) if s.api_client in begun & set(new)]
     return slices
 
 

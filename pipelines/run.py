@@ -61,7 +61,8 @@ class Run:
     """One run: who may read what, as the API said at its start. Made by `open_run`.
 
     `end`: upper end of every window of this run, server time. `accounts`: API client → the accounts that it serves in this run.
-    `listed`: API client → all accounts that it listed. `ends_with_publishing`: publishing ends the run; without it, each stream's end may be the last.
+    `listed`: API client → all accounts that it listed. `needs_account`, `uncut`: (API client, stream) that must be asked for account by account, and
+    whose slices cannot be cut, as was found out on the way. `ends_with_publishing`: publishing ends the run; without it, each stream's end may be the last.
     """
 
     run_id: str
@@ -79,6 +80,7 @@ class Run:
     version: str
     ends_with_publishing: bool = True
     needs_account: set[tuple[str, str]] = field(default_factory=set)
+    uncut: set[tuple[str, str]] = field(default_factory=set)
 
     def leaves_out(self, api_client: str) -> bool:
         """Whether the API client listed accounts that `SYNC_ACCOUNTS` leaves out."""

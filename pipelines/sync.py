@@ -14,10 +14,12 @@ from datetime import timedelta
 
 from pipelines.accounts import all_accounts
 from pipelines.by_account import honours_filter
+from pipelines.first_load import prove_by_count
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
 from pipelines.proof import ignored_filter
 from pipelines.run import Run, StreamReport, counted, disbelieve, ended_by
 from pipelines.streams import Stream, changing
+from pipelines.splitting import CoarseFilterError
 from pipelines.walker import NeedsAccountError, Tell, Walker
 from resources.errors import AbilityRefusedError, PublishBlockedError, WarehouseError
 from resources.publish import publish
@@ -47,7 +49,6 @@ def plan_stream(run: Run, stream: Stream, windows: Mapping[str, Sequence[Window]
             {account: windows.get(account, ()) for account in run.accounts[name]},
             end=run.end,
             overlap=timedelta(minutes=run.settings.sync_overlap_minutes),
-            history_start=run.settings.history_start_at,
             can=can,
         )
     return slices
@@ -72,10 +73,8 @@ def sync_stream(run: Run, stream: Stream, tell: Tell = log.info) -> StreamReport
             writer.start_run(run.run_id, run.request.kind, run.started_by, run.version)
             disbelieve(writer, stream.name, run.end, report)
             _walk_plan(run, stream, writer, run.request, report, tell)
-            new = never_swept(run, stream, writer.swept(stream.name))
-            if run.request.kind == "nightly" and new and not report.problems:
-                tell(f"{stream.name}: first load; reading the list once more as a whole, to be sure of it")
-                _walk_plan(run, stream, writer, Request("sweep"), report, tell, only=new)
+            if run.request.kind == "nightly":
+                _be_sure_of_a_first_load(run, stream, writer, report, tell)
         except BaseException as error:
             # The run's row must not say that all is well, whatever ends the stream: Ctrl-C, a full disk, a bug.
             report.problems.append(f"{stream.name}: was not read to its end: {ended_by(error)}")
@@ -86,6 +85,24 @@ def sync_stream(run: Run, stream: Stream, tell: Tell = log.info) -> StreamReport
             report.watermarks = {account: marks.get(account) for account in sorted(served)}
             writer.end_run(run.run_id, report.problems, report.warnings, is_over=not run.ends_with_publishing)
     return report
+
+
+def _be_sure_of_a_first_load(run: Run, stream: Stream, writer: Writer, report: StreamReport, tell: Tell) -> None:
+    """A first load that was read in pieces is whole when the API counts as many records as are stored; else the list is walked once more."""
+
+    def unsure() -> list[str]:
+        return [] if report.problems else never_swept(run, stream, writer.swept(stream.name))
+
+    for name in unsure():
+        prove_by_count(run, stream, name, writer, report)
+    if again := unsure():
+        # Records that were added while the list was read come with the newest stretch, read once more; it takes a page or two.
+        _walk_plan(run, stream, writer, run.request, report, tell, only=again)
+        for name in unsure():
+            prove_by_count(run, stream, name, writer, report)
+    if again := unsure():
+        tell(f"{stream.name}: first load; reading the list once more as a whole, to be sure of it")
+        _walk_plan(run, stream, writer, Request("sweep"), report, tell, only=again)
 
 
 def never_swept(run: Run, stream: Stream, swept: set[str]) -> list[str]:
@@ -114,12 +131,18 @@ def _walk_plan(
         slices = plan_stream(run, stream, stored_windows(writer, stream), request)
         slices = [s for s in slices if only is None or s.api_client in only]
         try:
-            Walker(run, stream, writer, report, tell).walk(slices)
+            Walker(run, request, stream, writer, report, tell).walk(slices)
         except AbilityRefusedError as refusal:
             for client in run.clients.values():
                 client.without.add((refusal.stream, refusal.ability))
             tell(str(refusal))
             report.warnings.append(str(refusal))
+        except CoarseFilterError as finding:
+            tell(
+                f"{stream.name}: the API's filter by change time lets other rows through, so the list is read page after page. "
+                f"Does streams.{stream.name}.columns.updated_at in the contract name what parameters.updated_since filters by?"
+            )
+            run.uncut.add((finding.api_client, stream.name))
         except NeedsAccountError as finding:
             client = run.clients[finding.api_client]
             if not honours_filter(stream, client, run.listed[finding.api_client]):

@@ -12,14 +12,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
+from math import inf
 
 import polars as pl
 
 from pipelines.by_account import compare
-from pipelines.plan import Slice
+from pipelines.plan import Request, Slice
 from pipelines.proof import Proof
 from pipelines.reading import AccountsUnnamedError, ReadPart, read_slice
 from pipelines.run import Run, StreamReport, commit_part, new_run_id
+from pipelines.splitting import CoarseFilterError, LargeSliceError, Splitter
 from pipelines.streams import Stream
 from pipelines.sweep import Limit, SecondLook
 from resources.appointedd import Page
@@ -47,8 +50,11 @@ class NeedsAccountError(Exception):
 class Walker:
     """Reads the slices of one plan in threads and commits their parts in this one; lives for one plan."""
 
-    def __init__(self, run: Run, stream: Stream, writer: Writer, report: StreamReport, tell: Tell) -> None:
+    def __init__(
+        self, run: Run, request: Request, stream: Stream, writer: Writer, report: StreamReport, tell: Tell
+    ) -> None:
         self.run = run
+        self.request = request
         self.stream = stream
         self.table = stream.target
         self.writer = writer
@@ -61,19 +67,21 @@ class Walker:
         self.numbers: dict[Slice, tuple[str, int]] = {}
         self.failed: set[Slice] = set()
         self.proof = Proof(run, stream, report)
+        updated = run.contract.streams[stream.name].columns.get("updated_at", ())
+        self.splitter = Splitter(run.settings.sync_concurrency, run.settings.history_start_at, updated)
 
     def walk(self, slices: Sequence[Slice]) -> None:
         """Read and commit; raises what the plan must be made again for, after all threads have been stopped."""
         waiting = len(slices)
         filled = self.writer.filled(self.table.stream, [c.name for c in self.stream.columns])
-        todo: queue.SimpleQueue[Slice] = queue.SimpleQueue()
+        todo = _Todo()
         for piece in slices:
             todo.put(replace(piece, keeps=self.run.keeps(piece.api_client)))
         # Daemons and no pool: a process that is told to end cannot wait for a request on a silent socket, which no other thread can wake (closing a socket
         # does not end a read of it). Such a thread holds nothing but its connection; whatever it still reads is thrown away.
         threads = [
             threading.Thread(target=self._work, args=(todo,), name=f"slice_{number}", daemon=True)
-            for number in range(min(waiting, self.run.settings.sync_concurrency))
+            for number in range(self.run.settings.sync_concurrency if slices else 0)
         ]
         try:
             for thread in threads:
@@ -84,6 +92,12 @@ class Walker:
                     waiting -= 1
                 elif piece in self.failed:
                     continue
+                elif isinstance(part, LargeSliceError):
+                    kind = "nightly" if piece.kind == "sweep" else piece.kind
+                    pieces = self.splitter.split(piece, part.count, kind)
+                    waiting += len(pieces)
+                    for smaller in pieces:
+                        todo.put(smaller)
                 elif isinstance(part, ReadPart):
                     self._try(piece, part)
                 else:
@@ -95,6 +109,7 @@ class Walker:
             raise error.__cause__ from None  # DuckDB wraps what a signal raises during a query
         finally:
             self.stopped.set()
+            todo.end(len(threads))
             deadline = time.monotonic() + STOP_WITHIN_S
             for thread in threads:
                 if thread.ident is not None:
@@ -104,13 +119,9 @@ class Walker:
             self.writer.note_missing(self.table.stream, missing, at)
             self.report.drift["missing_member"] += len(missing)
 
-    def _work(self, todo: queue.SimpleQueue[Slice]) -> None:
-        """One thread: slices, one after the other, while there are any."""
-        while not self.stopped.is_set():
-            try:
-                piece = todo.get_nowait()
-            except queue.Empty:
-                return
+    def _work(self, todo: _Todo) -> None:
+        """One thread: slices, one after the other, until the plan is over."""
+        while (piece := todo.get()) is not None and not self.stopped.is_set():
             with self.run.clients[piece.api_client].until(self.stopped):
                 self._read(piece)
 
@@ -129,14 +140,31 @@ class Walker:
         # A row that does not name its account is believed to be of the one that was asked for only where the server was seen to heed the filter.
         is_proven = (piece.api_client, self.stream.name) in self.run.needs_account
         default = listed[0] if len(listed) == 1 else piece.only_account if is_proven else None
+        can_split = self._can_split(piece)
+        number = 0
+
+        def note(page: Page) -> None:
+            nonlocal number
+            number += 1
+            if can_split:
+                self.splitter.look(piece, page, number)
+            self.progress.note(page)
+
         try:
-            for part in read_slice(
-                piece, self.stream, client, self.run.zones, default, self.stopped.is_set, self.progress.note
-            ):
+            for part in read_slice(piece, self.stream, client, self.run.zones, default, self.stopped.is_set, note):
                 self._put(piece, part)
         except BaseException as error:  # noqa: BLE001  handed over, and raised or written down there
             self._put(piece, error)
         self._put(piece, None)
+
+    def _can_split(self, piece: Slice) -> bool:
+        """A sweep that a person or the schedule asked for is one walk: it is there to find what the filters do not show. A first load is not."""
+        client = self.run.clients[piece.api_client]
+        return (
+            (piece.kind != "sweep" or self.request.kind == "nightly")
+            and client.has(self.stream.name, "upper_bound")
+            and (piece.api_client, self.stream.name) not in self.run.uncut
+        )
 
     def _try(self, piece: Slice, part: ReadPart) -> None:
         try:
@@ -147,7 +175,7 @@ class Walker:
     def _fail(self, piece: Slice, error: BaseException) -> None:
         """Decide what a failure ends: a plan to be made again, an API client's part, or one slice, of which nothing more is committed."""
         self.failed.add(piece)
-        if isinstance(error, AbilityRefusedError):
+        if isinstance(error, AbilityRefusedError | CoarseFilterError):
             raise error
         if isinstance(error, AccountsUnnamedError):
             client = self.run.clients[piece.api_client]
@@ -237,6 +265,27 @@ def _short_account(stream: Stream, evidence: Reconciliation) -> str:
         f"{stream.name}: the API counts {evidence.last_total} records of account {evidence.account_id}, and walks of it read "
         f"{evidence.distinct_count}. Rows are missing; nothing of the account was called deleted, and the next sweep compares again."
     )
+
+
+class _Todo:
+    """Slices to be read, the newest first, whenever they come; a thread that finds none waits until there is one, or until the end."""
+
+    def __init__(self) -> None:
+        self.waiting: queue.PriorityQueue[tuple[float, int, Slice | None]] = queue.PriorityQueue()
+        self.numbers = count()
+
+    def put(self, piece: Slice) -> None:
+        """One more."""
+        self.waiting.put((-piece.window.until.timestamp(), next(self.numbers), piece))
+
+    def get(self) -> Slice | None:
+        """The newest one; None at the end."""
+        return self.waiting.get()[2]
+
+    def end(self, readers: int) -> None:
+        """Wake so many threads, each with the word that there is nothing more."""
+        for _ in range(readers):
+            self.waiting.put((-inf, next(self.numbers), None))
 
 
 class _Progress:

@@ -159,7 +159,6 @@ def test_sync_loads_everything_and_says_so(loaded: Loaded) -> None:
 
 
 def test_logs_go_to_standard_error(loaded: Loaded) -> None:
-    assert "INFO customers: first load" in loaded.sync.err
     assert "INFO Published" in loaded.sync.err
     assert "INFO" not in loaded.sync.out
     assert "HTTP Request" not in loaded.sync.err  # httpx's own line for each request

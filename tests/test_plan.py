@@ -21,7 +21,6 @@ from pipelines.plan import (
     Slice,
     Window,
     complete_days,
-    cut,
     days,
     islands,
     missing,
@@ -35,7 +34,6 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 ZERO = datetime(2024, 1, 1, tzinfo=UTC)
 END = ZERO + 1000 * HOUR
-HISTORY = datetime(2020, 1, 1, tzinfo=UTC)
 FULL = Can(filters=True, upper_bound=True, account_filter=True)
 NIGHTLY = Request("nightly")
 
@@ -55,9 +53,8 @@ def planned(
     can: Can = FULL,
     end: datetime = END,
     overlap: timedelta = DAY,
-    history_start: datetime = HISTORY,
 ) -> list[Slice]:
-    return plan("bookings", "north", request, windows, end=end, overlap=overlap, history_start=history_start, can=can)
+    return plan("bookings", "north", request, windows, end=end, overlap=overlap, can=can)
 
 
 hours = st.integers(0, 1100)
@@ -68,18 +65,17 @@ abilities = st.builds(
     Can, filters=st.booleans(), upper_bound=st.booleans(), account_filter=st.booleans(), needs_account=st.booleans()
 )
 overlaps = st.sampled_from([timedelta(0), HOUR, DAY, 3 * DAY])
-starts = st.sampled_from([HISTORY, datetime(2023, 6, 15, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)])
 
 
 # ---- properties --------------------------------------------------------------------------------------------------------------
 
 
 @PROPERTY
-@given(accounts, abilities, overlaps, starts, st.sampled_from(["nightly", "sweep"]))
+@given(accounts, abilities, overlaps, st.sampled_from(["nightly", "sweep"]))
 def test_what_is_stored_and_what_is_planned_cover_all_time(
-    windows: dict[str, list[Window]], can: Can, overlap: timedelta, history_start: datetime, kind: Kind
+    windows: dict[str, list[Window]], can: Can, overlap: timedelta, kind: Kind
 ) -> None:
-    slices = planned(windows, Request(kind), can=can, overlap=overlap, history_start=history_start)
+    slices = planned(windows, Request(kind), can=can, overlap=overlap)
     for account, own in windows.items():
         covered = islands([*own, *(s.window for s in slices if account in s.accounts)])
         assert covered[0].since == BEGINNING
@@ -99,7 +95,8 @@ def test_no_slice_promises_more_than_it_asks(
     slices = planned(windows, Request(kind, asked if kind == "backfill" else None), can=can, overlap=overlap)
     assert len(set(slices)) == len(slices)
     for piece in slices:
-        assert piece.kind == kind
+        is_first = kind == "nightly" and can.filters and (can.needs_account or not any(windows.values()))
+        assert piece.kind == kind or (is_first and piece.kind == "sweep")
         assert piece.window.since < piece.window.until <= END
         assert piece.filter_since == (None if piece.window.since == BEGINNING else piece.window.since - WIDER)
         assert piece.filter_until == (None if piece.window.until == END else piece.window.until + WIDER)
@@ -162,20 +159,6 @@ def test_islands_keep_every_instant_and_stand_apart(windows: list[Window]) -> No
         assert any(w.since <= instant < w.until for w in windows) == any(w.since <= instant < w.until for w in joined)
 
 
-@PROPERTY
-@given(spans, starts, st.integers(0, 12))
-def test_cut_pieces_are_the_window_again(whole: Window, history_start: datetime, years: int) -> None:
-    assume(whole.since < whole.until)
-    whole = Window(whole.since, whole.until + years * 366 * DAY)
-    pieces = cut(whole, history_start)
-    assert islands(pieces) == [whole]
-    assert sum((p.until - p.since for p in pieces), timedelta()) == whole.until - whole.since
-    assert pieces == sorted(pieces, reverse=True)
-    inner = {p.since for p in pieces} - {whole.since}
-    assert all(s == history_start or (s.month, s.day, s.hour) == (1, 1, 0) for s in inner)
-    assert all(s >= history_start for s in inner)
-
-
 # ---- tables ------------------------------------------------------------------------------------------------------------------
 
 
@@ -220,30 +203,15 @@ def test_a_quiet_night_is_one_open_slice_for_all() -> None:
     )
 
 
-def test_a_first_load_is_cut_by_years_newest_first_and_open_at_both_ends() -> None:
-    end = datetime(2024, 3, 5, tzinfo=UTC)
-    slices = planned({"a": []}, end=end, history_start=datetime(2022, 6, 15, tzinfo=UTC))
-    years = [datetime(year, 1, 1, tzinfo=UTC) for year in (2024, 2023)]
-    assert [s.window for s in slices] == [
-        Window(years[0], end),
-        Window(years[1], years[0]),
-        Window(datetime(2022, 6, 15, tzinfo=UTC), years[1]),
-        Window(BEGINNING, datetime(2022, 6, 15, tzinfo=UTC)),
-    ]
-    assert slices[0].filter_until is None
-    assert slices[-1].filter_since is None
-    assert slices[1].filter_since == years[1] - WIDER
-    assert slices[1].filter_until == years[0] + WIDER
-
-
-def test_history_start_excludes_nothing() -> None:
-    late = datetime(2030, 1, 1, tzinfo=UTC)
-    assert [s.window for s in planned({"a": []}, history_start=late)] == [Window(BEGINNING, END)]
+def test_a_first_load_is_one_whole_walk_until_it_turns_out_to_be_large() -> None:
+    (first_load,) = planned({"a": [], "b": []})
+    assert (first_load.kind, first_load.window) == ("sweep", Window(BEGINNING, END))
+    assert (first_load.filter_since, first_load.filter_until) == (None, None)
 
 
 def test_a_new_account_among_old_ones_is_asked_alone_where_that_can_be_asked() -> None:
     windows = {"old": [window(None, 990)], "new": []}
-    head, *history = planned(windows, history_start=END)
+    head, *history = planned(windows)
     assert head.accounts == ("new", "old")
     assert head.only_account is None
     assert head.window == Window(at(966), END)
@@ -297,7 +265,7 @@ def test_a_lagging_account_does_not_widen_the_slice_of_all() -> None:
     ],
 )
 def test_a_backfill_is_clipped_to_the_end(asked: Window, expected: list[Window]) -> None:
-    slices = planned({"a": [window(None, 900)], "b": []}, Request("backfill", asked), history_start=END)
+    slices = planned({"a": [window(None, 900)], "b": []}, Request("backfill", asked))
     assert [s.window for s in slices] == expected
     assert all(s.accounts == ("a", "b") for s in slices)
 

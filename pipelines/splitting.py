@@ -1,0 +1,134 @@
+"""Large slices cut into smaller ones, to be fetched side by side: when it is worth it, and where the cuts lie. Pure decisions on what a page tells.
+
+What lives here: sizes, counts and edges in time. What does not: what to ask for at first (`plan`), threads (`walker`), walking (`reading`).
+A chain of pages costs pages × latency, and only asking for several stretches of change time at once mends that. The pieces of a slice cover its window
+without a gap, so nothing depends on how the list is sorted or on the page that was looked at; that page is read again with the piece it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from pipelines.plan import BEGINNING, WIDER, Kind, Slice, Window
+from pipelines.records import first, index
+from resources.appointedd import Page
+
+# A chain of so many pages is not cut: each piece costs a request or two of its own.
+LONGEST_CHAIN = 25
+# A piece is not meant to be shorter than this, in pages. A list that tells no total is known to be large after as many.
+LEAST_PAGES = 10
+# Cuts of one slice: more would ask for many stretches in which nothing happened; what is still large is cut again.
+MOST_PIECES = 16
+# Pieces for each request in flight, so that the last one to end does not keep the others waiting for long.
+PIECES_IN_FLIGHT = 4
+# Edges are whole seconds, as every server understands them, and each piece is asked one second wider.
+SHORTEST = timedelta(seconds=2)
+A_YEAR = timedelta(days=366)
+LONG_AGO = timedelta(days=3660)
+
+
+class LargeSliceError(Exception):
+    """A slice that is better read in `count` pieces; raised between two of its pages."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.count = count
+
+
+class CoarseFilterError(Exception):
+    """The server's filter by change time lets rows through that lie well outside of what was asked: cutting would read them again and again."""
+
+    def __init__(self, api_client: str) -> None:
+        super().__init__(api_client)
+        self.api_client = api_client
+
+
+class Splitter:
+    """Judges the slices of one plan; `in_flight` is how many are fetched side by side, `updated` the contract's names for the change time."""
+
+    def __init__(self, in_flight: int, history_start: datetime, updated: Sequence[str]) -> None:
+        self.in_flight = in_flight
+        self.history_start = history_start
+        self.updated = updated
+        self.most_pages = 0
+
+    def look(self, piece: Slice, page: Page, number: int) -> None:
+        """Look at page `number` of a slice, counted from 1; raises `LargeSliceError` or `CoarseFilterError` where it should not be walked on as it is."""
+        count = self.pieces(page, number)
+        if count < 2 or not self._edges(piece.window, count):
+            return
+        if self._is_coarse(piece, page):
+            raise CoarseFilterError(piece.api_client)
+        raise LargeSliceError(count)
+
+    def pieces(self, page: Page, number: int) -> int:
+        """In how many pieces a slice is better read, judging by its page `number`; 1 or less where it is read as it is."""
+        if page.next_url is None or not page.records:
+            return 1
+        if page.total is not None and number == 1:
+            pages = -(-page.total // len(page.records))
+        elif page.total is None and number == LEAST_PAGES:
+            # How much is left is not known. Where it is little, the pieces end after a page or two.
+            pages = 2 * LONGEST_CHAIN
+        else:
+            return 1
+        self.most_pages = max(self.most_pages, pages)
+        if pages <= LONGEST_CHAIN:
+            return 1
+        wanted = max(LEAST_PAGES, self.most_pages // (PIECES_IN_FLIGHT * self.in_flight))
+        return min(MOST_PIECES, -(-pages // wanted))
+
+    def split(self, piece: Slice, count: int, kind: Kind) -> list[Slice]:
+        """The pieces of a slice, newest first, each of `kind`; together they cover its window, and no instant lies in two of them."""
+        window = piece.window
+        pieces = [
+            replace(
+                piece,
+                kind=kind,
+                window=Window(since, until),
+                # Of two neighbours the newer one asks wider, so what happened on their edge comes whatever the server makes of its bounds.
+                filter_since=piece.filter_since if since == window.since else since - WIDER,
+                filter_until=piece.filter_until if until == window.until else until,
+            )
+            for since, until in pairwise([window.since, *self._edges(window, count), window.until])
+        ]
+        return pieces[::-1]
+
+    def _edges(self, window: Window, count: int) -> list[datetime]:
+        """Inner edges, oldest first. What lies before the history's start is one piece."""
+        since, until = window.since, window.until
+        if since == BEGINNING:
+            since = self.history_start if self.history_start <= until - A_YEAR else until - LONG_AGO
+        if until - since < SHORTEST:
+            return []  # events of one instant are a chain
+        step = (until - since) / count
+        edges = {since, *((since + step * n).replace(microsecond=0) for n in range(1, count))}
+        return sorted(edge for edge in edges if window.since < edge < until)
+
+    def _is_coarse(self, piece: Slice, page: Page) -> bool:
+        """Whether most rows of a page lie outside of what was asked for: the filter is ignored, or knows whole days only."""
+        since, until = piece.filter_since, piece.filter_until
+        changes = list(change_times(page, self.updated))
+        outside = sum(
+            (since is not None and change < since - WIDER) or (until is not None and change > until + WIDER)
+            for change in changes
+        )
+        return 2 * outside > len(changes)
+
+
+def change_times(page: Page, updated: Sequence[str]) -> Iterable[datetime]:
+    """Change times of a page's records, where they have one that can be read."""
+    included = index(page.included)
+    for record in page.records:
+        value = first(record, updated, included) if isinstance(record, dict) else None
+        if not isinstance(value, str):
+            continue
+        try:
+            change = datetime.fromisoformat(value)
+        except ValueError:
+            continue  # such rows prove nothing here; the normalising tells of them
+        if change.tzinfo is not None:
+            yield change
