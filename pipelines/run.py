@@ -25,7 +25,7 @@ from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import Contract
 from resources.errors import ProductError
-from resources.part import Brake, Counts, Part, Table
+from resources.part import Brake, Commit, Counts, Part, Table
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
 
@@ -208,31 +208,27 @@ def commit_part(
 ) -> None:
     """Commit a part that was read, and count it."""
     piece, batch = part.slice, part.batch
-    counts = writer.commit(
-        Part(
-            slice_id=slice_id,
-            part_number=number,
-            is_last_part=part.is_last,
-            run_id=run_id,
-            table=table,
-            api_client=piece.api_client,
-            kind=piece.kind,
-            account_ids=piece.accounts,
-            since=None if piece.window.since == BEGINNING else piece.window.since,
-            until=piece.window.until,
-            pages_count=part.pages_count,
-            fetched_at=part.fetched_at,
-            rows=batch.rows,
-            children=batch.children,
-            read_count=batch.read_count,
-            duplicate_count=batch.duplicate_count,
-            quarantine=batch.quarantine,
-            drift=[(k.kind, k.path, k.detail, n, batch.examples.get(k)) for k, n in batch.drift.items()],
-            gone=gone,
-            brakes=brakes,
-            reconciliations=part.reconciliations,
-        )
+    booked = Part(
+        slice_id=slice_id,
+        part_number=number,
+        is_last_part=part.is_last,
+        run_id=run_id,
+        api_client=piece.api_client,
+        kind=piece.kind,
+        account_ids=piece.accounts,
+        since=None if piece.window.since == BEGINNING else piece.window.since,
+        until=piece.window.until,
+        pages_count=part.pages_count,
+        fetched_at=part.fetched_at,
+        read_count=batch.read_count,
+        duplicate_count=batch.duplicate_count,
+        quarantine=batch.quarantine,
+        drift=[(k.kind, k.path, k.detail, n, batch.examples.get(k)) for k, n in batch.drift.items()],
+        gone=gone,
+        brakes=brakes,
+        reconciliations=part.reconciliations,
     )
+    (counts,) = writer.commit(Commit.of_one(table, booked, batch.rows, batch.children))
     report.counts += counts
     for key, count in batch.drift.items():
         report.drift[key.kind] += count

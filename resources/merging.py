@@ -15,12 +15,12 @@ import duckdb
 import polars as pl
 
 from resources.database import sql_file
-from resources.part import Counts, Part, Table
+from resources.part import Commit, Counts, Part, Table
 
 
-def merge(connection: duckdb.DuckDBPyConnection, part: Part) -> Counts:
-    """Merge a part's rows, then the children of those that are new or changed; gives how many were which."""
-    table = part.table
+def merge(connection: duckdb.DuckDBPyConnection, commit: Commit) -> dict[str, Counts]:
+    """Merge the rows of a commit, then the children of those that are new or changed; gives how many were which, by slice."""
+    table = commit.table
     columns = _columns_of(connection, table.stream)
     names = {
         "table": table.stream,
@@ -32,25 +32,30 @@ def merge(connection: duckdb.DuckDBPyConnection, part: Part) -> Counts:
         "change_columns": ", ".join(f"change.{c}" for c in columns),
         "set_columns": _assignments(columns, "change"),
     }
-    with registered(connection, incoming=part.rows):
-        _run(connection, "merge.sql", names, {"slice_id": part.slice_id, "is_sweep": part.kind == "sweep"})
+    with registered(connection, incoming=commit.rows):
+        _run(connection, "merge.sql", names, {"is_sweep": commit.kind == "sweep"})
     counted = connection.execute(
-        "select action, count(*), count(*) filter (where is_same_version) from change group by action"
+        "select slice_id, action, count(*), count(*) filter (where is_same_version) from change group by all"
     ).fetchall()
-    by_action = {action: count for action, count, _ in counted}
-    silent = sum(same for action, _, same in counted if action == "update")
-    if by_action.get("insert") or by_action.get("update"):
-        merge_children(connection, table, part.children)
-        late = {"slice_id": part.slice_id, "part_number": part.part_number, "stream": table.stream}
+    counts = {part.slice_id: Counts() for part in commit.parts}
+    for slice_id, action, count, same_count in counted:
+        own = counts[slice_id]
+        match action:
+            case "insert":
+                own.inserted = count
+            case "update":
+                own.updated, own.silent = count, same_count
+            case "unchanged":
+                own.unchanged = count
+            case "stale":
+                own.stale = count
+    if any(own.inserted or own.updated for own in counts.values()):
+        merge_children(connection, table, commit.children)
+        numbers = {part.slice_id: part.part_number for part in commit.parts}
+        late = {"slice_ids": list(numbers), "part_numbers": list(numbers.values()), "stream": table.stream}
         connection.execute(sql_file("late_arrivals.sql"), late)
     connection.execute("drop table change")
-    return Counts(
-        inserted=by_action.get("insert", 0),
-        updated=by_action.get("update", 0),
-        unchanged=by_action.get("unchanged", 0),
-        stale=by_action.get("stale", 0),
-        silent=silent,
-    )
+    return counts
 
 
 def merge_children(connection: duckdb.DuckDBPyConnection, table: Table, children: Mapping[str, pl.DataFrame]) -> None:
@@ -72,9 +77,8 @@ def merge_children(connection: duckdb.DuckDBPyConnection, table: Table, children
             _run(connection, "merge_child.sql", names, {})
 
 
-def tombstone(connection: duckdb.DuckDBPyConnection, part: Part, gone: pl.DataFrame) -> int:
+def tombstone(connection: duckdb.DuckDBPyConnection, table: Table, part: Part, gone: pl.DataFrame) -> int:
     """Turn rows into tombstones, their children with them; gives how many were still live."""
-    table = part.table
     names = {
         "table": table.stream,
         "stream": table.stream,

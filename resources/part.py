@@ -58,19 +58,17 @@ class Brake:
     rows_count: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class Part:
-    """Everything that one transaction writes: a slice, or one part of a long walk.
+    """The bookkeeping of one part: a slice, or one piece of a long walk; its rows are in the `Commit` that it is a part of.
 
-    `rows` and `children` are frames as `pipelines.normalise.combine` makes them. `gone`: rows to tombstone (key, `evidence`, `at`).
-    `since` None is the open start of history; the window itself is written with the last part only.
+    `gone`: rows to tombstone (key, `evidence`, `at`). `since` None is the open start of history; the window itself is written with the last part only.
     """
 
     slice_id: str
     part_number: int
     is_last_part: bool
     run_id: str
-    table: Table
     api_client: str
     kind: str
     account_ids: Sequence[str]
@@ -78,8 +76,6 @@ class Part:
     until: datetime
     pages_count: int
     fetched_at: datetime
-    rows: pl.DataFrame
-    children: Mapping[str, pl.DataFrame]
     read_count: int = 0
     duplicate_count: int = 0
     quarantine: Sequence[tuple[str, str, datetime]] = ()
@@ -87,3 +83,31 @@ class Part:
     gone: pl.DataFrame | None = None
     brakes: Sequence[Brake] = ()
     reconciliations: Sequence[Reconciliation] = ()
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Everything that one transaction writes for one stream: the parts of some slices, and the rows of all of them as one frame.
+
+    `rows` and `children` are frames as `pipelines.normalise.combine` makes them, with one version for each key over all parts; the column `slice_id` of
+    `rows` names the part that a row came with. The parts are of different slices and all of one kind.
+    """
+
+    table: Table
+    rows: pl.DataFrame
+    children: Mapping[str, pl.DataFrame]
+    parts: Sequence[Part]
+
+    def __post_init__(self) -> None:
+        if len({part.slice_id for part in self.parts}) != len(self.parts) or len({p.kind for p in self.parts}) != 1:
+            raise ValueError("The parts of a commit are of different slices and of one kind.")
+
+    @classmethod
+    def of_one(cls, table: Table, part: Part, rows: pl.DataFrame, children: Mapping[str, pl.DataFrame]) -> Commit:
+        """A commit of one part, with which all the rows came."""
+        return cls(table, rows.with_columns(pl.lit(part.slice_id).alias("slice_id")), children, (part,))
+
+    @property
+    def kind(self) -> str:
+        """What kind of run the parts are of: see `ops.slices`."""
+        return self.parts[0].kind

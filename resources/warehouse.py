@@ -22,7 +22,7 @@ from resources.database import check_space, connect, end_query, open_for_writing
 from resources.errors import LeaseHeldError, SettingsError, WarehouseError
 from resources.generic import ensure_tables
 from resources.lease import Lease, lease
-from resources.part import Counts, Part, Table
+from resources.part import Commit, Counts, Table
 from resources.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -210,18 +210,18 @@ class Writer:
 
     # Commit
 
-    def commit(self, part: Part) -> Counts:
-        """One transaction: rows, children, history, tombstones, ledger, window, evidence. Gives what it did."""
-        check_space(self.path.parent, PART_SPACE_BYTES if part.rows.height else 0)
+    def commit(self, commit: Commit) -> list[Counts]:
+        """One transaction: rows, children, history, tombstones, ledger, windows, evidence. Gives what it did, by part in the order of the parts."""
+        check_space(self.path.parent, PART_SPACE_BYTES if commit.rows.height else 0)
         with transaction(self.connection):
-            counts = merging.merge(self.connection, part) if part.rows.height else Counts()
-            counts.read, counts.duplicate = part.read_count, part.duplicate_count
-            counts.quarantined = len(part.quarantine)
-            if part.gone is not None and part.gone.height:
-                counts.tombstoned = merging.tombstone(self.connection, part, part.gone)
-            ledger.note(self.connection, part)
-            ledger.write_brakes(self.connection, part)
-            ledger.write_ledger(self.connection, part, counts)
+            merged = merging.merge(self.connection, commit) if commit.rows.height else {}
+            counts = [merged.get(part.slice_id, Counts()) for part in commit.parts]
+            for part, own in zip(commit.parts, counts, strict=True):
+                own.read, own.duplicate = part.read_count, part.duplicate_count
+                own.quarantined = len(part.quarantine)
+                if part.gone is not None and part.gone.height:
+                    own.tombstoned = merging.tombstone(self.connection, commit.table, part, part.gone)
+            ledger.write(self.connection, commit, counts)
         return counts
 
     def candidates(
@@ -244,9 +244,10 @@ class Writer:
     def note_missing(self, stream: str, names: Sequence[str], at: datetime) -> None:
         """Note as drift the members that a run found in no record."""
         with transaction(self.connection):
-            for name in names:
-                told = "in none of the records that a run read"
-                ledger.note_drift(self.connection, stream, "missing_member", name, told, 1, None, at)
+            told = "in none of the records that a run read"
+            ledger.note_drift(
+                self.connection, [ledger.Drift(stream, "missing_member", name, told, at, at, 1, None) for name in names]
+            )
 
     def disbelieve(self, stream: str, after: datetime) -> int:
         """Take away the windows that end after an instant, and give how many slices that concerns: a wrong clock dated them.

@@ -29,7 +29,7 @@ left join core.{table} as stored using ({key})
 insert into history.records by name
 select
     '{stream}' as stream, stored.account_id, stored.{id} as record_id, stored.updated_at, stored.deleted_at, stored.fetched_at,
-    stored.content_hash, stored.document, change.fetched_at as superseded_at, $slice_id as superseded_by_slice_id
+    stored.content_hash, stored.document, change.fetched_at as superseded_at, change.slice_id as superseded_by_slice_id
 from core.{table} as stored
 join change using ({key})
 where change.action = 'update'
@@ -37,7 +37,7 @@ where change.action = 'update'
 -- rows
 merge into core.{table} as stored
 using (
-    select * exclude (action, is_back), null::TIMESTAMPTZ as deleted_at, null::VARCHAR as deletion_evidence, $slice_id as slice_id
+    select * exclude (action, is_back), null::TIMESTAMPTZ as deleted_at, null::VARCHAR as deletion_evidence
     from change where action in ('insert', 'update')
 ) as change
 on {on_key}

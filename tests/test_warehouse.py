@@ -31,7 +31,7 @@ from resources.appointedd import _decode
 from resources.contract import Contract, load_contract
 from resources.database import connect, open_for_writing, transaction
 from resources.errors import ContractError, LeaseHeldError, PublishBlockedError, WarehouseError
-from resources.part import Counts, Part, Reconciliation
+from resources.part import Commit, Counts, Part, Reconciliation
 from resources.publish import publish
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
@@ -94,7 +94,7 @@ def part_of(
     included: Sequence[Json] = (),
     contract: Contract = CONTRACT,
     **own: Any,
-) -> Part:
+) -> Commit:
     """What a slice would commit that read these records."""
     wire = _decode(json.dumps([list(records), list(included)]))
     pages = [Fetched(record, index(wire[1]), later(fetched)) for record in wire[0]]
@@ -104,7 +104,6 @@ def part_of(
         "part_number": 1,
         "is_last_part": True,
         "run_id": "r1",
-        "table": stream.target,
         "api_client": "north",
         "kind": "nightly",
         "account_ids": ["a1"],
@@ -112,18 +111,17 @@ def part_of(
         "until": NOW,
         "pages_count": 1,
         "fetched_at": later(fetched),
-        "rows": batch.rows,
-        "children": batch.children,
         "read_count": batch.read_count,
         "duplicate_count": batch.duplicate_count,
         "quarantine": batch.quarantine,
     }
-    return Part(**(values | own))
+    return Commit.of_one(stream.target, Part(**(values | own)), batch.rows, batch.children)
 
 
 def put(writer: Writer, *records: Json, fetched: float = 0, **own: Any) -> Counts:
     stream = {"bookings": BOOKINGS, "customers": CUSTOMERS, "accounts": ACCOUNTS}[records[0]["type"]]
-    return writer.commit(part_of(stream, records, fetched=fetched, **own))
+    (counts,) = writer.commit(part_of(stream, records, fetched=fetched, **own))
+    return counts
 
 
 def rows(writer: Writer, sql: str) -> list[tuple[Any, ...]]:
@@ -146,7 +144,8 @@ def gone(writer: Writer, *keys: tuple[str, str], at: float = 10, fetched: float 
         },
         orient="row",
     )
-    return writer.commit(part_of(BOOKINGS, fetched=at if fetched is None else fetched, gone=frame))
+    (counts,) = writer.commit(part_of(BOOKINGS, fetched=at if fetched is None else fetched, gone=frame))
+    return counts
 
 
 # ---- merging -----------------------------------------------------------------------------------------------------------------
@@ -410,7 +409,7 @@ def test_candidates_are_what_a_walk_should_have_met(writer: Writer) -> None:
 
 
 def test_rows_ledger_and_window_are_one(writer: Writer) -> None:
-    part = part_of(
+    commit = part_of(
         BOOKINGS,
         [booking(), booking(updated=-1), booking("b2"), {"type": "x"}],
         since=later(-100),
@@ -418,7 +417,7 @@ def test_rows_ledger_and_window_are_one(writer: Writer) -> None:
         reconciliations=(Reconciliation(3, 4, 3, 2, "unsettled"),),
         drift=[("bad_value", "price", "text", 2, "b1")],
     )
-    counts = writer.commit(part)
+    (counts,) = writer.commit(commit)
     assert (counts.read, counts.inserted, counts.duplicate, counts.quarantined) == (4, 2, 1, 1)
     ((ledger),) = rows(
         writer,
@@ -450,10 +449,78 @@ def test_rows_ledger_and_window_are_one(writer: Writer) -> None:
     assert rows(
         writer, "select first_total, last_total, distinct_count, walks_count, verdict from ops.reconciliations"
     ) == [(3, 4, 3, 2, "unsettled")]
-    writer.commit(replace(part, slice_id="s1", fetched_at=later(9), quarantine=(), reconciliations=()))
+    again = replace(commit.parts[0], slice_id="s1", fetched_at=later(9), quarantine=(), reconciliations=())
+    writer.commit(Commit.of_one(commit.table, again, commit.rows, commit.children))
     assert rows(writer, "select path, first_seen_at, last_seen_at, seen_count, example_record_id from ops.drift") == [
         ("price", NOW, later(9), 4, "b1")
     ]
+
+
+def test_parts_of_several_slices_commit_as_one(writer: Writer) -> None:
+    put(writer, booking("old", price=1), booking("same", price=1), account_ids=["a1"], until=later(500))
+    drift = [("bad_value", "price", "text", 2, "b1")]
+    evidence = (Reconciliation(1, 1, 1, 1, "settled"),)
+    first = part_of(
+        BOOKINGS, [booking("b1"), booking("old", 9, price=2), booking("same", price=1)], fetched=9, drift=drift
+    )
+    second = part_of(
+        BOOKINGS,
+        [booking("b2", customers=people("p1")), booking("b3", 8, customers=people("p2", "p3")), {"type": "x"}],
+        fetched=8,
+        part_number=3,
+        is_last_part=False,
+        drift=drift,
+        reconciliations=evidence,
+    )
+    empty = part_of(BOOKINGS, fetched=7, account_ids=["a1", "a2"], since=later(-9), reconciliations=evidence)
+    commits = (first, second, empty)
+    together = Commit(
+        BOOKINGS.target,
+        pl.concat([c.rows for c in commits]),
+        {child: pl.concat([c.children[child] for c in commits]) for child in BOOKINGS.target.children},
+        [part for c in commits for part in c.parts],
+    )
+    assert writer.commit(together) == [
+        Counts(read=3, inserted=1, updated=1, unchanged=1),
+        Counts(read=3, inserted=2, quarantined=1),
+        Counts(),
+    ]
+    assert rows(writer, "select booking_id, slice_id from core.bookings order by all") == [
+        ("b1", "s9"),
+        ("b2", "s8"),
+        ("b3", "s8"),
+        ("old", "s9"),
+        ("same", "s0"),
+    ]
+    assert rows(writer, "select record_id, superseded_by_slice_id from history.records") == [("old", "s9")]
+    assert listed(writer) == {"p1": True, "p2": True, "p3": True}
+    assert rows(writer, "select slice_id, part_number, inserted_count from ops.slices order by all") == [
+        ("s0", 1, 2),
+        ("s7", 1, 0),
+        ("s8", 3, 2),
+        ("s9", 1, 1),
+    ]
+    assert rows(writer, "select slice_id, account_id, since, until from ops.windows order by all") == [
+        ("s0", "a1", None, later(500)),
+        ("s7", "a1", later(-9), NOW),
+        ("s7", "a2", later(-9), NOW),
+        ("s9", "a1", None, NOW),
+    ]
+    assert rows(writer, "select slice_id, part_number, position from ops.quarantine") == [("s8", 3, 1)]
+    assert rows(writer, "select slice_id from ops.reconciliations order by all") == [("s7",), ("s8",)]
+    assert rows(writer, "select first_seen_at, last_seen_at, seen_count from ops.drift") == [(later(8), later(9), 4)]
+    assert rows(writer, "select slice_id, part_number, rows_count from ops.late_arrivals order by all") == [
+        ("s8", 3, 2),
+        ("s9", 1, 2),
+    ]
+
+
+def test_a_commit_is_of_different_slices_and_one_kind() -> None:
+    whole = part_of(BOOKINGS)
+    others: tuple[Json, ...] = ({}, {"slice_id": "s1", "kind": "sweep"})
+    for second in others:
+        with pytest.raises(ValueError, match="different slices"):
+            replace(whole, parts=(*whole.parts, replace(whole.parts[0], **second)))
 
 
 def test_only_the_last_part_of_a_walk_has_a_window(writer: Writer) -> None:
@@ -467,7 +534,7 @@ def test_only_the_last_part_of_a_walk_has_a_window(writer: Writer) -> None:
 
 
 def test_an_empty_slice_moves_the_state(writer: Writer) -> None:
-    assert writer.commit(part_of(BOOKINGS)) == Counts()
+    assert writer.commit(part_of(BOOKINGS)) == [Counts()]
     assert writer.watermarks("bookings") == {"a1": NOW}
 
 
@@ -776,7 +843,7 @@ def load(folder: Path) -> Warehouse:
     warehouse = warehouse_in(folder)
     with warehouse.writer("loading", wait_s=0) as writer:
         writer.start_run("r1", "nightly", "cli", "0.1")
-        put(writer, resource("accounts", "a1", name="North", slug="north"), table=ACCOUNTS.target)
+        put(writer, resource("accounts", "a1", name="North", slug="north"))
         put(writer, booking(status="cancelled", customers=people("p1")))
         writer.end_run("r1", [], [])
     return warehouse

@@ -17,7 +17,7 @@ from pipelines.streams import ACCOUNTS, CUSTOMERS, Stream
 from pipelines.zones import account_zones, choose
 from resources.appointedd import _decode
 from resources.contract import load_contract
-from resources.part import Part
+from resources.part import Commit, Part
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
 
@@ -45,24 +45,20 @@ def put(writer: Writer, stream: Stream, records: list[dict[str, Any]], zones: di
     at = NOW.replace(second=second)
     pages = [Fetched(r, {}, at) for r in _decode(json.dumps(records))]
     batch = combine([normalise(stream, CONTRACT, pages, zones)])
-    writer.commit(
-        Part(
-            slice_id=f"{stream.name}{second}",
-            part_number=1,
-            is_last_part=True,
-            run_id="r",
-            table=stream.target,
-            api_client="north",
-            kind="nightly",
-            account_ids=["a1"],
-            since=None,
-            until=NOW,
-            pages_count=1,
-            fetched_at=at,
-            rows=batch.rows,
-            children=batch.children,
-        )
+    part = Part(
+        slice_id=f"{stream.name}{second}",
+        part_number=1,
+        is_last_part=True,
+        run_id="r",
+        api_client="north",
+        kind="nightly",
+        account_ids=["a1"],
+        since=None,
+        until=NOW,
+        pages_count=1,
+        fetched_at=at,
     )
+    writer.commit(Commit.of_one(stream.target, part, batch.rows, batch.children))
 
 
 def accounts(writer: Writer, zones: dict[str, str | None], second: int = 0) -> None:
