@@ -10,7 +10,7 @@ from pipelines.accounts import read_accounts
 from pipelines.normalise import combine, normalise
 from pipelines.plan import BEGINNING, Request, Slice, Window
 from pipelines.reading import ReadPart
-from pipelines.run import Run, StreamReport, commit_part, new_run_id
+from pipelines.run import Ready, Run, StreamReport, commit_parts
 from pipelines.streams import Stream
 from resources.part import Reconciliation
 from resources.warehouse import Writer
@@ -41,4 +41,4 @@ def prove_by_count(run: Run, stream: Stream, api_client: str, writer: Writer, re
         is_last=True,
         reconciliations=(Reconciliation(stored, stored, stored, 1, "settled"),),
     )
-    commit_part(writer, run.run_id, stream.target, part, report, slice_id=new_run_id(), number=1)
+    commit_parts(writer, run.run_id, stream.target, [Ready(part)], report)

@@ -160,6 +160,29 @@ def combine(batches: Sequence[Batch]) -> Batch:
     return total
 
 
+def together(batches: Mapping[str, Batch]) -> tuple[pl.DataFrame, dict[str, pl.DataFrame], dict[str, int]]:
+    """Combined batches of several slices as one: rows with the `slice_id` (the key in `batches`) that brought them, children, and how many rows each lost.
+
+    A row that two slices brought, since windows overlap and rows move, is kept once: the newest version, with its children.
+    """
+    stream = next(iter(batches.values())).stream
+
+    def stacked(frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+        return pl.concat(frame.with_columns(pl.lit(name).alias("slice_id")) for name, frame in frames.items())
+
+    rows = stacked({name: batch.rows for name, batch in batches.items()})
+    children = {c.table: stacked({n: b.children[c.table] for n, b in batches.items()}) for c in stream.children}
+    lost: dict[str, int] = {}
+    if len(batches) > 1 and rows.select(stream.key).is_duplicated().any():
+        newest = rows.sort("updated_at", "fetched_at", nulls_last=False, maintain_order=True)
+        kept = newest.unique(stream.key, keep="last", maintain_order=True)
+        came, stayed = (dict(f.group_by("slice_id").len().iter_rows()) for f in (rows, kept))
+        lost = {name: count - stayed.get(name, 0) for name, count in came.items()}
+        rows, who = kept, [*stream.key, "slice_id"]
+        children = {n: f.join(kept.select(who), on=who, how="semi") for n, f in children.items()}
+    return rows, {name: frame.drop("slice_id") for name, frame in children.items()}, lost
+
+
 def _note_lost_children(total: Batch, table: str, frame: pl.DataFrame, key: list[str]) -> None:
     """Drift where one record lists a child twice, with different values: the last one counts."""
     kept = total.children[table].height

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -19,7 +19,7 @@ from pipelines.plan import BEGINNING, Slice
 from pipelines.reading import ReadPart
 from pipelines.run import Run, StreamReport
 from pipelines.streams import Stream
-from resources.errors import SliceError
+from resources.errors import ApiError, SliceError
 
 log = logging.getLogger(__name__)
 # A share of records in quarantine above this is no longer one odd record, but a contract that does not fit.
@@ -38,6 +38,8 @@ class Proof:
         self.report = report
         # Slices of which something is missing: what they brought is committed, their window is not.
         self.incomplete: set[Slice] = set()
+        # Slices whose accounts must be looked for once more before their windows count.
+        self.unlisted: set[Slice] = set()
         self.owners: dict[str, str] = {}
         self.read: dict[Slice, tuple[int, int]] = {}
         self.bad_values: Counter[DriftKey] = Counter()
@@ -68,13 +70,29 @@ class Proof:
         self.bad_values += Counter({k: n for k, n in part.batch.drift.items() if k.kind == "bad_value"})
 
     def of_the_end(self, piece: Slice, part: ReadPart, *, is_first_part: bool) -> ReadPart:
-        """The last part as it may be committed: its window counts only where nothing of the slice can be missing."""
+        """The last part as it may be committed: its window counts only where nothing of the slice can be missing. See also `still_listed`."""
         part = self._reconciled(part)
         if piece in self.incomplete or not part.is_last:
             return replace(part, is_last=False)
         if piece.kind == "sweep" or self._is_long(piece, part, is_first_part=is_first_part):
-            return self._still_listed(piece, part)
+            self.unlisted.add(part.slice)
         return part
+
+    def still_listed(self, parts: Sequence[ReadPart]) -> list[ReadPart]:
+        """Last parts as they may be committed: a slice moves the state of accounts that were listed before its first and after its last page.
+
+        (Design promise 7.) One reading of an API client's account list serves all parts that came before it.
+        """
+        asked = {p.slice.api_client for p in parts if p.is_last and p.slice in self.unlisted}
+        listed = {name: self._listed(name) for name in sorted(asked)}
+        checked = [
+            self._only_listed(part, listed[part.slice.api_client])
+            if part.is_last and part.slice in self.unlisted
+            else part
+            for part in parts
+        ]
+        self.unlisted -= {part.slice for part in parts}
+        return checked
 
     def of_all(self, filled: Collection[str]) -> tuple[list[str], datetime | None]:
         """After the last slice: values that did not fit, where they are more than odd ones.
@@ -102,10 +120,21 @@ class Proof:
         is_short = piece.window.since != BEGINNING and piece.window.until - piece.window.since <= 2 * again
         return part.pages_count > 1 or not is_first_part or not is_short
 
-    def _still_listed(self, piece: Slice, part: ReadPart) -> ReadPart:
-        """A slice moves the state of accounts that were listed before its first and after its last page (design promise 7)."""
-        client = self.run.clients[piece.api_client]
-        listed = set(read_accounts(client, self.run.request).batch.rows.get_column("account_id"))
+    def _listed(self, api_client: str) -> set[str] | None:
+        """The accounts that an API client lists now; None, and a problem, where that cannot be read."""
+        try:
+            return set(
+                read_accounts(self.run.clients[api_client], self.run.request).batch.rows.get_column("account_id")
+            )
+        except ApiError as error:
+            text = str(error)
+            self.problem(text if text.startswith("API client") else f"API client {api_client!r}: {text}")
+            return None
+
+    def _only_listed(self, part: ReadPart, listed: set[str] | None) -> ReadPart:
+        if listed is None:
+            return replace(part, is_last=False)  # what was read stays, and is asked for again
+        piece = part.slice
         accounts = tuple(a for a in piece.accounts if a in listed)
         if len(accounts) < len(piece.accounts):
             self.problem(

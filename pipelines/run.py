@@ -17,6 +17,7 @@ from datetime import datetime
 import polars as pl
 
 from pipelines.accounts import all_accounts, list_accounts
+from pipelines.normalise import together
 from pipelines.plan import BEGINNING, CLOCK_TOLERANCE, MARGIN, Request, Window
 from pipelines.reading import ReadPart
 from pipelines.streams import ACCOUNTS, streams_of
@@ -133,7 +134,7 @@ def open_run(
                 own = part.batch.rows.filter(pl.col("account_id").is_in(served[name]))
                 part.slice = replace(part.slice, accounts=served[name], window=Window(BEGINNING, seen.end))
                 part.batch = replace(part.batch, rows=own)
-                commit_part(writer, run_id, ACCOUNTS.target, part, report, slice_id=new_run_id(), number=1)
+                commit_parts(writer, run_id, ACCOUNTS.target, [Ready(part)], report)
             zones = account_zones(writer, settings, contract, report.warnings)
             report.watermarks = {a: m for a, m in writer.watermarks(ACCOUNTS.name).items() if a in all_accounts(served)}
             writer.end_run(run_id, report.problems, report.warnings, is_over=False)
@@ -194,43 +195,49 @@ def counted(report: StreamReport, clients: Iterable[ApiClient]) -> Iterator[None
             report.waited_s += client.rate.waited_s - waited_s
 
 
-def commit_part(
-    writer: Writer,
-    run_id: str,
-    table: Table,
-    part: ReadPart,
-    report: StreamReport,
-    *,
-    slice_id: str,
-    number: int,
-    gone: pl.DataFrame | None = None,
-    brakes: Sequence[Brake] = (),
-) -> None:
-    """Commit a part that was read, and count it."""
-    piece, batch = part.slice, part.batch
-    booked = Part(
-        slice_id=slice_id,
-        part_number=number,
-        is_last_part=part.is_last,
-        run_id=run_id,
-        api_client=piece.api_client,
-        kind=piece.kind,
-        account_ids=piece.accounts,
-        since=None if piece.window.since == BEGINNING else piece.window.since,
-        until=piece.window.until,
-        pages_count=part.pages_count,
-        fetched_at=part.fetched_at,
-        read_count=batch.read_count,
-        duplicate_count=batch.duplicate_count,
-        quarantine=batch.quarantine,
-        drift=[(k.kind, k.path, k.detail, n, batch.examples.get(k)) for k, n in batch.drift.items()],
-        gone=gone,
-        brakes=brakes,
-        reconciliations=part.reconciliations,
-    )
-    (counts,) = writer.commit(Commit.of_one(table, booked, batch.rows, batch.children))
-    report.counts += counts
-    for key, count in batch.drift.items():
-        report.drift[key.kind] += count
-    report.pages += part.pages_count
-    report.slices += part.is_last
+@dataclass(frozen=True)
+class Ready:
+    """A part that may be committed: `slice_id` and `number` are its place in the ledger, `gone` and `brakes` what a sweep found (`resources.part`)."""
+
+    part: ReadPart
+    slice_id: str = field(default_factory=new_run_id)
+    number: int = 1
+    gone: pl.DataFrame | None = None
+    brakes: Sequence[Brake] = ()
+
+    def booked(self, run_id: str, lost: int) -> Part:
+        """The bookkeeping of it; `lost` of its rows came newer with another part of the same commit."""
+        part, piece, batch = self.part, self.part.slice, self.part.batch
+        return Part(
+            slice_id=self.slice_id,
+            part_number=self.number,
+            is_last_part=part.is_last,
+            run_id=run_id,
+            api_client=piece.api_client,
+            kind=piece.kind,
+            account_ids=piece.accounts,
+            since=None if piece.window.since == BEGINNING else piece.window.since,
+            until=piece.window.until,
+            pages_count=part.pages_count,
+            fetched_at=part.fetched_at,
+            read_count=batch.read_count,
+            duplicate_count=batch.duplicate_count + lost,
+            quarantine=batch.quarantine,
+            drift=[(k.kind, k.path, k.detail, n, batch.examples.get(k)) for k, n in batch.drift.items()],
+            gone=self.gone,
+            brakes=self.brakes,
+            reconciliations=part.reconciliations,
+        )
+
+
+def commit_parts(writer: Writer, run_id: str, table: Table, ready: Sequence[Ready], report: StreamReport) -> None:
+    """Commit parts of different slices, all of one kind, in one transaction, and count them."""
+    rows, children, lost = together({one.slice_id: one.part.batch for one in ready})
+    booked = [one.booked(run_id, lost.get(one.slice_id, 0)) for one in ready]
+    for counts in writer.commit(Commit(table, rows, children, booked)):
+        report.counts += counts
+    for part in (one.part for one in ready):
+        for key, count in part.batch.drift.items():
+            report.drift[key.kind] += count
+        report.pages += part.pages_count
+        report.slices += part.is_last

@@ -1,7 +1,7 @@
 """Large slices cut into smaller ones, to be fetched side by side: when it is worth it, and where the cuts lie. Pure decisions on what a page tells.
 
 What lives here: sizes, counts and edges in time. What does not: what to ask for at first (`plan`), threads (`walker`), walking (`reading`).
-A chain of pages costs pages × latency, and only asking for several stretches of change time at once mends that. The pieces of a slice cover its window
+A chain of pages costs pages times latency, and only asking for several stretches of change time at once mends that. The pieces of a slice cover its window
 without a gap, so nothing depends on how the list is sorted or on the page that was looked at; that page is read again with the piece it belongs to.
 """
 

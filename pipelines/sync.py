@@ -16,11 +16,12 @@ from pipelines.accounts import all_accounts
 from pipelines.by_account import honours_filter
 from pipelines.first_load import prove_by_count
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
+from pipelines.progress import Tell
 from pipelines.proof import ignored_filter
 from pipelines.run import Run, StreamReport, counted, disbelieve, ended_by
-from pipelines.streams import Stream, changing
 from pipelines.splitting import CoarseFilterError
-from pipelines.walker import NeedsAccountError, Tell, Walker
+from pipelines.streams import Stream, changing
+from pipelines.walker import NeedsAccountError, Walker
 from resources.errors import AbilityRefusedError, PublishBlockedError, WarehouseError
 from resources.publish import publish
 from resources.warehouse import Warehouse, Writer

@@ -1,7 +1,7 @@
-"""The slices of one plan: read side by side in threads, committed one by one in the thread that holds the warehouse.
+"""The slices of one plan: read side by side in threads, and handed to the thread that holds the warehouse.
 
-What lives here: threads, the bounded queue between them, the order of a commit, and which failure ends what. What does not: what to ask (`plan`), how
-one slice is read (`reading`), what must be true of it (`proof`, `by_account`), the second look of a sweep (`sweep`), SQL.
+What lives here: threads, the queues between them, which failure ends what. What does not: what to ask (`plan`), where a large slice is cut
+(`splitting`), how one slice is read (`reading`), what is done with what was read (`committing`).
 """
 
 from __future__ import annotations
@@ -10,33 +10,26 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from math import inf
 
-import polars as pl
-
-from pipelines.by_account import compare
+from pipelines.committing import COMMIT_AFTER_S, Committer
 from pipelines.plan import Request, Slice
-from pipelines.proof import Proof
+from pipelines.progress import Progress, Tell
 from pipelines.reading import AccountsUnnamedError, ReadPart, read_slice
-from pipelines.run import Run, StreamReport, commit_part, new_run_id
+from pipelines.run import Run, StreamReport
 from pipelines.splitting import CoarseFilterError, LargeSliceError, Splitter
 from pipelines.streams import Stream
-from pipelines.sweep import Limit, SecondLook
 from resources.appointedd import Page
 from resources.database import end_query
 from resources.errors import AbilityRefusedError, ApiError, ClientRefusedError
-from resources.part import Brake, Reconciliation
 from resources.warehouse import Writer
 
 log = logging.getLogger(__name__)
-PROGRESS_EVERY_S = 10.0
 # How long threads that were told to stop are waited for: what waits ends at once, a page in hand is soon done with, and only a silent socket takes longer.
 STOP_WITHIN_S = 1.5
-# Where progress is told, one line for a person at a time: a logger's method, or Dagster's.
-Tell = Callable[[str], object]
 
 
 class NeedsAccountError(Exception):
@@ -56,24 +49,22 @@ class Walker:
         self.run = run
         self.request = request
         self.stream = stream
-        self.table = stream.target
         self.writer = writer
         self.report = report
-        self.progress = _Progress(stream.name, tell)
+        self.progress = Progress(stream.name, tell)
         self.stopped = threading.Event()
+        self.committer = Committer(run, stream, writer, report, self.stopped.is_set)
+        self.proof = self.committer.proof
         # Bounded, so that reading waits for committing and memory stays flat.
         self.parts: queue.Queue[tuple[Slice, ReadPart | BaseException | None]] = queue.Queue(maxsize=2)
-        self.met: dict[Slice, list[pl.DataFrame]] = {}
-        self.numbers: dict[Slice, tuple[str, int]] = {}
         self.failed: set[Slice] = set()
-        self.proof = Proof(run, stream, report)
         updated = run.contract.streams[stream.name].columns.get("updated_at", ())
         self.splitter = Splitter(run.settings.sync_concurrency, run.settings.history_start_at, updated)
 
     def walk(self, slices: Sequence[Slice]) -> None:
         """Read and commit; raises what the plan must be made again for, after all threads have been stopped."""
         waiting = len(slices)
-        filled = self.writer.filled(self.table.stream, [c.name for c in self.stream.columns])
+        filled = self.writer.filled(self.stream.table, [c.name for c in self.stream.columns])
         todo = _Todo()
         for piece in slices:
             todo.put(replace(piece, keeps=self.run.keeps(piece.api_client)))
@@ -87,7 +78,11 @@ class Walker:
             for thread in threads:
                 thread.start()
             while waiting:
-                piece, part = self.parts.get()
+                try:
+                    piece, part = self.parts.get(timeout=COMMIT_AFTER_S)
+                except queue.Empty:
+                    self.committer.flush()
+                    continue
                 if part is None:
                     waiting -= 1
                 elif piece in self.failed:
@@ -102,6 +97,11 @@ class Walker:
                     self._try(piece, part)
                 else:
                     self._fail(piece, part)
+                self.committer.flush_if_due()
+            self.committer.flush()
+        except (AbilityRefusedError, CoarseFilterError, NeedsAccountError):
+            self.committer.flush()  # the next plan asks only for what is missing
+            raise
         except RuntimeError as error:
             if isinstance(error.__cause__, Exception) or error.__cause__ is None:
                 raise
@@ -116,7 +116,7 @@ class Walker:
                     thread.join(max(0.0, deadline - time.monotonic()))
         missing, at = self.proof.of_all(filled)
         if missing and at:
-            self.writer.note_missing(self.table.stream, missing, at)
+            self.writer.note_missing(self.stream.table, missing, at)
             self.report.drift["missing_member"] += len(missing)
 
     def _work(self, todo: _Todo) -> None:
@@ -168,7 +168,7 @@ class Walker:
 
     def _try(self, piece: Slice, part: ReadPart) -> None:
         try:
-            self._take(piece, part)
+            self.committer.take(piece, part)
         except ApiError as error:  # the second look of a sweep asks the API too
             self._fail(piece, error)
 
@@ -192,80 +192,6 @@ class Walker:
         else:
             raise error
 
-    def _take(self, piece: Slice, part: ReadPart) -> None:
-        """Commit one part; the last one only after everything that must be true of the whole slice."""
-        self.proof.watch(piece, part)
-        if piece.kind == "sweep":
-            self.met.setdefault(piece, []).append(part.batch.rows.select(self.stream.key))
-        gone: pl.DataFrame | None = None
-        brakes: Sequence[Brake] = ()
-        if part.is_last:
-            part = self.proof.of_the_end(piece, part, is_first_part=piece not in self.numbers)
-            if piece.kind == "sweep":
-                part, gone, brakes = self._end_sweep(piece, part)
-        self._commit(piece, part, gone, brakes)
-        if self.run.request.kind != "nightly":
-            self.writer.give_way()  # the nightly goes first; a backfill or a sweep can wait between two commits
-
-    def _end_sweep(self, piece: Slice, part: ReadPart) -> tuple[ReadPart, pl.DataFrame | None, Sequence[Brake]]:
-        """The last part of a sweep, the rows to tombstone and the accounts that it stopped at; what is found on the way is committed at once."""
-        met = pl.concat(self.met.pop(piece)).unique()
-        if not part.is_last:
-            return part, None, ()
-        client, zones, is_stopped = self.run.clients[piece.api_client], self.run.zones, self.stopped.is_set
-        short: set[str] = set()
-        if any(r.last_total is not None for r in part.reconciliations):
-            for evidence, parts in compare(part.slice, self.stream, client, zones, met, is_stopped):
-                part = replace(part, reconciliations=(*part.reconciliations, evidence))
-                if evidence.verdict == "different":
-                    short.add(evidence.account_id or "")
-                    self.proof.problem(_short_account(self.stream, evidence))
-                for late in parts:
-                    met = pl.concat([met, late.batch.rows.select(self.stream.key)]).unique()
-                    self._commit(piece, replace(late, is_last=False, reconciliations=()))
-        accounts = [a for a in part.slice.accounts if a not in short]
-        limit = Limit(
-            share=self.run.settings.sync_brake_share,
-            count=self.run.settings.sync_brake_count,
-            rows=self.writer.live_counts(self.table.stream, accounts),
-            released=self.writer.released(self.stream.name),
-        )
-        candidates = self.writer.candidates(self.table, met, accounts, part.began_at)
-        outcome = SecondLook(self.stream, client, zones, part.slice, part.fetched_at).confirm(
-            candidates, met, limit, is_stopped
-        )
-        for doubt in outcome.doubts:
-            self.proof.problem(doubt)
-        for late in outcome.found:
-            self._commit(piece, late)
-        stopped = short | {brake.account_id for brake in outcome.brakes}
-        kept = tuple(a for a in part.slice.accounts if a not in stopped)
-        return replace(part, slice=replace(part.slice, accounts=kept)), outcome.gone, outcome.brakes
-
-    def _commit(
-        self, piece: Slice, part: ReadPart, gone: pl.DataFrame | None = None, brakes: Sequence[Brake] = ()
-    ) -> None:
-        slice_id, number = self.numbers.get(piece, (new_run_id(), 0))
-        self.numbers[piece] = (slice_id, number + 1)
-        commit_part(
-            self.writer,
-            self.run.run_id,
-            self.table,
-            part,
-            self.report,
-            slice_id=slice_id,
-            number=number + 1,
-            gone=gone,
-            brakes=brakes,
-        )
-
-
-def _short_account(stream: Stream, evidence: Reconciliation) -> str:
-    return (
-        f"{stream.name}: the API counts {evidence.last_total} records of account {evidence.account_id}, and walks of it read "
-        f"{evidence.distinct_count}. Rows are missing; nothing of the account was called deleted, and the next sweep compares again."
-    )
-
 
 class _Todo:
     """Slices to be read, the newest first, whenever they come; a thread that finds none waits until there is one, or until the end."""
@@ -286,33 +212,3 @@ class _Todo:
         """Wake so many threads, each with the word that there is nothing more."""
         for _ in range(readers):
             self.waiting.put((-inf, next(self.numbers), None))
-
-
-class _Progress:
-    """Tells now and then how far a long walk is: pages, rows, rate, and time left where a total is known."""
-
-    def __init__(self, stream: str, tell: Tell, clock: Callable[[], float] = time.monotonic) -> None:
-        self.stream = stream
-        self.tell = tell
-        self.clock = clock
-        self.lock = threading.Lock()
-        self.started = self.told = clock()
-        self.pages = 0
-        self.rows = 0
-        self.total: int | None = None
-
-    def note(self, page: Page) -> None:
-        """One page came, in any thread."""
-        with self.lock:
-            self.pages += 1
-            self.rows += len(page.records)
-            self.total = page.total if page.total is not None else self.total
-            now = self.clock()
-            if now - self.told < PROGRESS_EVERY_S:
-                return
-            self.told = now
-            rate = self.rows / (now - self.started)
-            left = ""
-            if self.total and rate and self.total > self.rows:
-                left = f", about {(self.total - self.rows) / rate / 60:.1f} minutes left"
-            self.tell(f"{self.stream}: {self.pages:,} pages, {self.rows:,} rows, {rate:,.0f} rows/s{left}")

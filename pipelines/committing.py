@@ -1,0 +1,141 @@
+"""What was read, committed: parts of many slices gathered into transactions, the end of a sweep among them; in the thread that holds the warehouse.
+
+What lives here: when to commit and what goes together. What does not: threads (`walker`), what must be true of a slice (`proof`), the second look of a
+sweep (`sweep`), SQL. A transaction costs a tenth of a second whatever it holds, so pieces of a few pages do not have one each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import polars as pl
+
+from pipelines.by_account import compare
+from pipelines.plan import Slice
+from pipelines.proof import Proof
+from pipelines.reading import PAGES_PER_PART, ReadPart
+from pipelines.run import Ready, Run, StreamReport, commit_parts, new_run_id
+from pipelines.streams import Stream
+from pipelines.sweep import Limit, SecondLook
+from resources.part import Reconciliation
+from resources.warehouse import Writer
+
+# What was read is committed at the latest after so long, so that a kill costs seconds.
+COMMIT_AFTER_S = 5.0
+
+
+class Committer:
+    """Takes in the parts of one plan's slices in any order; lives as long as its walker. Nobody sees what is `pending` before `flush`."""
+
+    def __init__(
+        self,
+        run: Run,
+        stream: Stream,
+        writer: Writer,
+        report: StreamReport,
+        is_stopped: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.run = run
+        self.stream = stream
+        self.writer = writer
+        self.report = report
+        self.is_stopped = is_stopped
+        self.clock = clock
+        self.proof = Proof(run, stream, report)
+        self.met: dict[Slice, list[pl.DataFrame]] = {}
+        self.numbers: dict[Slice, tuple[str, int]] = {}
+        self.pending: list[Ready] = []
+        self.pending_since = 0.0
+
+    def take(self, piece: Slice, part: ReadPart) -> None:
+        """Take one part in; the last one counts only after everything that must be true of the whole slice."""
+        self.proof.watch(piece, part)
+        if part.is_last:
+            part = self.proof.of_the_end(piece, part, is_first_part=piece not in self.numbers)
+        if piece.kind == "sweep":
+            self.met.setdefault(piece, []).append(part.batch.rows.select(self.stream.key))
+            if part.is_last:
+                (part,) = self.proof.still_listed([part])
+            if part.is_last:
+                self._end_sweep(piece, part)
+                return
+        self._add(self._numbered(piece, part))
+
+    def _add(self, ready: Ready) -> None:
+        """Keep a part until there are enough for one transaction; what they hold is seen by nobody before that."""
+        if any(r.slice_id == ready.slice_id or r.part.slice.kind != ready.part.slice.kind for r in self.pending):
+            self.flush()
+        if not self.pending:
+            self.pending_since = self.clock()
+        self.pending.append(ready)
+        if sum(r.part.pages_count for r in self.pending) >= PAGES_PER_PART:
+            self.flush()
+
+    def flush_if_due(self) -> None:
+        """Commit what has been pending for long enough."""
+        if self.pending and self.clock() - self.pending_since > COMMIT_AFTER_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what is pending: rows, ledger and windows of all those parts in one transaction."""
+        if not self.pending:
+            return
+        pending, self.pending = self.pending, []
+        parts = self.proof.still_listed([ready.part for ready in pending])
+        ready = [replace(one, part=part) for one, part in zip(pending, parts, strict=True)]
+        commit_parts(self.writer, self.run.run_id, self.stream.target, ready, self.report)
+        if self.run.request.kind != "nightly":
+            self.writer.give_way()  # the nightly goes first; a backfill or a sweep can wait between two commits
+
+    def _end_sweep(self, piece: Slice, part: ReadPart) -> None:
+        """Commit the last part of a sweep with the rows to tombstone and the accounts that it stopped at; before it, what is found on the way."""
+        self.flush()
+        met = pl.concat(self.met.pop(piece)).unique()
+        client, zones, is_stopped = self.run.clients[piece.api_client], self.run.zones, self.is_stopped
+        short: set[str] = set()
+        if any(r.last_total is not None for r in part.reconciliations):
+            for evidence, parts in compare(part.slice, self.stream, client, zones, met, is_stopped):
+                part = replace(part, reconciliations=(*part.reconciliations, evidence))
+                if evidence.verdict == "different":
+                    short.add(evidence.account_id or "")
+                    self.proof.problem(_short_account(self.stream, evidence))
+                for late in parts:
+                    met = pl.concat([met, late.batch.rows.select(self.stream.key)]).unique()
+                    self._add(self._numbered(piece, replace(late, is_last=False, reconciliations=())))
+        self.flush()
+        accounts = [a for a in part.slice.accounts if a not in short]
+        limit = Limit(
+            share=self.run.settings.sync_brake_share,
+            count=self.run.settings.sync_brake_count,
+            rows=self.writer.live_counts(self.stream.target.stream, accounts),
+            released=self.writer.released(self.stream.name),
+        )
+        candidates = self.writer.candidates(self.stream.target, met, accounts, part.began_at)
+        outcome = SecondLook(self.stream, client, zones, part.slice, part.fetched_at).confirm(
+            candidates, met, limit, is_stopped
+        )
+        for doubt in outcome.doubts:
+            self.proof.problem(doubt)
+        for late in outcome.found:
+            self._add(self._numbered(piece, late))
+        stopped = short | {brake.account_id for brake in outcome.brakes}
+        kept = tuple(a for a in part.slice.accounts if a not in stopped)
+        last = self._numbered(piece, replace(part, slice=replace(part.slice, accounts=kept)))
+        self._add(replace(last, gone=outcome.gone, brakes=outcome.brakes))
+        self.flush()
+
+    def _numbered(self, piece: Slice, part: ReadPart) -> Ready:
+        """A part with the next number of its slice."""
+        slice_id, number = self.numbers.get(piece, (new_run_id(), 0))
+        self.numbers[piece] = (slice_id, number + 1)
+        return Ready(part, slice_id, number + 1)
+
+
+def _short_account(stream: Stream, evidence: Reconciliation) -> str:
+    return (
+        f"{stream.name}: the API counts {evidence.last_total} records of account {evidence.account_id}, and walks of it read "
+        f"{evidence.distinct_count}. Rows are missing; nothing of the account was called deleted, and the next sweep compares again."
+    )
