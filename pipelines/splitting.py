@@ -105,7 +105,7 @@ class Splitter:
         if until - since < SHORTEST:
             return []  # events of one instant are a chain
         step = (until - since) / count
-        edges = {since, *((since + step * n).replace(microsecond=0) for n in range(1, count))}
+        edges = {(since + step * n).replace(microsecond=0) for n in range(count)}
         return sorted(edge for edge in edges if window.since < edge < until)
 
     def _is_coarse(self, piece: Slice, page: Page) -> bool:
