@@ -31,11 +31,12 @@ LONG_AGO = timedelta(days=3660)
 
 
 class LargeSliceError(Exception):
-    """A slice that is better read in `count` pieces; raised between two of its pages."""
+    """A slice that is better read in `count` pieces; raised between two of its pages. `oldest`: where its rows seem to begin, if its order tells."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, oldest: datetime | None = None) -> None:
         super().__init__(count)
         self.count = count
+        self.oldest = oldest
 
 
 class CoarseFilterError(Exception):
@@ -60,9 +61,11 @@ class Splitter:
         count = self.pieces(page, number)
         if count < 2 or not self._edges(piece.window, count):
             return
-        if self._is_coarse(piece, page):
+        changes = list(change_times(page, self.updated))
+        if _is_coarse(piece, changes):
             raise CoarseFilterError(piece.api_client)
-        raise LargeSliceError(count)
+        is_rising = number == 1 and len(changes) == len(page.records) and changes == sorted(changes)
+        raise LargeSliceError(count, changes[0] if is_rising else None)
 
     def pieces(self, page: Page, number: int) -> int:
         """In how many pieces a slice is better read, judging by its page `number`; 1 or less where it is read as it is."""
@@ -81,7 +84,7 @@ class Splitter:
         wanted = max(LEAST_PAGES, self.most_pages // (PIECES_IN_FLIGHT * self.in_flight))
         return min(MOST_PIECES, -(-pages // wanted))
 
-    def split(self, piece: Slice, count: int, kind: Kind) -> list[Slice]:
+    def split(self, piece: Slice, large: LargeSliceError, kind: Kind) -> list[Slice]:
         """The pieces of a slice, newest first, each of `kind`; together they cover its window, and no instant lies in two of them."""
         window = piece.window
         pieces = [
@@ -93,30 +96,32 @@ class Splitter:
                 filter_since=piece.filter_since if since == window.since else since - WIDER,
                 filter_until=piece.filter_until if until == window.until else until,
             )
-            for since, until in pairwise([window.since, *self._edges(window, count), window.until])
+            for since, until in pairwise([window.since, *self._edges(window, large.count, large.oldest), window.until])
         ]
         return pieces[::-1]
 
-    def _edges(self, window: Window, count: int) -> list[datetime]:
-        """Inner edges, oldest first. What lies before the history's start is one piece."""
+    def _edges(self, window: Window, count: int, oldest: datetime | None = None) -> list[datetime]:
+        """Inner edges, oldest first. What lies before the history's start, or before `oldest`, is one piece: a mere guess saves requests."""
         since, until = window.since, window.until
         if since == BEGINNING:
             since = self.history_start if self.history_start <= until - A_YEAR else until - LONG_AGO
+        if oldest is not None and since < oldest < until - SHORTEST:
+            since = oldest
         if until - since < SHORTEST:
             return []  # events of one instant are a chain
         step = (until - since) / count
         edges = {(since + step * n).replace(microsecond=0) for n in range(count)}
         return sorted(edge for edge in edges if window.since < edge < until)
 
-    def _is_coarse(self, piece: Slice, page: Page) -> bool:
-        """Whether most rows of a page lie outside of what was asked for: the filter is ignored, or knows whole days only."""
-        since, until = piece.filter_since, piece.filter_until
-        changes = list(change_times(page, self.updated))
-        outside = sum(
-            (since is not None and change < since - WIDER) or (until is not None and change > until + WIDER)
-            for change in changes
-        )
-        return 2 * outside > len(changes)
+
+def _is_coarse(piece: Slice, changes: Sequence[datetime]) -> bool:
+    """Whether most rows of a page changed outside of what was asked for: the filter is ignored, or knows whole days only."""
+    since, until = piece.filter_since, piece.filter_until
+    outside = sum(
+        (since is not None and change < since - WIDER) or (until is not None and change > until + WIDER)
+        for change in changes
+    )
+    return 2 * outside > len(changes)
 
 
 def change_times(page: Page, updated: Sequence[str]) -> Iterable[datetime]:

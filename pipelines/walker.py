@@ -89,7 +89,7 @@ class Walker:
                     continue
                 elif isinstance(part, LargeSliceError):
                     kind = "nightly" if piece.kind == "sweep" else piece.kind
-                    pieces = self.splitter.split(piece, part.count, kind)
+                    pieces = self.splitter.split(piece, part, kind)
                     waiting += len(pieces)
                     for smaller in pieces:
                         todo.put(smaller)

@@ -64,13 +64,13 @@ instants = st.floats(0, 40 * 365).map(lambda days: datetime(1990, 1, 1, tzinfo=U
 
 
 @settings(deadline=None)
-@given(st.none() | instants, instants, instants, st.integers(2, MOST_PIECES))
+@given(st.none() | instants, instants, instants, st.none() | instants, st.integers(2, MOST_PIECES))
 def test_the_pieces_are_the_slice_again_and_every_edge_is_asked_for_once_more_than_needed(
-    since: datetime | None, until: datetime, history_start: datetime, count: int
+    since: datetime | None, until: datetime, history_start: datetime, oldest: datetime | None, count: int
 ) -> None:
     assume(since is None or since < until)
     piece = whole(Window(since or BEGINNING, until))
-    pieces = Splitter(4, history_start, UPDATED).split(piece, count, "nightly")
+    pieces = Splitter(4, history_start, UPDATED).split(piece, LargeSliceError(count, oldest), "nightly")
     windows = [p.window for p in pieces]
     assert islands(windows) == [piece.window]
     assert sum((w.until - w.since for w in windows), timedelta()) == piece.window.until - piece.window.since
