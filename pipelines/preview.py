@@ -1,11 +1,13 @@
 """What a run would ask, before anything runs: its slices, and an estimate of the requests.
 
-What lives here: the account lists (GET only) and the stored windows, put to the same planning as a run; the estimate. What does not: the rules of
-planning (`plan`), reading or writing a stream. Two things only a run can find out: that rows do not name their account, and refused parameters.
+What lives here: the account lists and the first page of each slice (GET only), the stored windows, put to the same planning as a run; the estimate.
+What does not: the rules of planning (`plan`), reading or writing a stream. Two things only a run can find out: that rows do not name their account, and
+refused parameters.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,37 +15,52 @@ from datetime import datetime
 
 from pipelines.accounts import list_accounts
 from pipelines.plan import BEGINNING, Request, Slice, pages_needed
+from pipelines.reading import PAGES_PER_PART, filters_of
 from pipelines.run import Run, StreamReport, counted, new_run_id
+from pipelines.splitting import LONGEST_CHAIN, requests_needed
 from pipelines.status import Source, reading
 from pipelines.streams import ACCOUNTS, Stream
 from pipelines.sync import never_swept, plan_stream, stored_windows
-from resources.appointedd import open_clients
+from resources.appointedd import ApiClient, open_clients
 from resources.contract import Contract
+from resources.errors import ApiError
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
+
+log = logging.getLogger(__name__)
+# A plan asks for the first page of so many slices and no more: with many accounts that are read one by one it would become a run of its own.
+MOST_ASKED = 12
 
 
 @dataclass(frozen=True)
 class PlannedSlice:
-    """A slice and what it is thought to cost. `is_at_least`: nothing is known of that window yet, so the number is only a lower bound."""
+    """A slice and what it is thought to cost. `rows_told`: what the API counts for it, None where it was not asked or does not count.
+
+    `is_at_least`: neither the API nor the warehouse knows how large it is, so the number is only a lower bound. `answering_s`: how long the API will take
+    to answer, with the requests that run side by side.
+    """
 
     slice: Slice
     rows_known: int
+    rows_told: int | None
     requests: int
     is_at_least: bool
+    answering_s: float
 
 
 @dataclass
 class Preview:
     """What a run would ask. `source` is None where there is no warehouse yet. `listing_requests`: tokens and account lists, for all API clients.
 
-    `shortest_s`: seconds that the busiest API client needs at its rate budget.
+    `asked_requests`: first pages that were asked for to make this estimate. `shortest_s`: seconds that the slowest API client needs, by its rate budget
+    or by the time that the API took for the first pages, whichever is longer; what is done with the rows takes its time besides.
     """
 
     kind: str
     end: datetime
     source: Source | None
     listing_requests: int
+    asked_requests: int = 0
     slices: list[PlannedSlice] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     shortest_s: float = 0.0
@@ -92,9 +109,12 @@ def preview(
                 if stream is ACCOUNTS:
                     continue
                 for piece in _slices(run, stream, known):
-                    found.slices.append(_estimate(run, piece, known))
-    by_client = {n: sum(p.requests for p in found.slices if p.slice.api_client == n) for n in run.clients}
-    found.shortest_s = max(by_client.values(), default=0) / settings.sync_requests_per_second
+                    found.slices.append(_estimate(run, piece, known, is_asked=len(found.slices) < MOST_ASKED))
+        found.asked_requests = sum(c.traffic.requests for c in clients.values()) - report.requests
+    for name in run.clients:
+        own = [p for p in found.slices if p.slice.api_client == name]
+        paced_s = sum(p.requests for p in own) / settings.sync_requests_per_second
+        found.shortest_s = max(found.shortest_s, paced_s, sum(p.answering_s for p in own))
     return found
 
 
@@ -119,13 +139,38 @@ def _slices(run: Run, stream: Stream, known: Writer | None) -> list[Slice]:
     return slices
 
 
-def _estimate(run: Run, piece: Slice, known: Writer | None) -> PlannedSlice:
+def _estimate(run: Run, piece: Slice, known: Writer | None, *, is_asked: bool) -> PlannedSlice:
     accounts = [piece.only_account] if piece.only_account else list(run.listed[piece.api_client])
     since = None if piece.window.since == BEGINNING else piece.window.since
     rows = known.count_rows(piece.stream, accounts, since, piece.window.until) if known else 0
+    client, in_flight = run.clients[piece.api_client], run.settings.sync_concurrency
     size = int(run.contract.parameters.page_size_value)
-    lists = len(run.contract.streams[piece.stream].queries)
-    # A sweep reads the account list a second time before it looks at what it did not meet.
-    requests = pages_needed(rows, size) + lists - 1 + (piece.kind == "sweep")
-    has_size = run.clients[piece.api_client].has(piece.stream, "page_size")
-    return PlannedSlice(piece, rows, requests, is_at_least=rows == 0 or not has_size)
+    told, full, answering_s = _ask(client, piece) if is_asked else (None, None, 0.0)
+    pages = pages_needed(rows if told is None else told, full or size)
+    # What is asked for besides: the other lists of the contract, the account list once more after a long read, the count that ends a first load.
+    besides = len(run.contract.streams[piece.stream].queries) - 1 + (piece.kind == "sweep") + pages // PAGES_PER_PART
+    is_cut = client.has(piece.stream, "upper_bound") and (piece.kind != "sweep" or run.request.kind == "nightly")
+    requests = (requests_needed(pages, in_flight) if is_cut else pages) + besides
+    is_known = told is not None or (rows > 0 and client.has(piece.stream, "page_size"))
+    is_chain = not is_cut or pages <= LONGEST_CHAIN
+    seconds = requests * answering_s / (1 if is_chain else in_flight)
+    return PlannedSlice(piece, rows, told, requests, is_at_least=not is_known, answering_s=seconds)
+
+
+def _ask(client: ApiClient, piece: Slice) -> tuple[int | None, int | None, float]:
+    """The first page of a slice: rows that the API counts, rows of a full page, seconds that it took; None where it does not tell."""
+    before = client.traffic.answering_s
+    own = client.contract.streams[piece.stream].queries
+    try:
+        pages = [next(client.pages(piece.stream, filters_of(piece, client), query)) for query in own]
+    except ApiError as error:
+        # What keeps a page from being read is the run's to tell; here it only leaves the size unknown.
+        log.info("%s", error)
+        return None, None, 0.0
+    seconds = (client.traffic.answering_s - before) / len(pages)
+    totals = [page.total for page in pages if page.total is not None]
+    is_whole = all(page.next_url is None for page in pages)
+    read = sum(len(page.records) for page in pages)
+    told = sum(totals) if len(totals) == len(pages) else read if is_whole else None
+    full = None if is_whole else max(len(page.records) for page in pages)
+    return told, full, seconds

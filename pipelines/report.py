@@ -207,9 +207,11 @@ def plan_json(found: Preview) -> Json:
     """What `plan --json` prints.
 
     {kind, end_at, read_from: {path, is_published_file, as_of} or null, slices: [{stream, api_client, kind, account_ids, only_account_id, since, until,
-    known_rows_count, requests_count, is_at_least}], listing_requests_count, requests_count, is_at_least, shortest_s, problems: [text]}
+    known_rows_count, told_rows_count, requests_count, is_at_least}], listing_requests_count, asked_requests_count, requests_count, is_at_least,
+    shortest_s, problems: [text]}
 
-    `since` null: from the beginning. `is_at_least`: the number of requests is a lower bound. `shortest_s`: seconds at the rate budget.
+    `since` null: from the beginning. `told_rows_count`: what the API counts, null where it does not. `is_at_least`: the number of requests is a lower
+    bound. `shortest_s`: seconds at the rate budget, or as fast as the API answers.
     """
     return {
         "kind": found.kind,
@@ -225,12 +227,14 @@ def plan_json(found: Preview) -> Json:
                 "since": _since(piece),
                 "until": piece.slice.window.until,
                 "known_rows_count": piece.rows_known,
+                "told_rows_count": piece.rows_told,
                 "requests_count": piece.requests,
                 "is_at_least": piece.is_at_least,
             }
             for piece in found.slices
         ],
         "listing_requests_count": found.listing_requests,
+        "asked_requests_count": found.asked_requests,
         "requests_count": found.requests,
         "is_at_least": found.is_at_least,
         "shortest_s": round(found.shortest_s, 1),
@@ -250,7 +254,7 @@ def show_plan(found: Preview) -> None:
     else:
         _show_source(found.source)
     print_table(
-        ["stream", "API client", "accounts", "from", "until", "kind", "rows known", "requests"],
+        ["stream", "API client", "accounts", "from", "until", "kind", "rows known", "rows told", "requests"],
         [
             [
                 piece.slice.stream,
@@ -260,6 +264,7 @@ def show_plan(found: Preview) -> None:
                 piece.slice.window.until,
                 piece.slice.kind,
                 piece.rows_known,
+                piece.rows_told,
                 ("at least " if piece.is_at_least else "") + f"{piece.requests:,}",
             ]
             for piece in found.slices
@@ -268,7 +273,8 @@ def show_plan(found: Preview) -> None:
     bound = "at least" if found.is_at_least else "about"
     print_lines(
         f"{len(found.slices)} slices, {bound} {found.requests:,} requests ({found.listing_requests} of them for tokens and account lists), "
-        f"{bound} {_span(found.shortest_s)} at the rate of SYNC_REQUESTS_PER_SECOND."
+        f"{bound} {_span(found.shortest_s)} at the rate of SYNC_REQUESTS_PER_SECOND or as fast as the API answers. "
+        f"To tell this, {found.asked_requests} first pages were read."
     )
     print_lines(*(f"problem: {text}" for text in _once(found.problems)))
 

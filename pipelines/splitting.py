@@ -47,6 +47,16 @@ class CoarseFilterError(Exception):
         self.api_client = api_client
 
 
+def piece_pages(pages: int, in_flight: int) -> int:
+    """How many pages a piece of a slice of so many pages is meant to have."""
+    return max(LEAST_PAGES, pages // (PIECES_IN_FLIGHT * in_flight))
+
+
+def requests_needed(pages: int, in_flight: int) -> int:
+    """About how many requests a slice of so many pages takes with its cuts: a piece ends with a page that is not full, and some are cut again."""
+    return pages if pages <= LONGEST_CHAIN else pages + pages * 3 // 4 // piece_pages(pages, in_flight) + 1
+
+
 class Splitter:
     """Judges the slices of one plan; `in_flight` is how many are fetched side by side, `updated` the contract's names for the change time."""
 
@@ -81,8 +91,7 @@ class Splitter:
         self.most_pages = max(self.most_pages, pages)
         if pages <= LONGEST_CHAIN:
             return 1
-        wanted = max(LEAST_PAGES, self.most_pages // (PIECES_IN_FLIGHT * self.in_flight))
-        return min(MOST_PIECES, -(-pages // wanted))
+        return min(MOST_PIECES, -(-pages // piece_pages(self.most_pages, self.in_flight)))
 
     def split(self, piece: Slice, large: LargeSliceError, kind: Kind) -> list[Slice]:
         """The pieces of a slice, newest first, each of `kind`; together they cover its window, and no instant lies in two of them."""

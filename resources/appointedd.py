@@ -114,17 +114,19 @@ class Look:
 
 @dataclass
 class Traffic:
-    """What talking to the API has cost so far; counted by all threads of one API client."""
+    """What talking to the API has cost so far; counted by all threads of one API client. `answering_s`: seconds that it took to answer, added up."""
 
     requests: int = 0
     retries: int = 0
+    answering_s: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def count(self, *, requests: int = 0, retries: int = 0) -> None:
+    def count(self, *, requests: int = 0, retries: int = 0, answering_s: float = 0.0) -> None:
         """Add to the counts."""
         with self.lock:
             self.requests += requests
             self.retries += retries
+            self.answering_s += answering_s
 
 
 class ApiClient:
@@ -485,6 +487,7 @@ class ApiClient:
         _go_on(stopped)
         self.traffic.count(requests=1)
         self._count_in_flight(1)
+        began = time.monotonic()
         try:
             response = self._http.send(request, auth=auth, stream=True)
             try:
@@ -500,6 +503,7 @@ class ApiClient:
             raise trouble from None
         finally:
             self._count_in_flight(-1)
+            self.traffic.count(answering_s=time.monotonic() - began)
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
             pause = retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"), datetime.now(UTC))
             self.rate.note_limit(min(pause or 1.0, 120.0))
