@@ -82,7 +82,11 @@ def written(folder: Path, value: object, name: str = "api.json") -> str:
 
 def test_a_file_is_read_with_its_references(tmp_path: Path) -> None:
     found = read_description(written(tmp_path, SPEC))
-    assert (found.title, found.version, found.servers) == ("Appointments", "7", ("https://eu.example.test/api",))
+    assert (found.title, found.version, [s.url for s in found.servers]) == (
+        "Appointments",
+        "7",
+        ["https://eu.example.test/api"],
+    )
     assert (found.token_url, found.scopes, found.client_authentication) == (
         "https://eu.example.test/token",
         ("r",),
@@ -119,7 +123,7 @@ def test_the_emulators_file_is_read_from_its_address_in_both_forms() -> None:
         one, other = (read_description(f"{emulator.origin}/openapi.{form}") for form in ("json", "yaml"))
         assert one.lists == other.lists
         assert [e.path for e in one.lists] == ["/accounts", "/customers", "/bookings", "/events", "/intent-events"]
-        assert (one.servers, one.token_url) == ((emulator.base_url,), emulator.token_url)
+        assert ([s.url for s in one.servers], one.token_url) == ([emulator.base_url], emulator.token_url)
         assert one.client_authentication == "post"
 
 

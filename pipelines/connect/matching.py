@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Literal
 from zoneinfo import available_timezones
 
-from resources.openapi import EMPTY, Shape
+from resources.schemas import EMPTY, Shape
 
 Evidence = Literal["exact", "alias", "case-folded", "plausible", "nested"]
 MOST_VALUES = 60
