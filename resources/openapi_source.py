@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,6 +38,9 @@ def text_of(source: str) -> tuple[str, str]:
             _must_be_safe(answer.url)
             body = answer.read(MOST_BYTES + 1)
             base, kind = answer.url, answer.headers.get_content_type()
+            # http.client tells of a body that was cut short only where all of it is asked for; half a YAML file may well be one.
+            if answer.length and len(body) <= MOST_BYTES:
+                raise IncompleteRead(body, answer.length)
     # URLError is an OSError; what http.client says of ports, broken answers and cut bodies is none.
     except (OSError, ValueError, HTTPException) as error:
         told = str(error) or type(error).__name__

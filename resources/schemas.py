@@ -75,29 +75,32 @@ class Shapes:
         return self._made[key]
 
     def _shape(self, node: SchemaPath, depth: int, around: frozenset[int]) -> Shape:
-        shape = self._own(node, depth)
-        for part in list_at(node, "allOf"):
+        value = value_of(node)  # each step along a path starts at the root again, so what stands here is read from here
+        shape = self._own(node, value, depth)
+        for part in list_at(node, "allOf") if "allOf" in value else ():
             shape = _both(shape, self.of(part, depth, around))
         for keyword in ("oneOf", "anyOf"):
-            parts = [part for part in list_at(node, keyword) if not _is_null(value_of(part))]
+            every = list_at(node, keyword) if keyword in value else []
+            parts = [part for part in every if not _is_null(value_of(part))]
             if parts:
                 shape = _with_variants(shape, [self.of(part, depth, around) for part in parts])
         if not shape.types and (shape.members or shape.items is not None):
             shape = replace(shape, types=frozenset({"object"} if shape.members else {"array"}))
         return shape
 
-    def _own(self, node: SchemaPath, depth: int) -> Shape:
-        value = value_of(node)
+    def _own(self, node: SchemaPath, value: Mapping[str, Any], depth: int) -> Shape:
         types = value.get("type")
         names = {types} if isinstance(types, str) else {t for t in types if isinstance(t, str)} if types else set()
-        allowed = [value["const"]] if "const" in value else raw(node, "enum") or ()
+        allowed = [value["const"]] if "const" in value else value.get("enum") or ()
         allowed = [one for one in allowed if one is not None] if isinstance(allowed, list) else []
         if not names and allowed:
             names = {_type_of(one) for one in allowed}
-        items, more = child(node, "items"), raw(node, "additionalProperties")
-        required, pattern, text_format = raw(node, "required"), raw(node, "pattern"), raw(node, "format")
+        items = child(node, "items") if "items" in value else None
+        required, pattern, text_format = value.get("required"), value.get("pattern"), value.get("format")
         lowest, highest = _bounds(value)
-        inner = {n: one for n, one in children(child(node, "properties")) if raw(one, "writeOnly") is not True}
+        properties = child(node, "properties") if "properties" in value else None
+        inner = {n: one for n, one in children(properties) if not _is_only_written(value_of(one))}
+        more = value.get("additionalProperties")
         return Shape(
             types=frozenset(names - {"null"}),
             formats=frozenset({text_format} if isinstance(text_format, str) else ()),
@@ -112,6 +115,11 @@ class Shapes:
             maximum=highest,
             pattern=pattern if isinstance(pattern, str) else None,
         )
+
+
+def _is_only_written(value: Any) -> bool:
+    """Whether a member never comes in an answer."""
+    return isinstance(value, dict) and value.get("writeOnly") is True
 
 
 def _is_null(value: Any) -> bool:
@@ -259,7 +267,8 @@ def heed_siblings(value: object, seen: set[int] | None = None) -> None:
 def child(node: SchemaPath | None, *names: str) -> SchemaPath | None:
     """The node at some names; None where one of them is missing."""
     for name in names:
-        if node is None or not isinstance(value_of(node), dict) or name not in node:
+        value = None if node is None else value_of(node)
+        if node is None or not isinstance(value, dict) or name not in value:
             return None
         node = node / name
     return node
@@ -273,8 +282,9 @@ def value_of(node: SchemaPath) -> Any:
 
 def children(node: SchemaPath | None) -> Iterator[tuple[str, SchemaPath]]:
     """Name and node of each member; none where the node is no object."""
-    if node is not None and isinstance(value_of(node), dict):
-        for name in list(node.keys()):
+    value = None if node is None else value_of(node)
+    if node is not None and isinstance(value, dict):
+        for name in list(value):
             yield str(name), node / name
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import yaml
 
 from resources.errors import UsageError
 from resources.openapi import read_description
+from resources.schemas import Shape
 from tests.emulator import Emulator, Switches, World
 
 Json = dict[str, Any]
@@ -161,14 +166,100 @@ def changed(*keys: str, to: object) -> Json:
             "leads nowhere inside",
         ),
         (changed("components", "parameters", "Page", to={"$ref": "#/components/parameters/Page"}), "leads in a circle"),
+        (changed("servers", to=[{"url": "http://[::1"}]), "is not built as OpenAPI 3 asks: ValueError"),
+        (changed("servers", to=[{"url": "https://x.test:port"}]), "is not built as OpenAPI 3 asks: ValueError"),
+        (
+            changed("paths", "https://eu.example.test/api/bookings", to=SPEC["paths"]["/bookings"]),
+            "the path 'https://eu.example.test/api/bookings' is a whole address.*Write it as '/api/bookings'",
+        ),
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_what_is_no_openapi_file_gets_a_sentence(tmp_path: Path, value: object, told: str) -> None:
     source = written(tmp_path, value)
     with pytest.raises(UsageError, match=told) as failure:
         read_description(source)
     assert str(failure.value).startswith(source)
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """A server that gives one answer, whatever it is asked; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}/openapi.json"
+        finally:
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("http://[::1/x", "is no address: Invalid IPv6 URL"),
+        ("https://[::1/x", "is no address: Invalid IPv6 URL"),
+        ("http://localhost:99999/x", "is no address: Port out of range"),
+        ("http://localhost:http/x", "is no address: Port could not be cast"),
+        ("https://", "cannot be fetched: .*no host"),
+        ("http://127.0.0.1/a b", "cannot be fetched: URL can't contain control characters"),
+        (f"https://{'a' * 70}.invalid/openapi.json", "cannot be fetched"),
+        ("HTTP://api.example.test/openapi.json", "plain http"),
+        ("openapi\0.json", "cannot be read"),
+    ],
+)
+def test_an_address_that_is_none_gets_a_sentence(source: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        read_description(source)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"", "cannot be fetched: Remote end closed"),
+        (b"ready.\r\n\r\n", "cannot be fetched: ready"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nopenapi: 3.1.0\n", "cannot be fetched: IncompleteRead"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://[::1/x\r\nContent-Length: 0\r\n\r\n", "cannot be fetched"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 8\r\n\r\n\x89PNG\r\n\x1a\n",
+            "answers with image/png that is not UTF-8 text",
+        ),
+    ],
+)
+def test_an_answer_that_is_no_file_gets_a_sentence(answer: bytes, told: str) -> None:
+    with answering(answer) as source, pytest.raises(UsageError, match=told):
+        read_description(source)
+
+
+def test_schemas_are_put_together_as_openapi_means_them(tmp_path: Path) -> None:
+    def shape(of: Json, version: str = "3.1.0") -> Shape:
+        value = changed("components", "schemas", "Attributes", "properties", "status", to=of)
+        value["components"]["schemas"]["Word"] = {"type": "string", "enum": ["a", "b"]}
+        (bookings,) = read_description(written(tmp_path, value | {"openapi": version})).lists
+        return bookings.record.at("attributes", "status")
+
+    assert shape({"allOf": [{"type": ["string", "integer"]}, {"type": "string"}]}).types == {"string"}
+    assert shape({"allOf": [{"enum": ["a", "b"]}, {"enum": ["b", "c"]}]}).words == ("b",)
+    assert shape({"anyOf": [{"const": "a"}, {"type": "null"}]}).is_closed
+    assert not shape({"anyOf": [{"const": "a"}, {"type": "string"}]}).is_closed
+    assert shape({"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 10.5}).maximum == 10
+    deep: Json = {"enum": ["a"]}
+    for _ in range(20):  # putting together is no depth
+        deep = {"allOf": [deep]}
+    assert shape(deep).words == ("a",)
+    # What stands beside a reference counts in 3.1, and means nothing in 3.0.
+    beside = {"$ref": "#/components/schemas/Word", "enum": ["a"]}
+    assert (shape(beside).words, shape(beside, "3.0.3").words) == (("a",), ("a", "b"))
+    assert shape({"allOf": [{"$ref": "#/components/schemas/Attributes/properties/status"}, {"const": 1}]}).words == (
+        "1",
+    )
 
 
 def test_a_source_that_cannot_be_had_gets_a_sentence(tmp_path: Path) -> None:
