@@ -297,12 +297,11 @@ def _refuse_address(path: str, source: str) -> None:
 
 def _answer(operation: SchemaPath, shapes: Shapes) -> Iterator[tuple[str, Shape]]:
     """Media type → shape of the answer to a GET that went well."""
-    for status, response in children(child(operation, "responses")):
-        if not str(status).startswith("2"):
-            continue
-        for media_type, content in children(child(response, "content")):
-            yield media_type.partition(";")[0].strip(), shapes.of(child(content, "schema"))
-        return
+    every = {status.upper(): response for status, response in children(child(operation, "responses"))}
+    good = sorted(status for status in every if status.startswith("2"))
+    chosen = "200" if "200" in every else "2XX" if "2XX" in every else good[0] if good else "DEFAULT"
+    for media_type, content in children(child(every.get(chosen), "content")):
+        yield media_type.partition(";")[0].strip(), shapes.of(child(content, "schema"))
 
 
 # Parameters

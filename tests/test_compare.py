@@ -43,7 +43,8 @@ def record(stream: str, contract: Contract) -> Json:
     attributes = {alias: SCHEMAS.get(kinds.get(column, ""), {"type": "string"}) for column, alias in kept.items()}
     for column, alias in kept.items():
         if column in ("tags", "custom_fields", "resources"):
-            attributes[alias] = {"type": "array", "items": {"properties": {"id": {"type": "string"}}}}
+            member = "name" if column == "tags" else "id"
+            attributes[alias] = {"type": "array", "items": {"properties": {member: {"type": "string"}}}}
     relationships = {} if stream == "accounts" else {"account": copy.deepcopy(LINKAGE)}
     if stream == "bookings":
         relationships["customerBookings"] = {
@@ -166,6 +167,15 @@ def put(where: Callable[[Json], Json], **members: Any) -> Change:
     return lambda value: where(value).update(members)
 
 
+def relationships(value: Json) -> Json:
+    found: Json = value["components"]["schemas"]["bookings"]["properties"]["relationships"]["properties"]
+    return found
+
+
+def content(schema: Json) -> Json:
+    return {"application/vnd.api+json": {"schema": schema}}
+
+
 def links(value: Json) -> Json:
     found: Json = document(value)["properties"]
     return found
@@ -268,6 +278,18 @@ def test_a_file_that_fits_breaks_nothing(tmp_path: Path) -> None:
         (
             put(attributes, service={"type": "object", "properties": {"title": {"type": "string"}}}),
             "service is an object without id, which service_id cannot hold",
+        ),
+        (
+            put(attributes, resources={"type": "array", "items": {"properties": {"name": {"type": "string"}}}}),
+            "resources is a list of objects without id, which resources cannot hold",
+        ),
+        (put(attributes, resources={"type": "boolean"}), "resources is boolean, which resources cannot hold"),
+        (
+            put(
+                relationships,
+                customerBookings={"properties": {"data": {"type": "array", "items": {"type": "string"}}}},
+            ),
+            "customerBookings is a list of string, which participants cannot hold",
         ),
         (put(attributes, price={"type": "number", "writeOnly": True}), "price has no attribute and would stay empty"),
         (
@@ -400,6 +422,15 @@ def test_one_change_to_a_list_breaks_it(tmp_path: Path, change: Change, what: st
             servers=[{"url": "https://{where}.example.test/{v}", "variables": {"where": {"default": "eu", "enum": ["eu", "api"]}, "v": {"default": "v1"}}}]
         ),
         lambda v: operation(v).update(servers=[{"url": "https://api.example.test/v2"}]),
+        lambda v: v.update(servers=[{"url": "https://api.example.test/"}], paths={"/v2/bookings": v["paths"]["/bookings"]}),
+        # The page described in other places
+        lambda v: operation(v).update(responses={"default": operation(v)["responses"]["200"]}),
+        lambda v: operation(v).update(responses={"206": {}, "200": operation(v)["responses"]["200"]}),
+        lambda v: operation(v)["responses"]["200"].update(content=content({"anyOf": [{"allOf": [document(v)]}, {"properties": {"errors": {}}}]})),
+        lambda v: (v["components"].update(pathItems={"B": v["paths"]["/bookings"]}), v["paths"].update({"/bookings": {"$ref": "#/components/pathItems/B"}})),
+        lambda v: (v["components"].update(parameters={"S": operation(v)["parameters"].pop(0)}), more({"$ref": "#/components/parameters/S"})(v)),
+        # An attribute and a relationship of one name: the attribute is read
+        lambda v: relationships(v).update(service={"properties": {"data": {"type": "array"}}}),
     ],
 )  # fmt: skip
 def test_one_change_to_a_list_is_harmless(tmp_path: Path, change: Change) -> None:
@@ -422,6 +453,12 @@ def test_one_change_to_a_list_is_harmless(tmp_path: Path, change: Change) -> Non
 def test_words_of_a_query_are_looked_up(tmp_path: Path, to: Json, what: str | None) -> None:
     found = breaking(tmp_path, schema("filter[status]", to), with_queries({}, {"filter[status]": "cancelled"}))
     assert found == ({("bookings", what)} if what else set())
+
+
+def test_another_host_or_path_of_the_whole_api_breaks(tmp_path: Path) -> None:
+    for url in ("https://other.example.test/v2", "https://api.example.test/v3", "/v3"):
+        found = breaking(tmp_path, lambda v, url=url: v.update(servers=[{"url": url}]))  # type: ignore[misc]
+        assert ("", f"the file says {url} and the settings {BASE_URL}") in found
 
 
 def test_booleans_are_compared_as_they_stand_in_an_address(tmp_path: Path) -> None:

@@ -34,6 +34,15 @@ READ = {
     "integer": {"integer", "number", "string"},
     "boolean": {"boolean"},
     "people": {"array", "object"},
+    "list": {"array", "object", "string", "integer"},
+}
+# Lists by column: the JSON types of an element that can be read, and the member that it must have where it is an object.
+ELEMENTS = {
+    "participants": ({"object"}, None),
+    "tags": ({"string", "object"}, "name"),
+    "resources": ({"string", "integer", "object"}, "id"),
+    "custom_fields": ({"string", "integer", "object"}, "id"),
+    "answers": ({"object"}, None),
 }
 WORDS_OF_TRUTH = {"true", "false"}
 NUMBERS = {"money", "number", "integer"}
@@ -212,9 +221,18 @@ def trouble(kind: str, shape: Shape) -> str | None:
         return f"{' or '.join(sorted(types)) or 'text'} in the format {', '.join(sorted(unfit))}"
     if kind == "reference" and shape.members and not types - {"object"} and "id" not in shape.members:
         return "an object without id"
-    element = shape.items
-    if kind == "people" and element is not None and element.types and "object" not in element.types:
+    return None
+
+
+def _trouble_inside(column: str, shape: Shape) -> str | None:
+    """The same for the elements of a list."""
+    if column not in ELEMENTS or shape.items is None:
+        return None
+    (types, member), element = ELEMENTS[column], shape.items
+    if element.types - types:
         return f"a list of {' or '.join(sorted(element.types))}"
+    if member is not None and element.members and element.types == {"object"} and member not in element.members:
+        return f"a list of objects without {member}"
     return None
 
 
@@ -260,7 +278,7 @@ class _Level:
         return Difference("breaking", self._stream, told, f"streams.{self._stream}.{self._table}.{column}")
 
     def _misfit(self, column: str, member: Member) -> Iterator[Difference]:
-        told = trouble(self._kinds[column], member.shape)
+        told = trouble(self._kinds[column], member.shape) or _trouble_inside(column, member.shape)
         if told is not None:
             yield self._breaking(column, f"{member.name} is {told}, which {column} cannot hold")
 

@@ -15,7 +15,7 @@ from pipelines.connect.described import contract_path, endpoints
 from pipelines.connect.difference import Difference
 from pipelines.streams import Stream, streams_of
 from resources.contract import Contract
-from resources.openapi import Description, ListEndpoint, comparable
+from resources.openapi import Description, ListEndpoint, Server, comparable
 from resources.settings import Settings
 
 
@@ -51,7 +51,7 @@ def _addresses(settings: Settings, contract: Contract, description: Description)
     ours, servers = settings.appointedd_base_url, description.servers
     # Where every list has servers of its own, those of the whole file are nobody's.
     is_used = not description.lists or any(not e.servers for e in description.lists)
-    if ours is not None and servers and is_used and not any(s.is_at(ours) for s in servers):
+    if ours is not None and servers and is_used and not any(s.is_at(ours) or _is_around(s, ours) for s in servers):
         told = f"the file says {', '.join(s.url for s in servers)} and the settings {ours}"
         yield Difference("breaking", "", told, "set APPOINTEDD_BASE_URL")
     ours, theirs = settings.appointedd_token_url, description.token_url
@@ -93,6 +93,13 @@ def _of_stream(
         yield Difference("breaking", name, f"its records are of type {', '.join(types.words)}", f"streams.{name}.types")
     yield from asking(stream, contract, endpoint, names_account=names_account(contract, endpoint))
     yield from answering(stream, contract, endpoint)
+
+
+def _is_around(server: Server, ours: str) -> bool:
+    """Whether a server is above or below our address: then the paths of the lists tell what has changed, if anything has."""
+    known, other = comparable(ours) + "/", comparable(server.url) + "/"
+    known = urlsplit(known).path if other.startswith("/") else known
+    return known.startswith(other) or other.startswith(known)
 
 
 def _served(name: str, contract: Contract, endpoint: ListEndpoint, settings: Settings) -> Iterator[Difference]:

@@ -147,7 +147,8 @@ def members_of(resources: Iterable[Mapping[str, Any]], shape: Shape = EMPTY) -> 
         for inner, deep in declared.members.items():
             found.setdefault(f"{name}.{inner}", Member(f"{name}.{inner}")).shape = deep
     for name, declared in shape.at("relationships").members.items():
-        if "data" in declared.members:
+        # An attribute of the same name is what a sync reads.
+        if "data" in declared.members and name not in shape.at("attributes").members:
             found.setdefault(name, Member(name)).shape = declared.at("data")
     return found
 
