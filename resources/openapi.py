@@ -70,7 +70,7 @@ class ListEndpoint:
     """A GET whose answer holds an array under `data`. `path` as in the file; `document` is the whole answer's shape, `record` one element's.
 
     `parameters` stand in the address, `elsewhere` in headers and cookies. `servers`: its own, where it has any. `needs`: any of them lets in; none
-    where the file asks for nothing.
+    where the file asks for nothing. `answer_headers`: the headers that its answer is said to carry, in small letters.
     """
 
     path: str
@@ -82,6 +82,7 @@ class ListEndpoint:
     elsewhere: tuple[Parameter, ...] = ()
     servers: tuple[Server, ...] = ()
     needs: tuple[Need, ...] = ()
+    answer_headers: tuple[str, ...] = ()
 
     def parameter(self, name: str) -> Parameter | None:
         """A parameter by its name in the address; one of any shape where the file lets an object have members of any name."""
@@ -265,7 +266,11 @@ def _lists(paths: SchemaPath, shapes: Shapes, security: _Security, source: str, 
         operation = child(item, "get")
         if operation is None or "{" in path:
             continue
-        media = dict(_answer(operation, shapes))
+        answer = _answer(operation)
+        media = {
+            media_type.partition(";")[0].strip(): shapes.of(child(one, "schema"))
+            for media_type, one in children(child(answer, "content"))
+        }
         document = next((s for s in media.values() if s.at("data").items is not None), None)
         if document is None:
             continue
@@ -283,6 +288,7 @@ def _lists(paths: SchemaPath, shapes: Shapes, security: _Security, source: str, 
             elsewhere=tuple(p for p in parameters if p.place in ("header", "cookie")),
             servers=_servers(operation, base) or _servers(item, base),
             needs=security.needs(operation),
+            answer_headers=tuple(name.lower() for name, _ in children(child(answer, "headers"))),
         )
 
 
@@ -295,13 +301,11 @@ def _refuse_address(path: str, source: str) -> None:
     )
 
 
-def _answer(operation: SchemaPath, shapes: Shapes) -> Iterator[tuple[str, Shape]]:
-    """Media type → shape of the answer to a GET that went well."""
+def _answer(operation: SchemaPath) -> SchemaPath | None:
+    """The answer to a GET that went well; that of any status, where it is the only one."""
     every = {status.upper(): response for status, response in children(child(operation, "responses"))}
     good = sorted(status for status in every if status.startswith("2"))
-    chosen = "200" if "200" in every else "2XX" if "2XX" in every else good[0] if good else "DEFAULT"
-    for media_type, content in children(child(every.get(chosen), "content")):
-        yield media_type.partition(";")[0].strip(), shapes.of(child(content, "schema"))
+    return every.get("200" if "200" in every else "2XX" if "2XX" in every else good[0] if good else "DEFAULT")
 
 
 # Parameters

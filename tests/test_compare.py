@@ -247,6 +247,13 @@ def test_a_file_that_fits_breaks_nothing(tmp_path: Path) -> None:
             lambda v: (links(v).pop("links"), links(v).update(meta={"properties": {"next_cursor": LINK}})),
             "no link to the next page is described at links.next",
         ),
+        (
+            lambda v: (
+                [links(v).pop(name) for name in ("links", "meta")],
+                operation(v)["responses"]["200"].update(headers={"Link": {"schema": LINK}}),
+            ),
+            "no link to the next page is described at links.next",
+        ),
         (lambda v: links(v).pop("links"), "no link to the next page is described at links.next"),
         # Types and formats
         (

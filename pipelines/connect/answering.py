@@ -130,10 +130,12 @@ def _beside(document: Shape, prefix: str = "", depth: int = 0) -> Iterator[tuple
 
 
 def _turns_pages(endpoint: ListEndpoint, place: str) -> bool:
-    """Whether a list seems to come in pages: by links to other pages, by a mark of the next one, or by a parameter that turns them.
+    """Whether a list seems to come in pages: by links to other pages, here or in a header, by a mark of the next, or by a parameter.
 
     A file that says nothing of what stands beside the records is not believed to say that there is no link.
     """
+    if "link" in endpoint.answer_headers:
+        return True
     beside = [path for path, _ in _beside(endpoint.document)]
     holder = endpoint.document.at(*place.split(".")[:-1]) if "." in place else EMPTY
     if holder.members.keys() & {"first", "last", "prev", "previous"}:
