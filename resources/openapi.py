@@ -1,70 +1,77 @@
 """The vendor's OpenAPI 3 file, read into a small plain model: list endpoints, their parameters and records, security, servers.
 
-What lives here: reading (JSON or YAML, a path or an address), `$ref`s through jsonschema-path, and the shapes of schemas. What does not: what any of it
-means for the sync (`pipelines.connect`). References are followed inside the file only, so that a description names neither a file of this machine nor
-another host.
+What lives here: paths, parameters, servers, security, with `$ref`s followed through jsonschema-path. What does not: fetching and decoding
+(`openapi_source`), the shapes of schemas (`schemas`), and what any of it means for the sync (`pipelines.connect`). References are followed inside the
+file only, so that a description names neither a file of this machine nor another host.
 Errors: `UsageError` with the place in the file and the cure.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urljoin, urlsplit
-from urllib.request import Request, urlopen
 
-import yaml
 from jsonschema_path import SchemaPath
 from referencing.exceptions import Unresolvable
 
 from resources.errors import UsageError
+from resources.openapi_source import text_of, value_of_text
+from resources.schemas import EMPTY, Shape, Shapes, child, children, heed_siblings, list_at, raw, word
 
-MOST_BYTES = 30_000_000
-TIMEOUT_S = 60.0
-# How far shapes are followed: a list document down to the members of an object inside an attribute. Schemas may be endless.
-DEEPEST = 9
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# How deep an object among the parameters is spelt out: filter[updated][gte] and one more.
+DEEPEST_PARAMETER = 3
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What values a schema lets through. `types` are JSON types without null; `words` the enumerated values as text; `members` those of an object."""
+class Server:
+    """A server's address with the defaults of its variables put in; without a host where the file gives none. `form`: all that its variables allow."""
 
-    types: frozenset[str] = frozenset()
-    format: str | None = None
-    words: tuple[str, ...] = ()
-    members: Mapping[str, Shape] = field(default_factory=dict)
-    items: Shape | None = None
-    maximum: int | None = None
+    url: str
+    form: str
 
-    def at(self, *names: str) -> Shape:
-        """The shape of a member of a member; an empty one where the schema does not name it."""
-        shape = self
-        for name in names:
-            shape = shape.members.get(name, EMPTY)
-        return shape
-
-
-EMPTY = Shape()
+    def is_at(self, address: str) -> bool:
+        """Whether an address is this server's, whatever its variables are; by its path alone where the file names no host."""
+        known = comparable(address)
+        return re.fullmatch(self.form, known if urlsplit(self.url).netloc else urlsplit(known).path) is not None
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One query parameter, as it stands in an address: `filter[updatedAfter]` also where the file spells it as a deep object."""
+    """One parameter as it is sent: in an address `filter[updatedAfter]`, also where the file spells it as a deep object.
+
+    `place`: query, header or cookie. `holder`: the object that it is a member of, and `also` its name where that object is sent member by member.
+    `is_required`: it must always be there, `is_required_beside`: wherever another member of `holder` is. `is_open`: an object with members of any name.
+    """
 
     name: str
     shape: Shape
     is_required: bool = False
+    place: str = "query"
+    holder: str = ""
+    also: str = ""
+    is_required_beside: bool = False
+    is_open: bool = False
+
+
+@dataclass(frozen=True)
+class Need:
+    """One way of being let in: the OAuth scopes that it asks for, and the schemes besides OAuth (an API key, …)."""
+
+    scopes: frozenset[str] = frozenset()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ListEndpoint:
-    """A GET whose answer holds an array under `data`. `path` as in the file; `document` is the whole answer's shape, `record` one element's."""
+    """A GET whose answer holds an array under `data`. `path` as in the file; `document` is the whole answer's shape, `record` one element's.
+
+    `parameters` stand in the address, `elsewhere` in headers and cookies. `servers`: its own, where it has any. `needs`: any of them lets in; none
+    where the file asks for nothing. `answer_headers`: the headers that its answer is said to carry, in small letters.
+    """
 
     path: str
     parameters: tuple[Parameter, ...]
@@ -72,10 +79,18 @@ class ListEndpoint:
     record: Shape
     media_types: tuple[str, ...]
     has_single: bool
+    elsewhere: tuple[Parameter, ...] = ()
+    servers: tuple[Server, ...] = ()
+    needs: tuple[Need, ...] = ()
+    answer_headers: tuple[str, ...] = ()
 
     def parameter(self, name: str) -> Parameter | None:
-        """A parameter by its name."""
-        return next((p for p in self.parameters if p.name == name), None)
+        """A parameter by its name in the address; one of any shape where the file lets an object have members of any name."""
+        for one in self.parameters:
+            if name in (one.name, one.also) and not (one.is_open and one.shape.types == {"object"}):
+                return one
+        opened = next((p for p in self.parameters if p.is_open and name.startswith(p.name + "[")), None)
+        return opened and Parameter(name, EMPTY, holder=opened.name)
 
 
 @dataclass(frozen=True)
@@ -85,7 +100,7 @@ class Description:
     source: str
     title: str
     version: str
-    servers: tuple[str, ...]
+    servers: tuple[Server, ...]
     token_url: str | None
     client_authentication: str | None
     scopes: tuple[str, ...]
@@ -94,8 +109,8 @@ class Description:
 
 def read_description(source: str) -> Description:
     """Read an OpenAPI 3 file from a path or an https address; raises `UsageError`."""
-    text, base = _text(source)
-    value = _value(text, source)
+    text, base = text_of(source)
+    value = value_of_text(text, source)
     version = value.get("openapi")
     if not isinstance(version, str) or not version.startswith("3."):
         raise UsageError(
@@ -105,6 +120,8 @@ def read_description(source: str) -> Description:
     if not isinstance(value.get("paths"), dict) or not value["paths"]:
         raise UsageError(f"{source} describes no paths, so there is nothing to learn from it.")
     try:
+        if not version.startswith("3.0"):
+            heed_siblings(value)
         return _described(SchemaPath.from_dict(value, handlers={}), source, base)
     except Unresolvable as error:
         raise UsageError(
@@ -116,247 +133,218 @@ def read_description(source: str) -> Description:
         raise UsageError(f"{source} is not built as OpenAPI 3 asks: {type(error).__name__}: {error}.") from None
 
 
-# Text
-
-
-def _text(source: str) -> tuple[str, str]:
-    """The file's text, and the address that relative ones in it start from."""
-    if not re.match(r"https?://", source):
-        try:
-            return Path(source).read_text(encoding="utf-8-sig"), ""
-        except (OSError, UnicodeDecodeError) as error:
-            told = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise UsageError(f"{source} cannot be read: {told}. Give the path or the https address of it.") from None
-    _must_be_safe(source)
-    request = Request(source, headers={"User-Agent": "appointedd-warehouse"})  # noqa: S310  http(s) only, see above
-    try:
-        with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310  as above; no secret is sent
-            _must_be_safe(answer.url)
-            body = answer.read(MOST_BYTES + 1)
-            base = answer.url
-    except (URLError, OSError, ValueError) as error:
-        raise UsageError(f"{source} cannot be fetched: {error}. Save the file and give its path.") from None
-    if len(body) > MOST_BYTES:
-        raise UsageError(f"{source} is longer than {MOST_BYTES:,} bytes, which no OpenAPI file of this API is.")
-    return body.decode("utf-8-sig", errors="replace"), base
-
-
-def _must_be_safe(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme != "https" and parts.hostname not in LOOPBACK:
-        raise UsageError(f"{url} is plain http, which is accepted for this machine only; use https, or give a file.")
-
-
-def _value(text: str, source: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError, ValueError) as error:
-            mark = getattr(error, "problem_mark", None)
-            place = f" (line {mark.line + 1})" if mark is not None else ""
-            raise UsageError(
-                f"{source} is neither JSON nor YAML{place}; is it a web page instead of the file, or holds it a date that does not exist?"
-            ) from None
-    except (RecursionError, ValueError):
-        raise UsageError(f"{source} holds a nesting or a number beyond all measure.") from None
-    if not isinstance(value, dict):
-        raise UsageError(f"{source} holds no object, so it is no OpenAPI file; is it a web page instead?")
-    return value
-
-
-# Structure
+def comparable(address: str) -> str:
+    """An address in one spelling: small letters in scheme and host, no default port, no slash at the end; raises ValueError where it is none."""
+    parts = urlsplit(address)
+    port, host = parts.port, (parts.hostname or "")
+    host = f"[{host}]" if ":" in host else host
+    shown = f":{port}" if port is not None and port != DEFAULT_PORTS.get(parts.scheme) else ""
+    start = f"{parts.scheme}://{host}{shown}" if parts.netloc else ""
+    return start + parts.path.rstrip("/")
 
 
 def _described(root: SchemaPath, source: str, base: str) -> Description:
-    servers = tuple(urljoin(base, s) for s in (_server(node) for node in _list(root, "servers")) if s)
-    token_url, scopes = _flow(root)
-    if token_url is not None and servers and not urlsplit(token_url).scheme:
-        token_url = urljoin(servers[0] + "/", token_url)  # OpenAPI lets it be relative
-    paths, shapes = root / "paths", _Shapes()
+    servers = _servers(root, base)
+    used = _Security(root)
+    token_url = used.token_url
+    if token_url is not None:
+        if servers and not urlsplit(token_url).scheme:
+            token_url = urljoin(servers[0].url + "/", token_url)  # OpenAPI lets it be relative
+        comparable(token_url)
+    paths, shapes = root / "paths", Shapes()
     return Description(
         source=source,
-        title=_word(root, "info", "title"),
-        version=_word(root, "info", "version"),
+        title=word(root, "info", "title"),
+        version=word(root, "info", "version"),
         servers=servers,
         token_url=token_url,
-        client_authentication=_client_authentication(paths, token_url, shapes),
-        scopes=scopes,
-        lists=tuple(_lists(paths, shapes)),
+        client_authentication=_client_authentication(paths, token_url, shapes, used),
+        scopes=used.scopes,
+        lists=tuple(_lists(paths, shapes, used, source, base)),
     )
 
 
-def _server(node: SchemaPath) -> str:
-    """A server's address with the defaults of its variables put in."""
-    url = _word(node, "url").rstrip("/")
-    for name, variable in _children(_child(node, "variables")):
-        url = url.replace("{" + name + "}", _word(variable, "default"))
-    return "" if "{" in url else url
+# Servers
 
 
-def _flow(root: SchemaPath) -> tuple[str | None, tuple[str, ...]]:
-    """Token address and scopes of the client-credentials flow."""
-    for _, scheme in _children(_child(root, "components", "securitySchemes")):
-        flow = _child(scheme, "flows", "clientCredentials")
-        if flow is not None:
-            scopes = tuple(name for name, _ in _children(_child(flow, "scopes")))
-            return _word(flow, "tokenUrl") or None, scopes
-    return None, ()
+def _servers(node: SchemaPath, base: str) -> tuple[Server, ...]:
+    found = (_server(one, base) for one in list_at(node, "servers"))
+    return tuple(server for server in found if server is not None)
 
 
-def _client_authentication(paths: SchemaPath, token_url: str | None, shapes: _Shapes) -> str | None:
-    """`post` or `basic`, where the token endpoint itself is described; OpenAPI's security schemes have no word for it."""
-    for path, item in _children(paths):
-        operation = _child(item, "post")
-        if operation is None or token_url is None or not urlsplit(token_url).path.endswith(path):
+def _server(node: SchemaPath, base: str) -> Server | None:
+    """A server; None where a variable has no default, so that nobody can tell the address."""
+    url = pattern = word(node, "url").rstrip("/")
+    marks: dict[str, str] = {}
+    for number, (name, variable) in enumerate(children(child(node, "variables"))):
+        value = raw(variable, "default")
+        default = "" if value is None else str(value)
+        words = [str(w) for w in raw(variable, "enum") or ()]
+        mark = f"variable{number}x" if not pattern.partition("{" + name + "}")[0].endswith(":") else str(61000 + number)
+        marks[mark] = "|".join(map(re.escape, {*words, default})) if words else ".*" if "/" in default else "[^/]*"
+        url, pattern = url.replace("{" + name + "}", default), pattern.replace("{" + name + "}", mark)
+    if not url or "{" in url:
+        return None
+    url, form = urljoin(base, url), re.escape(comparable(urljoin(base, pattern)))
+    comparable(url)  # raises ValueError where it is no address
+    for mark, choices in marks.items():
+        form = form.replace(mark, f"(?:{choices})")
+    return Server(url.rstrip("/"), form)
+
+
+# Security
+
+
+class _Security:
+    """The file's security schemes: where tokens come from, and what an operation asks for."""
+
+    def __init__(self, root: SchemaPath) -> None:
+        self._root = root
+        self._schemes = dict(children(child(root, "components", "securitySchemes")))
+        self._named = _names(raw(root, "security"))
+        for _, item in children(child(root, "paths")):
+            operation = child(item, "get")
+            self._named |= _names(None if operation is None else raw(operation, "security"))
+        every = {n: child(s, "flows", "clientCredentials") for n, s in self._schemes.items()}
+        flows = {n: flow for n, flow in every.items() if flow is not None}
+        name = next((n for n in flows if n in self._named), next(iter(flows), None))
+        flow = flows[name] if name is not None else None
+        self.token_url = (word(flow, "tokenUrl") or None) if flow is not None else None
+        self.scopes = tuple(n for n, _ in children(child(flow, "scopes")))
+
+    def needs(self, operation: SchemaPath) -> tuple[Need, ...]:
+        """The ways of being let in; none where anybody is."""
+        asked = raw(operation, "security")
+        asked = raw(self._root, "security") if asked is None else asked
+        ways = [way for way in asked if isinstance(way, dict)] if isinstance(asked, list) else []
+        return () if any(not way for way in ways) else tuple(self._need(way) for way in ways)
+
+    def _need(self, way: Mapping[str, Any]) -> Need:
+        scopes: set[str] = set()
+        others = []
+        for name, wanted in way.items():
+            scheme = self._schemes.get(str(name))
+            kind = word(scheme, "type") if scheme is not None else ""
+            if kind == "oauth2":
+                scopes |= {s for s in wanted if isinstance(s, str)} if isinstance(wanted, list) else set()
+            elif kind in ("apiKey", "mutualTLS") or (
+                kind == "http" and scheme is not None and word(scheme, "scheme").lower() != "bearer"
+            ):
+                others.append(str(name))
+        return Need(frozenset(scopes), tuple(others))
+
+    def has_basic(self, operation: SchemaPath) -> bool:
+        """Whether an operation may be asked with a client's id and secret as HTTP Basic."""
+        schemes = [self._schemes[n] for n in _names(raw(operation, "security")) if n in self._schemes]
+        return any(word(s, "type") == "http" and word(s, "scheme").lower() == "basic" for s in schemes)
+
+
+def _names(security: object) -> set[str]:
+    ways = security if isinstance(security, list) else []
+    return {str(name) for way in ways if isinstance(way, dict) for name in way}
+
+
+def _client_authentication(paths: SchemaPath, token_url: str | None, shapes: Shapes, security: _Security) -> str | None:
+    """`post` or `basic`, where the token endpoint itself is described and takes one of them only; OpenAPI's security schemes have no word for it."""
+    for path, item in children(paths):
+        operation = child(item, "post")
+        if operation is None or token_url is None or not urlsplit(token_url).path.endswith(urlsplit(path).path):
             continue
-        for _, body in _children(_child(operation, "requestBody", "content")):
-            if "client_secret" in shapes.of(_child(body, "schema")).members:
-                return "post"
+        for _, body in children(child(operation, "requestBody", "content")):
+            if "client_secret" in shapes.of(child(body, "schema")).members:
+                return None if security.has_basic(operation) else "post"
         return "basic"
     return None
 
 
-def _lists(paths: SchemaPath, shapes: _Shapes) -> Iterator[ListEndpoint]:
-    named = dict(_children(paths))
+# Lists
+
+
+def _lists(paths: SchemaPath, shapes: Shapes, security: _Security, source: str, base: str) -> Iterator[ListEndpoint]:
+    named = dict(children(paths))
     for path, item in named.items():
-        operation = _child(item, "get")
+        operation = child(item, "get")
         if operation is None or "{" in path:
             continue
-        media = dict(_answer(operation, shapes))
+        answer = _answer(operation)
+        media = {
+            media_type.partition(";")[0].strip(): shapes.of(child(one, "schema"))
+            for media_type, one in children(child(answer, "content"))
+        }
         document = next((s for s in media.values() if s.at("data").items is not None), None)
         if document is None:
             continue
+        if urlsplit(path).netloc:
+            _refuse_address(path, source)
         single = re.compile(re.escape(path.rstrip("/")) + r"/\{[^/]+\}/?")
+        parameters = tuple(_parameters(item, operation, shapes))
         yield ListEndpoint(
             path=path,
-            parameters=tuple(_parameters(item, operation, shapes)),
+            parameters=tuple(p for p in parameters if p.place == "query"),
             document=document,
             record=document.at("data").items or EMPTY,
             media_types=tuple(media),
-            has_single=any(single.fullmatch(p) and _child(i, "get") is not None for p, i in named.items()),
+            has_single=any(single.fullmatch(p) and child(i, "get") is not None for p, i in named.items()),
+            elsewhere=tuple(p for p in parameters if p.place in ("header", "cookie")),
+            servers=_servers(operation, base) or _servers(item, base),
+            needs=security.needs(operation),
+            answer_headers=tuple(name.lower() for name, _ in children(child(answer, "headers"))),
         )
 
 
-def _answer(operation: SchemaPath, shapes: _Shapes) -> Iterator[tuple[str, Shape]]:
-    """Media type → shape of the answer to a GET that went well."""
-    for status, response in _children(_child(operation, "responses")):
-        if not str(status).startswith("2"):
-            continue
-        for media_type, content in _children(_child(response, "content")):
-            yield media_type.partition(";")[0].strip(), shapes.of(_child(content, "schema"))
-        return
-
-
-def _parameters(item: SchemaPath, operation: SchemaPath, shapes: _Shapes) -> Iterator[Parameter]:
-    found: dict[str, Parameter] = {}
-    for node in (*_list(item, "parameters"), *_list(operation, "parameters")):
-        if _word(node, "in") != "query":
-            continue
-        name, shape = _word(node, "name"), shapes.of(_child(node, "schema"))
-        is_required = bool(_raw(node, "required"))
-        if (
-            shape.members
-        ):  # a deep object: filter → filter[updatedAfter]; JSON:API files leave out the style as often as not
-            for member, inner in shape.members.items():
-                found[f"{name}[{member}]"] = Parameter(f"{name}[{member}]", inner)
-        else:
-            found[name] = Parameter(name, shape, is_required)
-    yield from found.values()
-
-
-# Schemas
-
-
-class _Shapes:
-    """Shapes by schema. Schemas that lead back to themselves would otherwise grow without end: each is made once for each depth."""
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[int, int], Shape] = {}
-
-    def of(self, node: SchemaPath | None, depth: int = 0) -> Shape:
-        """The shape of one schema; an empty one where there is none."""
-        if node is None or depth > DEEPEST:
-            return EMPTY
-        value = _value_of(node)
-        if not isinstance(value, dict):
-            return EMPTY
-        key = (id(value), depth)
-        if key not in self._made:
-            self._made[key] = self._shape(node, depth)
-        return self._made[key]
-
-    def _shape(self, node: SchemaPath, depth: int) -> Shape:
-        types = _raw(node, "type")
-        names = {types} if isinstance(types, str) else {t for t in types if isinstance(t, str)} if types else set()
-        words = [str(v) for v in _raw(node, "enum") or () if v is not None]
-        constant = _raw(node, "const")
-        maximum = _raw(node, "maximum")
-        text_format = _raw(node, "format")
-        items = _child(node, "items")
-        shape = Shape(
-            types=frozenset(names - {"null"}),
-            format=text_format if isinstance(text_format, str) else None,
-            words=tuple(words) if constant is None else (str(constant),),
-            members={name: self.of(inner, depth + 1) for name, inner in _children(_child(node, "properties"))},
-            items=self.of(items, depth + 1) if items is not None else None,
-            maximum=maximum if isinstance(maximum, int) and not isinstance(maximum, bool) else None,
-        )
-        for keyword in ("allOf", "oneOf", "anyOf"):
-            for part in _list(node, keyword):
-                shape = _both(shape, self.of(part, depth + 1))
-        return shape
-
-
-def _both(one: Shape, other: Shape) -> Shape:
-    """Two schemas of one value, put together generously: what is described here says what may come, it refuses nothing."""
-    members = dict(one.members)
-    for name, shape in other.members.items():
-        members[name] = _both(members[name], shape) if name in members else shape
-    return Shape(
-        types=one.types | other.types,
-        format=one.format or other.format,
-        words=tuple(dict.fromkeys((*one.words, *other.words))),
-        members=members,
-        items=other.items if one.items is None else one.items if other.items is None else _both(one.items, other.items),
-        maximum=one.maximum if one.maximum is not None else other.maximum,
+def _refuse_address(path: str, source: str) -> None:
+    parts = urlsplit(path)
+    start = path[: path.index(parts.netloc) + len(parts.netloc)]
+    raise UsageError(
+        f"{source}: the path {path!r} is a whole address, where OpenAPI wants what comes behind the server's. Write it as {parts.path or '/'!r}, "
+        f"with {start!r} as its `servers`, or ask the vendor to."
     )
 
 
-# The file as jsonschema-path gives it: every step follows `$ref`s
+def _answer(operation: SchemaPath) -> SchemaPath | None:
+    """The answer to a GET that went well; that of any status, where it is the only one."""
+    every = {status.upper(): response for status, response in children(child(operation, "responses"))}
+    good = sorted(status for status in every if status.startswith("2"))
+    return every.get("200" if "200" in every else "2XX" if "2XX" in every else good[0] if good else "DEFAULT")
 
 
-def _child(node: SchemaPath | None, *names: str) -> SchemaPath | None:
-    for name in names:
-        if node is None or not isinstance(_value_of(node), dict) or name not in node:
-            return None
-        node = node / name
-    return node
+# Parameters
 
 
-def _value_of(node: SchemaPath) -> Any:
-    with node.open() as value:
-        return value
+def _parameters(item: SchemaPath, operation: SchemaPath, shapes: Shapes) -> Iterator[Parameter]:
+    # An operation's parameter takes the place of its path's by name and place, before objects are spelt out.
+    nodes = {
+        (word(node, "in"), word(node, "name")): node
+        for node in (*list_at(item, "parameters"), *list_at(operation, "parameters"))
+    }
+    found: dict[tuple[str, str], Parameter] = {}
+    for (place, name), node in nodes.items():
+        is_required = raw(node, "required") is True
+        parameter = Parameter(name, shapes.of(child(node, "schema")), is_required, place)
+        is_flat = place != "query" or (child(node, "schema") is None and child(node, "content") is not None)
+        style = word(node, "style")
+        for one in [parameter] if is_flat else _spelt_out(parameter, style, DEEPEST_PARAMETER):
+            found.setdefault((place, one.name), one)
+    yield from found.values()
 
 
-def _children(node: SchemaPath | None) -> Iterator[tuple[str, SchemaPath]]:
-    if node is not None and isinstance(_value_of(node), dict):
-        for name in list(node.keys()):
-            yield str(name), node / name
-
-
-def _list(node: SchemaPath, name: str) -> list[SchemaPath]:
-    inner = _child(node, name)
-    return list(inner) if inner is not None and isinstance(_value_of(inner), list) else []
-
-
-def _raw(node: SchemaPath, name: str) -> Any:
-    inner = _child(node, name)
-    return None if inner is None else _value_of(inner)
-
-
-def _word(node: SchemaPath, *names: str) -> str:
-    inner = _child(node, *names)
-    value = None if inner is None else _value_of(inner)
-    return value if isinstance(value, str) else ""
+def _spelt_out(parameter: Parameter, style: str, depth: int) -> Iterator[Parameter]:
+    """A deep object member by member: filter → filter[updatedAfter]; JSON:API files leave out the style as often as not."""
+    shape = parameter.shape
+    is_object = bool(shape.members) or shape.types == {"object"} or style == "deepObject"
+    if not is_object or depth == 0:
+        yield parameter
+        return
+    if shape.has_more or not shape.members or shape.types - {"object"}:
+        yield replace(parameter, is_open=shape.has_more or not shape.members)
+    for member, inner in shape.members.items():
+        must = member in shape.required
+        one = Parameter(
+            f"{parameter.name}[{member}]",
+            inner,
+            is_required=parameter.is_required and must,
+            holder=parameter.name,
+            also="" if style == "deepObject" else member,
+            is_required_beside=must,
+        )
+        yield from _spelt_out(one, style or "deepObject", depth - 1)

@@ -24,7 +24,9 @@ ALLOWED: dict[str, set[str]] = {
     "resources.errors": set(),
     "resources.settings": {"resources.errors"},
     "resources.contract": {"resources.errors"},
-    "resources.openapi": {"resources.errors"},
+    "resources.openapi": {"resources.errors", "resources.openapi_source", "resources.schemas"},
+    "resources.openapi_source": {"resources.errors"},
+    "resources.schemas": set(),
     "resources.retries": set(),
     "resources.rate": {"resources.retries"},
     "resources.oauth": {"resources.contract", "resources.errors", "resources.retries", "resources.settings"},
@@ -82,7 +84,8 @@ ALLOWED: dict[str, set[str]] = {
     "pipelines.connect.__init__": set(),
     "pipelines.connect.findings": set(),
     "pipelines.connect.honoured": set(),
-    "pipelines.connect.matching": {"resources.openapi"},
+    "pipelines.connect.difference": set(),
+    "pipelines.connect.matching": {"resources.schemas"},
     "pipelines.connect.places": {"pipelines.records"},
     "pipelines.connect.described": {
         "pipelines.connect.matching",
@@ -104,12 +107,12 @@ ALLOWED: dict[str, set[str]] = {
 # The questions of a first contact: they ask through `probe`, never by themselves.
 QUESTIONS = {
     f"pipelines.connect.{name}"
-    for name in ("paging", "ordering", "changes", "belonging", "shapes", "people", "compare")
+    for name in ("paging", "ordering", "changes", "belonging", "shapes", "people", "compare", "asking", "answering")
 }
 # Libraries that reach the outside world stay in the rooms that are named for it.
 ONLY_IN = {
-    "yaml": {"resources.openapi"},
-    "jsonschema_path": {"resources.openapi"},
+    "yaml": {"resources.openapi_source"},
+    "jsonschema_path": {"resources.openapi", "resources.schemas"},
     "tomlkit": {"pipelines.connect.override"},
     "httpx": {"resources.oauth", "resources.appointedd"},
     "duckdb": {

@@ -21,7 +21,7 @@ from pipelines.connect.override import lay_over
 from pipelines.connect.places import account_members, counts, next_marks, next_places, rate_limit, shifting
 from resources.contract import contract_values
 from resources.errors import ContractError
-from resources.openapi import Shape
+from resources.schemas import Shape
 
 BASE = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

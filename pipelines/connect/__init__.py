@@ -2,5 +2,6 @@
 
 `learn` is the order of a contact, `way_in` its token, `probe` all that it asks; `described`, `matching`, `honoured` and `places` decide, without I/O;
 `paging`, `ordering`, `changes`, `belonging`, `shapes` and `people` each settle one question by asking through `probe`; `findings` is the value that flows;
-`override` writes the text and `contact` the file; `compare` holds a contract against a newer vendor file. No sync imports this package.
+`override` writes the text and `contact` the file; `compare`, with `asking` and `answering`, holds a contract against a newer vendor file. No sync imports
+this package.
 """

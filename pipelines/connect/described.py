@@ -6,13 +6,13 @@ What lives here: pure reading of a `Description`. What does not: believing it; `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from pipelines.connect.matching import fold
 from resources.contract import Contract
-from resources.openapi import Description, ListEndpoint, Parameter
+from resources.openapi import Description, ListEndpoint, Parameter, Server, comparable
 
 _CHANGE = {"updated", "update", "modified", "modification", "changed", "change"}
 _LOWER = {"after", "since", "from", "gte", "gt", "ge", "min", "start"}
@@ -71,11 +71,22 @@ def endpoints(description: Description | None, contract: Contract) -> dict[str, 
 
 
 def contract_path(endpoint: ListEndpoint, description: Description, base_url: str) -> str:
-    """A file's path as the contract needs it: below the base address of the settings."""
+    """A file's path as the contract needs it: below the base address of the settings, by whichever server of the file that address is."""
     base = urlsplit(base_url).path.rstrip("/")
-    prefix = urlsplit(description.servers[0]).path.rstrip("/") if description.servers else base
+    servers = endpoint.servers or description.servers
+    fitting = _fitting(servers, base_url) if base_url else None
+    prefix = urlsplit(servers[0].url).path.rstrip("/") if servers else base
+    if fitting is not None:
+        prefix = base if fitting.is_at(base_url) else urlsplit(fitting.url).path.rstrip("/")
     whole = f"{prefix}/{endpoint.path.strip('/')}"
     return whole.removeprefix(base + "/").strip("/") if whole.startswith(base + "/") else whole
+
+
+def _fitting(servers: Sequence[Server], base_url: str) -> Server | None:
+    """The server that an address is, else one at the same host."""
+    host = urlsplit(comparable(base_url)).netloc
+    same = [s for s in servers if urlsplit(comparable(s.url)).netloc in (host, "")]
+    return next((s for s in servers if s.is_at(base_url)), same[0] if same else None)
 
 
 def hints(endpoint: ListEndpoint | None) -> Hints:

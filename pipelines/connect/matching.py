@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Literal
 from zoneinfo import available_timezones
 
-from resources.openapi import EMPTY, Shape
+from resources.schemas import EMPTY, Shape
 
 Evidence = Literal["exact", "alias", "case-folded", "plausible", "nested"]
 MOST_VALUES = 60
@@ -147,7 +147,8 @@ def members_of(resources: Iterable[Mapping[str, Any]], shape: Shape = EMPTY) -> 
         for inner, deep in declared.members.items():
             found.setdefault(f"{name}.{inner}", Member(f"{name}.{inner}")).shape = deep
     for name, declared in shape.at("relationships").members.items():
-        if "data" in declared.members:
+        # An attribute of the same name is what a sync reads.
+        if "data" in declared.members and name not in shape.at("attributes").members:
             found.setdefault(name, Member(name)).shape = declared.at("data")
     return found
 

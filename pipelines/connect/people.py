@@ -15,7 +15,7 @@ from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.connect.shapes import columns_finding, names_of
 from pipelines.records import JsonObject, identifier_id, included_of, index, object_at
 from resources.contract import Contract
-from resources.openapi import EMPTY, Shape
+from resources.schemas import EMPTY, Shape
 
 PARTICIPANT_KINDS = {"customer_booking_id": "reference", "answers": "list"}
 

@@ -41,14 +41,15 @@ def address(value: object) -> str | None:
     return None
 
 
-def _is_next(path: str) -> bool:
+def is_next(path: str) -> bool:
+    """Whether a dotted path is called like a link to the next page."""
     last = path.rpartition(".")[2].casefold().replace("_", "").replace("-", "")
     return last in ("next", "nextlink", "nexturl", "nexthref", "nextpage", "nextpageurl", "nextpagelink")
 
 
 def next_places(document: Mapping[str, Any]) -> list[str]:
     """Paths that hold a link to the next page, the customary one first."""
-    found = [path for path, value in beside(document) if _is_next(path) and address(value)]
+    found = [path for path, value in beside(document) if is_next(path) and address(value)]
     return sorted(found, key=lambda path: path != "links.next")
 
 

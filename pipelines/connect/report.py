@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from pipelines.connect.compare import Difference
 from pipelines.connect.contact import Contact
+from pipelines.connect.difference import Difference
 from pipelines.report import Json, plain, print_lines, print_table
 from resources.openapi import Description
 

@@ -15,7 +15,7 @@ from pipelines.connect.matching import Match, Matches, Member, fold, match, memb
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.records import JsonObject, identifier_id, object_at, spelling
 from resources.contract import Contract
-from resources.openapi import EMPTY
+from resources.schemas import EMPTY
 
 KEY_IN_LINK = re.compile(r"https?://\S*[?&#/](token|key|secret|sig|signature|auth|code|hash)=", re.IGNORECASE)
 LISTS = {

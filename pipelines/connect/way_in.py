@@ -24,7 +24,7 @@ def access_of(settings: Settings, description: Description | None) -> ApiAccess:
     lines = []
     if description is not None:
         if settings.appointedd_base_url is None and description.servers:
-            lines.append(f"APPOINTEDD_BASE_URL={description.servers[0]}")
+            lines.append(f"APPOINTEDD_BASE_URL={description.servers[0].url}")
         if settings.appointedd_token_url is None and description.token_url:
             lines.append(f"APPOINTEDD_TOKEN_URL={description.token_url}")
     if lines:
@@ -59,7 +59,7 @@ def addresses(access: ApiAccess, description: Description | None) -> Iterator[Fi
         "certain",
     )
     for name, ours, theirs in (
-        ("base address", access.base_url, description.servers[0] if description.servers else None),
+        ("base address", access.base_url, description.servers[0].url if description.servers else None),
         ("token address", access.token_url, description.token_url),
     ):
         if theirs is not None and theirs.rstrip("/") != ours:
