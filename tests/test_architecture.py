@@ -67,6 +67,8 @@ ALLOWED: dict[str, set[str]] = {
     "pipelines.records": set(),
     "pipelines.plan": set(),
     "pipelines.completeness": set(),
+    "pipelines.progress": {"resources.appointedd"},
+    "pipelines.splitting": {"pipelines.plan", "pipelines.records", "resources.appointedd"},
     "pipelines.extract": {"pipelines.records", "pipelines.streams", "resources.contract"},
     "pipelines.normalise": {"pipelines.extract", "pipelines.records", "pipelines.streams", "resources.contract"},
     "pipelines.reading": {
