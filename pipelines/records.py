@@ -79,7 +79,8 @@ def _steps(alias: str) -> tuple[str, tuple[str, ...]]:
 def lookup(resource: JsonObject, alias: str, included: Included) -> Any:
     """The value of a member by its name or dotted path; `MISSING` where the record has no such member.
 
-    A member whose own name holds dots comes before a path. An attribute is taken as it is. A relationship gives its linkage; a path that goes on behind it reads the included resource's attributes.
+    A member whose own name holds dots comes before a path.
+    An attribute is taken as it is. A relationship gives its linkage; a path that goes on behind it reads the included resource's attributes.
     """
     name, rest = _steps(alias)
     attributes = resource.get("attributes")

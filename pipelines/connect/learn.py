@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from pipelines.connect import belonging, changes, ordering, paging, people, shapes
 from pipelines.connect.described import Hints, contract_path, endpoints, hints
@@ -55,6 +56,7 @@ class _Contact:
         }
         self.hints: Mapping[str, Hints] = {name: hints(self.endpoints.get(name)) for name in self.streams}
         self.matches: dict[str, Matches] = {}
+        self.kept: list[Seen] = []  # lists that are stored generically
 
     def ask(self) -> None:
         """All questions, those first whose answers the others need."""
@@ -94,6 +96,7 @@ class _Contact:
         matched = self._bookings()
         self.learned.add(shapes.secrets(live, self.contract))
         self.learned.add(shapes.singles(self.probe, changing)[0])
+        self.learned.add(*self._ends(live))
         self.learned.add(*self._clock(live))
         self._conclude(live, matched)
 
@@ -138,6 +141,8 @@ class _Contact:
             answers.append(f"{path} HTTP {look.status}")
         else:
             return Finding(name, "list", "not found", ", ".join(answers), "leaves it", "none")
+        if names.enabled:
+            self.kept.append(Seen(streams_of(self.contract)[name], names, endpoint, path, look))
         will = "reads it" if names.enabled else f"leaves it, until streams.{name}.enabled is true"
         lines = [Line(("streams", name, "path"), path, "answered with a list")]
         types = list(dict.fromkeys(str(r.get("type")) for r in rows_of(look).values()))
@@ -184,6 +189,25 @@ class _Contact:
         )
         self.contract = self.contract.model_copy(update={"account_reference": reference})
         return unnamed
+
+    def _ends(self, live: Sequence[Seen]) -> list[Finding]:
+        """What tells the end of a list, once it is known where totals stand and which lists are read in windows."""
+        lists = [*live, *self.kept]
+        windowed = {
+            one.name
+            for one in lists
+            if one.stream is not ACCOUNTS
+            and self._settled("abilities", "filters")
+            and self._settled("streams", one.name, "filters")
+        }
+        return paging.ends(self.probe, lists, self.contract, self._settled("document", "total"), windowed)
+
+    def _settled(self, *key: str) -> Any:
+        """What the sync will find under a key: what was learned, else the contract's."""
+        value: Any = self.contract
+        for name in key:
+            value = value[name] if isinstance(value, dict) else getattr(value, name)
+        return next((line.value for line in self.learned.lines if line.key == key), value)
 
     # Records
 
