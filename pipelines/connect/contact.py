@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipelines.connect.findings import Learned
 from pipelines.connect.learn import learn
-from pipelines.connect.override import Override, lay_over
+from pipelines.connect.override import Override, lay_over, past_of
 from resources.contract import contract_values, load_contract
 from resources.errors import ContractError
 from resources.openapi import read_description
@@ -60,7 +60,7 @@ def make_contact(settings: Settings, openapi: str | None, output: Path | None, *
     is_first = not target.is_file()
     contract = load_contract(None if is_first else path)
     description = read_description(openapi) if openapi else None
-    learned = learn(settings, contract, description)
+    learned = learn(settings, contract, description, past_of(_read(target).text))
     there = _read(target)
     try:
         override = lay_over(there.text, learned.lines, contract_values())

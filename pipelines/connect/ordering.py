@@ -6,7 +6,7 @@ list in a known order makes the unfiltered sample that filters are judged by a b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -93,6 +93,48 @@ def _order_of(probe: Probe, seen: Seen, hints: Hints, contract: Contract, known:
         ),
         known,
     )
+
+
+def wandering(probe: Probe, lists: Sequence[Seen], ordered: Collection[str], contract: Contract) -> list[Finding]:
+    """Lists of more than one page whose rows come in another order each time: no walk over their pages can be whole, unless an order is found that they keep.
+
+    `ordered`: streams that are asked for in an order anyway.
+    """
+    found = []
+    for one in lists:
+        page = probe.page(one)
+        if one.name in ordered or not is_list(page) or not probe.has_next(page) or _is_steady(probe, page):
+            continue
+        ability, told = "order of pages", "asked for twice, other rows came on the first page"
+        kept = contract.parameters.sort and next(
+            (v for v in unique([one.names.sort], ["id"]) if _keeps(probe, one, contract.parameters.sort, v)), ""
+        )
+        if kept:
+            why = "rows came in the same order twice, as they do not without it"
+            lines = (
+                Line(("abilities", "sort"), True, why),
+                Line(("parameters", "sort"), contract.parameters.sort, why),
+                Line(("streams", one.name, "sort"), kept, why),
+            )
+            found.append(Finding(one.name, ability, f"kept by {kept}", told, "asks for that order", "certain", lines))
+            continue
+        need = (
+            f"{one.name}: its rows come in another order each time, so that no walk over its pages can be proven to be whole. Name an order that it keeps: "
+            f"streams.{one.name}.sort, with parameters.sort."
+        )
+        found.append(Finding(one.name, ability, "another each time", told, "would end red", "none", need=need))
+    return found
+
+
+def _keeps(probe: Probe, seen: Seen, parameter: str, value: str) -> bool:
+    look = probe.page(seen, {parameter: value})
+    return is_list(look) and _is_steady(probe, look)
+
+
+def _is_steady(probe: Probe, look: Look) -> bool:
+    """Whether the same rows come again, but for a few that came or went in between."""
+    rows, others = rows_of(look).keys(), rows_of(probe.again(look)).keys()
+    return len(rows - others) <= max(2, len(rows) // 10)
 
 
 def _came_in_order(look: Look, changed: str, seen: Seen, is_descending: int) -> bool:

@@ -7,12 +7,12 @@ A line of connect's own is known by its mark (`edit.mark_of`): one whose value w
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.connect.edit import Edit, at, edited, is_ours, parsed, plain
-from pipelines.connect.findings import Key, Line
+from pipelines.connect.edit import MARK, Edit, at, edited, is_ours, parsed, plain
+from pipelines.connect.findings import NO_PAST, Key, Line, Past
 from resources.errors import ContractError
 
 HEAD = """\
@@ -70,6 +70,23 @@ def lay_over(existing: str | None, lines: Sequence[Line], defaults: Mapping[str,
             edits.append(Edit(line, plain(own), is_removal=False))
             changes.append(Change(line.dotted, None if own is None else plain(own), line.value, line.why))
     return Override(edited(text, edits), tuple(changes), tuple(disagreements))
+
+
+def past_of(existing: str | None) -> Past:
+    """Whose lines are in a file. Raises `ContractError` where the text cannot be edited."""
+    if existing is None:
+        return NO_PAST
+    document = parsed(existing)
+    own = {key for key in _leaves(document) if not is_ours(existing, ".".join(key), at(document, key))}
+    return Past(frozenset(".".join(key) for key in own), MARK in existing)
+
+
+def _leaves(holder: Mapping[str, Any], prefix: Key = ()) -> Iterator[Key]:
+    for name, value in holder.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*prefix, name))
+        else:
+            yield (*prefix, name)
 
 
 def _must_be_tables(document: Any, key: Key) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.places import address, at, counts, next_marks, next_places, shifting
-from pipelines.connect.probe import Probe, Seen, is_list, raw_rows, rows_of
+from pipelines.connect.probe import Probe, Seen, is_list, raw_rows, rows_of, said
 from resources.appointedd import Look, may_be_cut, tells_of_pages
 from resources.contract import Contract
 
@@ -25,7 +25,7 @@ NONSENSE = "appointedd_warehouse_asks"
 def refuses_unknown(probe: Probe, seen: Seen) -> tuple[bool, Finding]:
     """Whether a parameter that nobody can know is refused: if not, no parameter may be believed because it was let through."""
     look = probe.get(seen.path, {NONSENSE: "1"})
-    if look.status == 200:
+    if is_list(look):
         return False, Finding(
             "",
             "unknown parameters",
@@ -35,7 +35,7 @@ def refuses_unknown(probe: Probe, seen: Seen) -> tuple[bool, Finding]:
             "certain",
         )
     return True, Finding(
-        "", "unknown parameters", f"refused with HTTP {look.status}", f"{NONSENSE}=1", "none is sent", "certain"
+        "", "unknown parameters", f"refused with {said(look)}", f"{NONSENSE}=1", "none is sent", "certain"
     )
 
 
@@ -254,25 +254,21 @@ def _answers(probe: Probe, seen: Seen) -> list[Look]:
     return [look for look in probe.answers if is_list(look) and look.url.partition("?")[0] == own]
 
 
-def _names_next(probe: Probe, look: Look) -> bool:
-    return address(at(look.document, probe.next_place)) is not None
-
-
 def _end_of(probe: Probe, seen: Seen, contract: Contract, refused: set[str]) -> _End:
     """Cut the list short on purpose and look for a next link; where it cannot be cut, ask for a second page in all styles."""
     page = probe.page(seen)
     count = len(raw_rows(page))
-    if any(_names_next(probe, look) for look in _answers(probe, seen)):
+    if any(probe.has_next(look) for look in _answers(probe, seen)):
         return _End("proven", "a page that is not the last names the next")
     if count > 1 and probe.size:
         asked = "2" if count > 2 else "1"
         short = probe.page(seen, {next(iter(probe.size)): asked})
         if len(raw_rows(short)) == int(asked):
-            is_named = _names_next(probe, short)
+            is_named = probe.has_next(short)
             told = f"{asked} of {count} asked for came, {'and the next page is named' if is_named else 'without a next link'}"
             return _End("proven" if is_named else "cut", told)
     if not is_list(page):
-        return _End("unknown", f"HTTP {page.status}")
+        return _End("unknown", said(page))
     pages = {
         name: str(count) if any(word in name.casefold() for word in ("offset", "skip")) else "2"
         for name in contract.document.shifting_parameters
