@@ -98,10 +98,14 @@ class _Contact:
             self.matches[one.name] = shapes.match_columns(one, self.contract)
             self._columns(one)
         if changing:
-            self.learned.add(*changes.filters(self.probe, changing, self.hints, self.contract, is_strict=is_strict))
+            self.learned.add(
+                *changes.filters(self.probe, changing, self.hints, self.contract, self.past, is_strict=is_strict)
+            )
         clients = len(self.settings.api_access().clients)
         self.learned.add(
-            *belonging.account_filter(self.probe, changing, self.hints, accounts, unnamed, self.contract, clients)
+            *belonging.account_filter(
+                self.probe, changing, self.hints, accounts, unnamed, self.contract, clients, self.past
+            )
         )
         matched = self._bookings()
         self.learned.add(shapes.secrets(live, self.contract))
@@ -140,7 +144,10 @@ class _Contact:
         need = f"{stream.name}: no list of them was found. Put its path into streams.{stream.name}.path."
         if any("HTTP 403" in a for a in answers):
             need = f"{stream.name}: the API client may not read them (HTTP 403). Its creator can change its permissions in Appointedd."
-        return Finding(stream.name, "list", "not found", ", ".join(answers), "would fail", "none", need=need)
+        # What was never seen must not pass for proven in a later contact.
+        unseen = () if self.past.is_again else ("filters", "account_filter")
+        off = tuple(Line(("streams", stream.name, key), False, "its list was not seen") for key in unseen)
+        return Finding(stream.name, "list", "not found", ", ".join(answers), "would fail", "none", off, need)
 
     def _rival(self, one: Seen, paths: Sequence[str]) -> str:
         """Another list that looks like the stream's own and holds other records; only described ones where there is a file, none where a person chose."""
@@ -270,7 +277,7 @@ class _Contact:
         for name in ("bookings", "events"):
             one = self.seen.get(name)
             if one is not None and one.first is not None:
-                self.learned.add(*shapes.cancelled(self.probe, one, self.hints[name], self.contract))
+                self.learned.add(*shapes.cancelled(self.probe, one, self.hints[name], self.contract, self.past))
                 self.learned.add(*shapes.status_words(one, self.contract))
         return matched
 
