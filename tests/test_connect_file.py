@@ -65,6 +65,10 @@ def test_a_symbolic_link_is_written_through_and_the_mode_stays(api: Emulator, tm
     assert load_contract(link).streams["bookings"].path == "appointments"
     assert stat.S_IMODE(true_file.stat().st_mode) == 0o600
     assert [p.name for p in kept.iterdir()] == ["true.toml"]
+    true_file.write_text("# mine\n")
+    true_file.chmod(0o666)  # more than the umask gives
+    assert connect(api, link).is_written
+    assert stat.S_IMODE(true_file.stat().st_mode) == 0o666
 
 
 def test_a_link_to_a_file_that_is_not_there_yet_makes_it_there(api: Emulator, tmp_path: Path) -> None:
