@@ -333,11 +333,19 @@ class _Contact:
             keys = {name for line in self.learned.lines if line.key == ("redact", "members") for name in line.value}
             self.learned.unmapped["bookings"] += [f"participants.{n}" for n in matched.unmapped if n not in keys]
         known = self.contract.known.empty_columns
-        value = list(known) if set(known) == set(empty) else empty
+        # Where an earlier contact mapped all that came, a column that is not listed was fed then, and only these few rows lack its attribute.
+        fed = {f"{one.name}." for one in live if self._is_as_before(self.matches[one.name])}
+        if matched is not None and self._is_as_before(matched):
+            fed.add("bookings.participants.")
+        listed = [c for c in empty if c in known or c[: c.rindex(".") + 1] not in fed]
+        value = list(known) if set(known) == set(listed) else listed
         line = Line(("known", "empty_columns"), value, "nothing maps to them")
         self.learned.add(
             Finding("", "empty columns", str(len(empty)), "no attribute fits", "leaves them null", "likely", (line,))
         )
+
+    def _is_as_before(self, result: Matches) -> bool:
+        return self.past.is_again and all(m.is_default for m in result.found)
 
     def _confidence(self, one: Seen, result: Matches) -> tuple[Confidence, str]:
         if any(f.need for f in self.learned.findings if f.stream == one.name):
