@@ -58,7 +58,7 @@ def always(action: Any, prefix: str = "/v2/") -> Fault:
 # ---- the end of a list -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["round", "odd"])
+@pytest.fixture(scope="module", params=["round", pytest.param("odd", marks=pytest.mark.long)])
 def sized(request: pytest.FixtureRequest) -> Iterator[tuple[str, Emulator]]:
     """Lists of round lengths, then lists of other lengths."""
     with Emulator(world(**(ROUND if request.param == "round" else ODD))) as running:
