@@ -109,7 +109,7 @@ class Reader:
 
     def _known_members(self, columns: Mapping[str, Iterable[str]]) -> frozenset[str]:
         reference = self.contract.account_reference
-        names = {alias.partition(".")[0] for aliases in columns.values() for alias in aliases}
+        names = {n for aliases in columns.values() for alias in aliases for n in (alias, alias.partition(".")[0])}
         return frozenset(
             names | {*reference.attributes, *reference.relationships, *self.contract.redact.members, "booking"}
         )

@@ -79,16 +79,22 @@ def _steps(alias: str) -> tuple[str, tuple[str, ...]]:
 def lookup(resource: JsonObject, alias: str, included: Included) -> Any:
     """The value of a member by its name or dotted path; `MISSING` where the record has no such member.
 
+    A member whose own name holds dots comes before a path.
     An attribute is taken as it is. A relationship gives its linkage; a path that goes on behind it reads the included resource's attributes.
     """
     name, rest = _steps(alias)
     attributes = resource.get("attributes")
+    if rest and isinstance(attributes, dict) and alias in attributes:
+        return attributes[alias]
     if isinstance(attributes, dict) and name in attributes:
         value = attributes[name]
         for step in rest:
             value = value.get(step, MISSING) if isinstance(value, dict) else MISSING
         return value
-    relationship = object_at(resource, "relationships").get(name)
+    relationships = object_at(resource, "relationships")
+    if rest and alias in relationships:
+        name, rest = alias, ()
+    relationship = relationships.get(name)
     if not isinstance(relationship, dict) or "data" not in relationship:
         return MISSING
     linkage = relationship["data"]

@@ -129,6 +129,19 @@ class Traffic:
             self.answering_s += answering_s
 
 
+def may_be_cut(count: int, size: int) -> bool:
+    """Whether an only page of so many records may just be full: of the size asked for (0: none was), or of a length that servers like to cut at."""
+    return count > 0 and (count == size or any(count % step == 0 for step in SUSPICIOUS_STEPS))
+
+
+def tells_of_pages(document: Record, next_place: str, total_place: str) -> bool:
+    """Whether a list document speaks of pages at all: a place for the next link, even an empty one, a first, last or previous page, or a total."""
+    holder, _, last = next_place.rpartition(".")
+    links = _at(document, holder)
+    total = _at(document, total_place) if total_place else None
+    return (isinstance(links, dict) and bool(links.keys() & {last, "first", "last", "prev"})) or isinstance(total, int)
+
+
 class ApiClient:
     """One OAuth API client on one API: everything it may read, nothing it could write. Close it, or use it in a `with`.
 
@@ -240,9 +253,8 @@ class ApiClient:
             seen.add(page.next_url)
             page = self._page(stream, page.next_url, None)
         size = int(optional.get(self.contract.parameters.page_size, "0") or 0)
-        count = len(first.records)
-        may_be_full = count > 0 and (count == size or any(count % step == 0 for step in SUSPICIOUS_STEPS))
-        if may_be_full and not first.has_pagination and not self.contract.document.lists_are_whole:
+        is_told = first.has_pagination or self.contract.document.lists_are_whole
+        if not is_told and may_be_cut(len(first.records), size):
             raise UnprovenEndError(
                 f"{stream}: the only page holds exactly {len(first.records)} records and no pagination member, so nothing shows that it is "
                 f"all. Say in the contract where the next link stands (document.next), or that the server never paginates (document.lists_are_whole)."
@@ -374,10 +386,9 @@ class ApiClient:
             raise BrokenAnswerError(
                 "The API's answers carry no Date header, so there is no clock to measure completeness by (a local clock is never used)."
             )
-        holder, _, last = self.contract.document.next.rpartition(".")
-        links = _at(document, holder)
-        next_url = self._link(links.get(last) if isinstance(links, dict) else None, str(response.url))
-        total = _at(document, self.contract.document.total)
+        names = self.contract.document
+        next_url = self._link(_at(document, names.next), str(response.url))
+        total = _at(document, names.total) if names.total else None
         query = parse_qs(urlsplit(next_url or "").query)
         return Page(
             records=document["data"],
@@ -385,9 +396,8 @@ class ApiClient:
             next_url=next_url,
             total=total if isinstance(total, int) and not isinstance(total, bool) else None,
             fetched_at=date,
-            has_pagination=(isinstance(links, dict) and bool(links.keys() & {last, "first", "last", "prev"}))
-            or isinstance(total, int),
-            is_shifting=any(p in query for p in self.contract.document.shifting_parameters),
+            has_pagination=tells_of_pages(document, names.next, names.total),
+            is_shifting=any(p in query for p in names.shifting_parameters),
             media_type=response.headers.get("Content-Type", "").partition(";")[0].strip(),
         )
 

@@ -95,7 +95,8 @@ ALLOWED: dict[str, set[str]] = {
         "resources.contract",
         "resources.openapi",
     },
-    "pipelines.connect.override": {"pipelines.connect.findings", "resources.errors"},
+    "pipelines.connect.edit": {"pipelines.connect.findings", "resources.errors"},
+    "pipelines.connect.override": {"pipelines.connect.edit", "pipelines.connect.findings", "resources.errors"},
     "pipelines.connect.probe": {
         "pipelines.connect.places",
         "pipelines.records",
@@ -115,7 +116,7 @@ QUESTIONS = {
 ONLY_IN = {
     "yaml": {"resources.openapi_source"},
     "jsonschema_path": {"resources.openapi", "resources.schemas"},
-    "tomlkit": {"pipelines.connect.override"},
+    "tomlkit": {"pipelines.connect.edit"},
     "httpx": {"resources.oauth", "resources.appointedd"},
     "duckdb": {
         "resources.database",

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 
 from pipelines.cli import app
 from pipelines.connect.contact import make_contact
+from pipelines.connect.edit import mark_of
 from pipelines.connect.findings import Learned
 from pipelines.connect.learn import learn
-from pipelines.connect.override import mark_of
 from resources.contract import load_contract
 from tests.emulator import Emulator, Fault, Naming, SetHeaders, Switches, World, on
 from tests.equality import differences, night, query, settings_for

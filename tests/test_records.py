@@ -112,6 +112,17 @@ def test_lookup(alias: str, value: object) -> None:
     assert lookup(BOOKING, alias, index(INCLUDED)) == value
 
 
+def test_a_name_that_holds_dots_itself_comes_before_a_path() -> None:
+    record = {
+        "attributes": {"timing.start": "own", "timing": {"start": "inner", "end": "inner"}},
+        "relationships": {"shop.owner": {"data": {"type": "x", "id": "1"}}},
+    }
+    assert lookup(record, "timing.start", {}) == "own"
+    assert lookup(record, "timing.end", {}) == "inner"
+    assert lookup(record, "shop.owner", {}) == {"type": "x", "id": "1"}
+    assert lookup(record, "shop.keeper", {}) is MISSING
+
+
 def test_a_path_behind_a_relationship_reads_the_included_resource() -> None:
     assert lookup(P1, "customer.firstName", index(INCLUDED)) == "Ada"
     assert lookup(P1, "customer.firstName", {}) is MISSING

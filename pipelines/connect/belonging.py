@@ -11,13 +11,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from pipelines.connect.described import Hints, unique
-from pipelines.connect.findings import Finding, Line
+from pipelines.connect.findings import NO_PAST, Finding, Line, Past
 from pipelines.connect.matching import fold
 from pipelines.connect.places import account_members
 from pipelines.connect.probe import Probe, Seen, is_list
 from pipelines.records import JsonObject
 from resources.contract import Contract
 
+TOO_FEW, ONE_HAS_ROWS = "too few rows", "fewer than two accounts have rows"
+UNDECIDED = ("one account only", TOO_FEW, ONE_HAS_ROWS)
 UNKNOWN_ACCOUNT = "appointedd-warehouse-asks"
 
 
@@ -78,6 +80,7 @@ def account_filter(
     unnamed: set[str],
     contract: Contract,
     clients_count: int,
+    past: Past = NO_PAST,
 ) -> list[Finding]:
     """Whether a list can be asked for one account; needed where rows do not name theirs."""
     chosen, findings = "", []
@@ -86,7 +89,7 @@ def account_filter(
         is_worth_more = one.name in unnamed or contract.streams[one.name].account_filter
         further = contract.plausible.account if is_worth_more else ()
         names = unique(hints[one.name].account, [contract.parameters.account], further)
-        finding, name = _of(probe, one, [chosen] if chosen else names, account_ids, unnamed, contract)
+        finding, name = _of(probe, one, [chosen] if chosen else names, account_ids, unnamed, contract, past)
         chosen = chosen or name
         findings.append(finding)
         if one.name in unnamed and not name and len(account_ids) > 1:
@@ -98,10 +101,17 @@ def account_filter(
 
 
 def _of(
-    probe: Probe, seen: Seen, names: Sequence[str], account_ids: Sequence[str], unnamed: set[str], contract: Contract
+    probe: Probe,
+    seen: Seen,
+    names: Sequence[str],
+    account_ids: Sequence[str],
+    unnamed: set[str],
+    contract: Contract,
+    past: Past,
 ) -> tuple[Finding, str]:
     key = ("streams", seen.name, "account_filter")
-    reason = "one account only" if len(account_ids) < 2 else "too few rows"
+    reason = "one account only" if len(account_ids) < 2 else TOO_FEW
+    own = contract.parameters.account
     if len(account_ids) > 1 and seen.rows:
         for name in names:
             if probe.is_spent:
@@ -115,6 +125,10 @@ def _of(
                 )
                 line = Line(key, True, reason)
                 return Finding(seen.name, "account filter", name, reason, outcome, "certain", (line,)), name
+    is_undecided = reason in UNDECIDED and own in names
+    if is_undecided and past.is_again and contract.streams[seen.name].account_filter:
+        told = f"proven by an earlier contact; this time: {reason}"
+        return Finding(seen.name, "account filter", own, told, "asks for one account where it must", "likely"), own
     off = Line(key, False, f"not proven: {reason}")
     return Finding(
         seen.name, "account filter", "none that is proven", reason, "reads all accounts together", "low", (off,)
@@ -152,7 +166,7 @@ def _is_honoured(
         if len(found) == 2:
             break
     if len(found) < 2:
-        return False, "fewer than two accounts have rows"
+        return False, ONE_HAS_ROWS
     look, rows, _ = probe.walk(seen, {name: UNKNOWN_ACCOUNT})
     if is_list(look) and rows:
         return False, f"{name}: an account that does not exist has rows too"

@@ -6,13 +6,13 @@ A filter that is believed wrongly loses rows in every night without a word; so e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pipelines.connect.described import Hints, unique
-from pipelines.connect.findings import Finding, Line
-from pipelines.connect.honoured import Instants, Trial, Verdict, judge, trials
+from pipelines.connect.findings import NO_PAST, Finding, Line, Past
+from pipelines.connect.honoured import EDGE, Instants, Trial, Verdict, judge, trials
 from pipelines.connect.matching import INSTANT, fold
 from pipelines.connect.ordering import changed_name
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
@@ -59,9 +59,18 @@ class _Proof:
 
 
 def filters(
-    probe: Probe, seen: Sequence[Seen], hints: Mapping[str, Hints], contract: Contract, *, is_strict: bool
+    probe: Probe,
+    seen: Sequence[Seen],
+    hints: Mapping[str, Hints],
+    contract: Contract,
+    past: Past = NO_PAST,
+    *,
+    is_strict: bool,
 ) -> list[Finding]:
-    """Find the pair of parameters that filters by change time, proven for each stream."""
+    """Find the pair of parameters that filters by change time, proven for each stream.
+
+    What an earlier contact proved stays where this one sees too little to say anything, so that lines do not come and go with the rows of the day.
+    """
     own = (contract.parameters.updated_since, contract.parameters.updated_until)
     described = [pair for one in seen for pair in hints[one.name].changes]
     pairs = list(dict.fromkeys([*described, own, *contract.plausible.changes]))
@@ -82,7 +91,7 @@ def filters(
         changed, instants, windows = samples[one.name]
         proof = _Proof("undecided", _poor(instants, windows))
         worth = [chosen] if chosen else pairs if not proofs else pairs[: len(described) + SECOND_LOOK]
-        tried = _worth_trying(probe, one, worth, windows, is_strict=is_strict)
+        tried = _worth_trying(probe, one, worth, windows, instants, changed, is_strict=is_strict)
         for pair in tried:
             proof = _lower(probe, one, pair[0], instants, changed, contract, windows)
             if proof.verdict == "honoured":
@@ -92,7 +101,18 @@ def filters(
             if windows and not windows[0].untold and not tried:
                 proof = _Proof("ignored", "none of the names makes a difference")
         proofs[one.name] = proof
-    return _told(probe, seen, samples, proofs, chosen, [p[1] for p in [*described, own]], contract)
+    own_before = _on_before(seen, contract, past)
+    kept = {name for name in own_before if proofs[name].verdict == "undecided" and (chosen or own)[0] == own[0]}
+    if kept and chosen is None:
+        chosen = own
+    return _told(probe, seen, samples, proofs, chosen, kept, own_before, [p[1] for p in [*described, own]], contract)
+
+
+def _on_before(seen: Sequence[Seen], contract: Contract, past: Past) -> set[str]:
+    """Streams whose filter is on since an earlier contact: that one saw the proof, or it would have switched it off."""
+    if not past.is_again or not contract.abilities.filters:
+        return set()
+    return {one.name for one in seen if contract.streams[one.name].filters}
 
 
 def _promise(sample: tuple[str, dict[str, Instants], list[Trial]] | None) -> tuple[int, int]:
@@ -109,15 +129,28 @@ def _poor(instants: Mapping[str, Instants], windows: Sequence[Trial]) -> str:
 
 
 def _worth_trying(
-    probe: Probe, seen: Seen, pairs: Sequence[tuple[str, str]], windows: Sequence[Trial], *, is_strict: bool
+    probe: Probe,
+    seen: Seen,
+    pairs: Sequence[tuple[str, str]],
+    windows: Sequence[Trial],
+    sample: Mapping[str, Instants],
+    changed: str,
+    *,
+    is_strict: bool,
 ) -> Sequence[tuple[str, str]]:
     """Where nothing can be proven nothing is asked; where the server ignores what it does not know, all names together cost one request to rule out."""
     if not windows or windows[0].untold:
         return ()
     if is_strict or len(pairs) < 4:
         return pairs
-    value = _text(windows[0].since)
-    plain, together = probe.page(seen), probe.page(seen, {low: value for low, _ in pairs})
+    plain = probe.page(seen)
+    shown = [sample[key][changed] for key in rows_of(plain) if changed in sample.get(key, {})]
+    # Where no row of the first page lies outside a window, it looks the same whether a filter is honoured or not.
+    telling = next((w for w in windows if any(at < w.since - EDGE for at in shown)), None)
+    if telling is None:
+        return pairs
+    value = _text(telling.since)
+    together = probe.page(seen, {low: value for low, _ in pairs})
     is_same = is_list(together) and list(rows_of(plain)) == list(rows_of(together))
     return () if is_same else pairs
 
@@ -171,12 +204,21 @@ def _told(
     samples: Mapping[str, tuple[str, dict[str, Instants], list[Trial]]],
     proofs: Mapping[str, _Proof],
     chosen: tuple[str, str] | None,
+    kept: Collection[str],
+    on_before: Collection[str],
     uppers: Sequence[str],
     contract: Contract,
 ) -> list[Finding]:
     findings = []
     for one in seen:
         proof = proofs[one.name]
+        if one.name in kept:
+            stays = Line(("streams", one.name, "filters"), True, "proven by an earlier contact")
+            told, name = f"{stays.why}; this time: {proof.reason}", contract.parameters.updated_since
+            findings.append(
+                Finding(one.name, "filter by change time", name, told, "reads only what changed", "likely", (stays,))
+            )
+            continue
         is_on = proof.verdict == "honoured" and chosen is not None
         findings.append(
             Finding(
@@ -203,12 +245,13 @@ def _told(
     )
     proven = [s for s in seen if proofs[s.name].verdict == "honoured"]
     bounds = _inclusive(probe, proven, samples, chosen[0])
+    was_upper = contract.abilities.upper_bound and {s.name for s in proven} | {*kept} <= {*on_before}
     findings.append(
         Finding(
             "", "lower bound", bounds, "asked for the very instant of a row", "asks one second wider", "likely", lines
         )
     )
-    return [*findings, _upper(probe, proven, samples, chosen, uppers, contract)]
+    return [*findings, _upper(probe, proven, samples, chosen, uppers, contract, was_on=was_upper)]
 
 
 def _short(proof: _Proof) -> str:
@@ -222,9 +265,13 @@ def _upper(
     chosen: tuple[str, str],
     uppers: Sequence[str],
     contract: Contract,
+    *,
+    was_on: bool,
 ) -> Finding:
-    """The upper bound, in windows whose lower bound is proven; off unless every stream with a filter proves it."""
+    """The upper bound, in windows whose lower bound is proven; off unless every stream with a filter proves it, now or (`was_on`) in an earlier contact."""
     reason = "none is known to go with it"
+    own = contract.parameters.updated_until
+    was_on = was_on and chosen[0] == contract.parameters.updated_since and bool(own)
     for name in unique([chosen[1]], uppers):
         results = []
         for one in proven:
@@ -241,7 +288,11 @@ def _upper(
             results.append((one.name, proof))
             if proof.verdict != "honoured":
                 break
-        if all(p.verdict == "honoured" for _, p in results):
+        if was_on and name == own and all(p.verdict in ("honoured", "undecided") for _, p in results):
+            told = "; ".join(f"{stream}: {p.reason}" for stream, p in results) or "no stream could tell this time"
+            told = f"proven by an earlier contact; this time: {told}"
+            return Finding("", "upper bound", name, told, "splits long windows, can backfill days", "likely")
+        if results and all(p.verdict == "honoured" for _, p in results):
             lines = (
                 Line(("abilities", "upper_bound"), True, "proven by the rows that came"),
                 Line(("parameters", "updated_until"), name, "proven by the rows that came"),

@@ -41,6 +41,17 @@ class Finding:
     need: str = ""
 
 
+@dataclass(frozen=True)
+class Past:
+    """What the file says of earlier contacts. `own_keys`: dotted keys that a person wrote; `is_again`: connect wrote the file, or into it, before."""
+
+    own_keys: frozenset[str] = frozenset()
+    is_again: bool = False
+
+
+NO_PAST = Past()
+
+
 @dataclass
 class Learned:
     """Everything a contact found out.

@@ -5,15 +5,17 @@ What lives here: the order of the questions, and what is concluded for the whole
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from pipelines.connect import belonging, changes, ordering, paging, people, shapes
 from pipelines.connect.described import Hints, contract_path, endpoints, hints
-from pipelines.connect.findings import Confidence, Finding, Learned, Line
+from pipelines.connect.findings import NO_PAST, Confidence, Finding, Learned, Line, Past
 from pipelines.connect.matching import Matches
 from pipelines.connect.places import rate_limit
-from pipelines.connect.probe import Probe, Seen, is_list, rows_of
+from pipelines.connect.probe import Probe, Seen, is_list, rows_of, said
 from pipelines.connect.way_in import WayIn, access_of, addresses
 from pipelines.streams import ACCOUNTS, BUILT_IN, Stream, streams_of
 from resources.contract import AccountReference, Contract
@@ -21,19 +23,21 @@ from resources.openapi import Description
 from resources.settings import Settings
 
 FEW_ROWS = 20
+# Streams of which an API may well hold two lists, an older and a newer; of the others, another list is looked for only where the first is empty.
+RIVALLED = ("customers", "bookings")
 WORST_SKEW_S = 60
 # What may leave rows out unseen where it is not settled.
 DOUBTS = ("cancelled in the default list", "participants")
 
 
-def learn(settings: Settings, contract: Contract, description: Description | None) -> Learned:
+def learn(settings: Settings, contract: Contract, description: Description | None, past: Past = NO_PAST) -> Learned:
     """Find out what can be found out, with GETs of the first API client only; raises `ApiError` where nothing can be asked, `SettingsError`."""
     learned = Learned()
     access = access_of(settings, description)
     learned.add(*addresses(access, description))
     opened = WayIn(settings, contract, description, access, learned)
     with opened as probe:
-        _Contact(probe, settings, contract, description, learned).ask()
+        _Contact(probe, settings, contract, description, learned, past).ask()
         learned.requests_count = probe.count
     return learned
 
@@ -42,8 +46,15 @@ class _Contact:
     """One contact under way."""
 
     def __init__(
-        self, probe: Probe, settings: Settings, contract: Contract, description: Description | None, learned: Learned
+        self,
+        probe: Probe,
+        settings: Settings,
+        contract: Contract,
+        description: Description | None,
+        learned: Learned,
+        past: Past,
     ) -> None:
+        self.past = past
         self.probe, self.settings, self.contract, self.learned = probe, settings, contract, learned
         self.description = description
         # The streams that the contract adds are kept as documents: there is nothing in them to match.
@@ -55,6 +66,7 @@ class _Contact:
         }
         self.hints: Mapping[str, Hints] = {name: hints(self.endpoints.get(name)) for name in self.streams}
         self.matches: dict[str, Matches] = {}
+        self.kept: list[Seen] = []  # lists that are stored generically
 
     def ask(self) -> None:
         """All questions, those first whose answers the others need."""
@@ -86,14 +98,19 @@ class _Contact:
             self.matches[one.name] = shapes.match_columns(one, self.contract)
             self._columns(one)
         if changing:
-            self.learned.add(*changes.filters(self.probe, changing, self.hints, self.contract, is_strict=is_strict))
+            self.learned.add(
+                *changes.filters(self.probe, changing, self.hints, self.contract, self.past, is_strict=is_strict)
+            )
         clients = len(self.settings.api_access().clients)
         self.learned.add(
-            *belonging.account_filter(self.probe, changing, self.hints, accounts, unnamed, self.contract, clients)
+            *belonging.account_filter(
+                self.probe, changing, self.hints, accounts, unnamed, self.contract, clients, self.past
+            )
         )
         matched = self._bookings()
         self.learned.add(shapes.secrets(live, self.contract))
         self.learned.add(shapes.singles(self.probe, changing)[0])
+        self.learned.add(*self._ends(live), *self._wandering(live))
         self.learned.add(*self._clock(live))
         self._conclude(live, matched)
 
@@ -115,14 +132,37 @@ class _Contact:
                 told = "in the OpenAPI file, and " if one.endpoint and path == paths[0] else ""
                 missed = f"; {', '.join(answers)}" if answers else ""
                 line = Line(("streams", stream.name, "path"), path, "answered with a list")
-                return Finding(
-                    stream.name, "list", path, f"{told}answered with a list{missed}", "reads it", "certain", (line,)
-                )
-            answers.append(f"{path} HTTP {look.status}")
+                told = f"{told}answered with a list{missed}"
+                if rival := self._rival(one, [p for p in paths if p != path]):
+                    need = (
+                        f"{stream.name}: two lists look like theirs, {path} ({len(one.rows)} records on its first page) and {rival}, which holds others. "
+                        f"Write the right one into streams.{stream.name}.path."
+                    )
+                    return Finding(stream.name, "list", f"{path} or {rival}", told, "cannot know", "none", need=need)
+                return Finding(stream.name, "list", path, told, "reads it", "certain", (line,))
+            answers.append(f"{path} {said(look)}")
         need = f"{stream.name}: no list of them was found. Put its path into streams.{stream.name}.path."
-        if any(a.endswith("HTTP 403") for a in answers):
+        if any("HTTP 403" in a for a in answers):
             need = f"{stream.name}: the API client may not read them (HTTP 403). Its creator can change its permissions in Appointedd."
-        return Finding(stream.name, "list", "not found", ", ".join(answers), "would fail", "none", need=need)
+        # What was never seen must not pass for proven in a later contact.
+        unseen = () if self.past.is_again else ("filters", "account_filter")
+        off = tuple(Line(("streams", stream.name, key), False, "its list was not seen") for key in unseen)
+        return Finding(stream.name, "list", "not found", ", ".join(answers), "would fail", "none", off, need)
+
+    def _rival(self, one: Seen, paths: Sequence[str]) -> str:
+        """Another list that looks like the stream's own and holds other records; only described ones where there is a file, none where a person chose."""
+        is_likely = not one.rows or one.name in RIVALLED
+        if f"streams.{one.name}.path" in self.past.own_keys or not is_likely or (one.stream is ACCOUNTS and one.rows):
+            return ""
+        if self.description is not None:
+            base = self.settings.api_access().base_url
+            described = {contract_path(e, self.description, base) for e in self.description.lists}
+            paths = [path for path in paths if path in described]
+        for path in paths:
+            rows = rows_of(self.probe.get(path)).keys()
+            if rows and not rows & one.rows.keys():
+                return path
+        return ""
 
     def _kept_as_documents(self, name: str) -> Finding:
         """A list that is stored generically, as intent events are: where it is, and of which type; nothing in it needs to be matched."""
@@ -135,9 +175,11 @@ class _Contact:
             look = self.probe.get(path)
             if is_list(look):
                 break
-            answers.append(f"{path} HTTP {look.status}")
+            answers.append(f"{path} {said(look)}")
         else:
             return Finding(name, "list", "not found", ", ".join(answers), "leaves it", "none")
+        if names.enabled:
+            self.kept.append(Seen(streams_of(self.contract)[name], names, endpoint, path, look))
         will = "reads it" if names.enabled else f"leaves it, until streams.{name}.enabled is true"
         lines = [Line(("streams", name, "path"), path, "answered with a list")]
         types = list(dict.fromkeys(str(r.get("type")) for r in rows_of(look).values()))
@@ -185,6 +227,31 @@ class _Contact:
         self.contract = self.contract.model_copy(update={"account_reference": reference})
         return unnamed
 
+    def _ends(self, live: Sequence[Seen]) -> list[Finding]:
+        """What tells the end of a list, once it is known where totals stand and which lists are read in windows."""
+        lists = [*live, *self.kept]
+        windowed = {
+            one.name
+            for one in lists
+            if one.stream is not ACCOUNTS
+            and self._settled("abilities", "filters")
+            and self._settled("streams", one.name, "filters")
+        }
+        return paging.ends(self.probe, lists, self.contract, self._settled("document", "total"), windowed)
+
+    def _wandering(self, live: Sequence[Seen]) -> list[Finding]:
+        """Lists without an order, known once it is known which order the sync asks for."""
+        is_on = self._settled("abilities", "sort") and self._settled("parameters", "sort")
+        ordered = {one.name for one in live if is_on and self._settled("streams", one.name, "sort")}
+        return ordering.wandering(self.probe, live, ordered, self.contract)
+
+    def _settled(self, *key: str) -> Any:
+        """What the sync will find under a key: what was learned, else the contract's."""
+        value: Any = self.contract
+        for name in key:
+            value = value[name] if isinstance(value, dict) else getattr(value, name)
+        return next((line.value for line in self.learned.lines if line.key == key), value)
+
     # Records
 
     def _columns(self, one: Seen) -> None:
@@ -210,7 +277,7 @@ class _Contact:
         for name in ("bookings", "events"):
             one = self.seen.get(name)
             if one is not None and one.first is not None:
-                self.learned.add(*shapes.cancelled(self.probe, one, self.hints[name], self.contract))
+                self.learned.add(*shapes.cancelled(self.probe, one, self.hints[name], self.contract, self.past))
                 self.learned.add(*shapes.status_words(one, self.contract))
         return matched
 
@@ -227,11 +294,23 @@ class _Contact:
             side = "ahead of" if skew > 0 else "behind"
             found = f"this machine is {abs(skew):,.0f} s {side} it" if is_far else "the same as this machine's"
             yield Finding("", "clock", found, "the Date header", "measures completeness by the API's", "certain")
+            overlap = self.settings.sync_overlap_minutes
+            # Were the records' own times as far behind, the overlap alone would catch them.
+            if -skew / 60 > overlap / 2:
+                minutes = overlap + math.ceil(-skew / 60)
+                self.learned.hints.append(
+                    f"SYNC_OVERLAP_MINUTES={minutes}  # the API's Date is ahead of this machine's clock"
+                )
         text, per_second = rate_limit(newest.headers)
+        pace = self.probe.client.rate.per_second
+        if pace < self.settings.sync_requests_per_second:
+            text, per_second = f"HTTP 429 came{'; ' if text else ''}{text}", min(pace, per_second or pace)
         if text:
-            yield Finding("", "rate limit", text, "headers, as sent", "keeps to SYNC_REQUESTS_PER_SECOND", "likely")
+            yield Finding(
+                "", "rate limit", text, "answers, as they came", "keeps to SYNC_REQUESTS_PER_SECOND", "likely"
+            )
             if per_second is not None and per_second < self.settings.sync_requests_per_second:
-                self.learned.hints.append(f"SYNC_REQUESTS_PER_SECOND={per_second:.2g}  # the API's headers: {text}")
+                self.learned.hints.append(f"SYNC_REQUESTS_PER_SECOND={per_second:.2g}  # told by the API: {text}")
         else:
             yield Finding(
                 "", "rate limit", "not told", "no header speaks of one", "keeps to SYNC_REQUESTS_PER_SECOND", "low"
@@ -254,11 +333,19 @@ class _Contact:
             keys = {name for line in self.learned.lines if line.key == ("redact", "members") for name in line.value}
             self.learned.unmapped["bookings"] += [f"participants.{n}" for n in matched.unmapped if n not in keys]
         known = self.contract.known.empty_columns
-        value = list(known) if set(known) == set(empty) else empty
+        # Where an earlier contact mapped all that came, a column that is not listed was fed then, and only these few rows lack its attribute.
+        fed = {f"{one.name}." for one in live if self._is_as_before(self.matches[one.name])}
+        if matched is not None and self._is_as_before(matched):
+            fed.add("bookings.participants.")
+        listed = [c for c in empty if c in known or c[: c.rindex(".") + 1] not in fed]
+        value = list(known) if set(known) == set(listed) else listed
         line = Line(("known", "empty_columns"), value, "nothing maps to them")
         self.learned.add(
             Finding("", "empty columns", str(len(empty)), "no attribute fits", "leaves them null", "likely", (line,))
         )
+
+    def _is_as_before(self, result: Matches) -> bool:
+        return self.past.is_again and all(m.is_default for m in result.found)
 
     def _confidence(self, one: Seen, result: Matches) -> tuple[Confidence, str]:
         if any(f.need for f in self.learned.findings if f.stream == one.name):

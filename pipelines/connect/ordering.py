@@ -6,7 +6,7 @@ list in a known order makes the unfiltered sample that filters are judged by a b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -64,9 +64,11 @@ def _order_of(probe: Probe, seen: Seen, hints: Hints, contract: Contract, known:
             looks = [probe.page(seen, {parameter: value})]
             if is_list(looks[0]):
                 looks.append(probe.page(seen, {parameter: "-" + value}))
-            if len(looks) == 2 and all(
-                _came_in_order(look, changed, seen, d) for look, d in zip(looks, (0, 1), strict=True)
-            ):
+            orders = [_came_in_order(look, changed, seen, d) for look, d in zip(looks, (0, 1), strict=False)]
+            if len(orders) == 2 and None in orders and False not in orders:
+                told = "all rows of a page changed at the same time, so no order shows"
+                return Finding(seen.name, "order", "not told", told, "as it is", "low"), known
+            if orders == [True, True]:
                 for look in looks:
                     probe.add_sample(seen, look)
                 return (
@@ -95,9 +97,54 @@ def _order_of(probe: Probe, seen: Seen, hints: Hints, contract: Contract, known:
     )
 
 
-def _came_in_order(look: Look, changed: str, seen: Seen, is_descending: int) -> bool:
+def wandering(probe: Probe, lists: Sequence[Seen], ordered: Collection[str], contract: Contract) -> list[Finding]:
+    """Lists of more than one page whose rows come in another order each time: no walk over their pages can be whole, unless an order is found that they keep.
+
+    `ordered`: streams that are asked for in an order anyway.
+    """
+    found = []
+    for one in lists:
+        page = probe.page(one)
+        if one.name in ordered or not is_list(page) or not probe.has_next(page) or _is_steady(probe, page):
+            continue
+        ability, told = "order of pages", "asked for twice, other rows came on the first page"
+        kept = contract.parameters.sort and next(
+            (v for v in unique([one.names.sort], ["id"]) if _keeps(probe, one, contract.parameters.sort, v)), ""
+        )
+        if kept:
+            why = "rows came in the same order twice, as they do not without it"
+            lines = (
+                Line(("abilities", "sort"), True, why),
+                Line(("parameters", "sort"), contract.parameters.sort, why),
+                Line(("streams", one.name, "sort"), kept, why),
+            )
+            found.append(Finding(one.name, ability, f"kept by {kept}", told, "asks for that order", "certain", lines))
+            continue
+        need = (
+            f"{one.name}: its rows come in another order each time, so that no walk over its pages can be proven to be whole. Name an order that it keeps: "
+            f"streams.{one.name}.sort, with parameters.sort."
+        )
+        found.append(Finding(one.name, ability, "another each time", told, "would end red", "none", need=need))
+    return found
+
+
+def _keeps(probe: Probe, seen: Seen, parameter: str, value: str) -> bool:
+    look = probe.page(seen, {parameter: value})
+    return is_list(look) and _is_steady(probe, look)
+
+
+def _is_steady(probe: Probe, look: Look) -> bool:
+    """Whether the same rows come again, but for a few that came or went in between."""
+    rows, others = rows_of(look).keys(), rows_of(probe.again(look)).keys()
+    return len(rows - others) <= max(2, len(rows) // 10)
+
+
+def _came_in_order(look: Look, changed: str, seen: Seen, is_descending: int) -> bool | None:
+    """Whether rows came in order; None where they all changed at the same time, which looks ordered any way."""
     values = [first(row, [changed], {}) for row in rows_of(look).values()]
     instants = [datetime.fromisoformat(v) for v in values if isinstance(v, str) and INSTANT.fullmatch(v)]
+    if values and len(instants) == len(values) and len(set(instants)) == 1:
+        return None
     return len(instants) == len(values) and is_sorted(instants, descending=bool(is_descending))
 
 

@@ -1,17 +1,20 @@
-"""How lists are cut into pages here: the page size and its maximum, the place of the next link, whether it numbers pages, the place of a total.
+"""How lists are cut into pages here: the page size and its maximum, the place of the next link, whether it numbers pages, the place of a total, what tells
+the end of a list.
 
 What lives here: asking for these and judging the answers. What does not: filters and order (`changes`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.places import address, at, counts, next_marks, next_places, shifting
-from pipelines.connect.probe import Probe, Seen, is_list, raw_rows, rows_of
-from resources.appointedd import Look
+from pipelines.connect.probe import Probe, Seen, is_list, raw_rows, rows_of, said
+from resources.appointedd import Look, may_be_cut, tells_of_pages
 from resources.contract import Contract
 
 # No server is known to like more, and a page must fit in memory.
@@ -22,7 +25,7 @@ NONSENSE = "appointedd_warehouse_asks"
 def refuses_unknown(probe: Probe, seen: Seen) -> tuple[bool, Finding]:
     """Whether a parameter that nobody can know is refused: if not, no parameter may be believed because it was let through."""
     look = probe.get(seen.path, {NONSENSE: "1"})
-    if look.status == 200:
+    if is_list(look):
         return False, Finding(
             "",
             "unknown parameters",
@@ -32,7 +35,7 @@ def refuses_unknown(probe: Probe, seen: Seen) -> tuple[bool, Finding]:
             "certain",
         )
     return True, Finding(
-        "", "unknown parameters", f"refused with HTTP {look.status}", f"{NONSENSE}=1", "none is sent", "certain"
+        "", "unknown parameters", f"refused with {said(look)}", f"{NONSENSE}=1", "none is sent", "certain"
     )
 
 
@@ -175,6 +178,119 @@ def _short_pages(probe: Probe, seen: Seen, size_name: str) -> Iterable[Look]:
 
 def _quoted(name: str) -> str:
     return name.replace("[", "%5B").replace("]", "%5D")
+
+
+# The end of a list that speaks of no pages
+
+
+@dataclass(frozen=True)
+class _End:
+    """What is known of one list's end: `proven` that its last page is told from others, `cut` that it is not, or nothing (`unknown`)."""
+
+    verdict: Literal["proven", "cut", "unknown"]
+    told: str
+
+
+def ends(
+    probe: Probe, lists: Sequence[Seen], contract: Contract, total_place: str, windowed: Collection[str]
+) -> list[Finding]:
+    """Whether lists without any pagination member are whole, by the rule that the sync goes by; nothing where all lists speak of pages.
+
+    `windowed`: streams that are read in windows, whose lists may be of any length.
+    """
+    bare = [one for one in lists if _is_bare(probe, one, total_place)]
+    if not bare:
+        return []
+    refused: set[str] = set()
+    found = {one.name: _end_of(probe, one, contract, refused) for one in bare}
+    told = "; ".join(f"{name}: {end.told}" for name, end in found.items())
+    if cut := [name for name, end in found.items() if end.verdict == "cut"]:
+        return [_unserved("end of lists", f"no link leads on from the first page of {', '.join(cut)}", told, "none")]
+    unknown = [one for one in bare if found[one.name].verdict == "unknown"]
+    if not unknown:
+        line = Line(
+            ("document", "lists_are_whole"),
+            True,
+            "a page cut short named the next one; one that names none is the last",
+        )
+        outcome = "believes a page that names no other to be the last"
+        return [Finding("", "end of lists", "told by a next link alone", told, outcome, "certain", (line,))]
+    names = ", ".join(f"{one.name} ({_count(probe, one)} records)" for one in unknown)
+    if contract.document.lists_are_whole:
+        return [Finding("", "end of lists", f"not told by {names}", told, "takes the contract's word for it", "likely")]
+    size = int(next(iter(probe.size.values()), "0"))
+    risky = [one.name for one in bare if one.name in windowed or may_be_cut(_count(probe, one), size)]
+    if not risky:
+        return [
+            Finding("", "end of lists", f"not told by {names}", told, "believes these lengths, not round ones", "low")
+        ]
+    need = (
+        f"end of lists: {names} came without any pagination member, and nothing shows that this is all; a sync believes no such list of a round length. "
+        f"Look in Appointedd how many there are. If that is all: document.lists_are_whole = true. If not, say where the next link stands: document.next."
+    )
+    return [
+        Finding(
+            "", "end of lists", f"not told by {names}", told, f"would end red: {', '.join(risky)}", "none", need=need
+        )
+    ]
+
+
+def _count(probe: Probe, seen: Seen) -> int:
+    return len(raw_rows(probe.page(seen)))
+
+
+def _is_bare(probe: Probe, seen: Seen, total_place: str) -> bool:
+    """Whether rows came without a word of pages. One row alone is no list that anybody cuts."""
+    return any(
+        not tells_of_pages(look.document or {}, probe.next_place, total_place)
+        for look in _answers(probe, seen)
+        if len(raw_rows(look)) > 1
+    )
+
+
+def _answers(probe: Probe, seen: Seen) -> list[Look]:
+    """All answers that are this list, whatever was asked of it."""
+    own = seen.first.url.partition("?")[0] if seen.first else None
+    return [look for look in probe.answers if is_list(look) and look.url.partition("?")[0] == own]
+
+
+def _end_of(probe: Probe, seen: Seen, contract: Contract, refused: set[str]) -> _End:
+    """Cut the list short on purpose and look for a next link; where it cannot be cut, ask for a second page in all styles."""
+    page = probe.page(seen)
+    count = len(raw_rows(page))
+    if any(probe.has_next(look) for look in _answers(probe, seen)):
+        return _End("proven", "a page that is not the last names the next")
+    if count > 1 and probe.size:
+        asked = "2" if count > 2 else "1"
+        short = probe.page(seen, {next(iter(probe.size)): asked})
+        if len(raw_rows(short)) == int(asked):
+            is_named = probe.has_next(short)
+            told = f"{asked} of {count} asked for came, {'and the next page is named' if is_named else 'without a next link'}"
+            return _End("proven" if is_named else "cut", told)
+    if not is_list(page):
+        return _End("unknown", said(page))
+    pages = {
+        name: str(count) if any(word in name.casefold() for word in ("offset", "skip")) else "2"
+        for name in contract.document.shifting_parameters
+    }
+    together = probe.page(seen, pages)
+    if _is_same(page, together):
+        return _End("unknown", f"the same {count} rows came, whatever page was asked for")
+    for name, value in pages.items():
+        if probe.is_spent or name in refused:
+            continue
+        look = probe.page(seen, {name: value})
+        if not is_list(look):
+            refused.add(name)
+        elif not _is_same(page, look):
+            return _End("cut", f"{name}={value} brings another page, of {len(raw_rows(look))} records")
+    return _End("unknown", f"{count} rows came, and no second page can be asked for")
+
+
+def _is_same(one: Look, other: Look) -> bool:
+    """Whether two answers are the same page, but for a row or two that came or went in between."""
+    rows, others = rows_of(one).keys(), rows_of(other).keys()
+    return is_list(other) and len(rows & others) * 2 > len(rows)
 
 
 def total(probe: Probe, seen: Sequence[Seen], contract: Contract) -> Finding:

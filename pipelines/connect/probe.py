@@ -79,6 +79,11 @@ class Probe:
         self.answers.append(look)
         self.count += count
 
+    def again(self, look: Look) -> Look:
+        """The same question once more, answered anew."""
+        self.count += 1
+        return self.client.look(look.url)
+
     def page(self, seen: Seen, query: Mapping[str, str] | None = None) -> Look:
         """One page of a stream with the page size that works."""
         return self.get(seen.path, {**self.size, **(query or {})})
@@ -87,6 +92,10 @@ class Probe:
         """The page behind a page; None at the end."""
         link = address(at(look.document, self.next_place))
         return None if link is None else self.get(urljoin(look.url, link))
+
+    def has_next(self, look: Look) -> bool:
+        """Whether a page names the next one."""
+        return address(at(look.document, self.next_place)) is not None
 
     def walk(self, seen: Seen, query: Mapping[str, str] | None = None) -> tuple[Look, dict[str, JsonObject], bool]:
         """A list for some pages: its first answer, the rows by id, and whether it was read to its end."""
@@ -108,8 +117,14 @@ class Probe:
 
 
 def is_list(look: Look) -> bool:
-    """Whether an answer is a list document."""
-    return look.status == 200 and isinstance((look.document or {}).get("data"), list)
+    """Whether an answer is a list document. One that speaks of errors is none, whatever its status says: a sync would not read it either."""
+    document = look.document or {}
+    return look.status == 200 and isinstance(document.get("data"), list) and "errors" not in document
+
+
+def said(look: Look) -> str:
+    """What an answer says that is no list, in a few words."""
+    return f"HTTP {look.status}{': ' + look.told if look.told and look.status == 200 else ''}"
 
 
 def raw_rows(look: Look) -> list[Any]:

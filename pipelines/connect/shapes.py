@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 from pipelines.connect.described import Hints, unique
-from pipelines.connect.findings import Finding, Line
+from pipelines.connect.findings import NO_PAST, Finding, Line, Past
 from pipelines.connect.matching import Match, Matches, Member, fold, match, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.records import JsonObject, identifier_id, object_at, spelling
@@ -108,8 +108,11 @@ def columns_finding(
 # Cancelled bookings
 
 
-def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract) -> list[Finding]:
-    """Whether the default list holds cancelled records, and which query brings them where it does not."""
+def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract, past: Past = NO_PAST) -> list[Finding]:
+    """Whether the default list holds cancelled records, and which query brings them where it does not.
+
+    A query that an earlier contact found stays: where it is not needed after all it costs a walk, and nothing else.
+    """
     key = ("streams", seen.name, "queries")
     words = {spelling(w) for w in contract.statuses.booking.get("cancelled", ())}
     statuses = _statuses(seen, seen.rows.values())
@@ -117,6 +120,12 @@ def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract) -> lis
         return []
     gone = [k for k, status in statuses.items() if spelling(status) in words]
     ability = "cancelled in the default list"
+    further = [dict(q) for q in contract.streams[seen.name].queries]
+    if gone and past.is_again and further != [{}]:
+        told = (
+            f"{len(gone)} of the {len(statuses)} rows seen are cancelled; the query is of an earlier contact, or yours"
+        )
+        return [Finding(seen.name, ability, "yes", told, "walks the list again all the same", "likely")]
     if gone:
         told = f"{len(gone)} of the {len(statuses)} rows seen are cancelled"
         line = Line(key, [{}], "cancelled ones are in the default list")

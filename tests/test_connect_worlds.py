@@ -1,0 +1,286 @@
+"""First contact with servers that are odd in one way each: `connect` ends 0 only where the sync after it is green and right, and lines do not come and go.
+
+What lives here: odd servers, made of the emulator and of what is done to its answers. What does not: dialects (`test_connect`), the file (`test_connect_file`).
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import random
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.connect.findings import Learned
+from pipelines.connect.learn import learn
+from pipelines.streams import BUILT_IN
+from resources.contract import load_contract
+from tests.emulator import Emulator, Fault, Naming, Replace, SetHeaders, Status, Switches, World, on
+from tests.emulator.listing import Page, Selection
+from tests.equality import differences, night, query, settings_for
+from tests.test_connect import cli, environment, found, only_reads, told, world
+
+ROUND = {"accounts": 2, "customers": 25, "bookings": 50, "events": 20}
+ODD = {"accounts": 2, "customers": 27, "bookings": 53, "events": 21}
+# One page holds everything, and the page size is not to be had.
+ONE_PAGE: dict[str, Any] = {"page_size": False, "default_page_size": 500, "max_page_size": 500}
+MOST = 70
+
+
+def edited(edit: Callable[[dict[str, Any]], None]) -> Replace:
+    """Lists are changed on their way out."""
+
+    def body(sent: bytes) -> bytes:
+        document = json.loads(sent)
+        if isinstance(document.get("data"), list):
+            edit(document)
+        return json.dumps(document).encode()
+
+    return Replace(body)
+
+
+def _no_links(document: dict[str, Any]) -> None:
+    document["links"] = {}
+
+
+def _bare_ends(document: dict[str, Any]) -> None:
+    document["links"] = {"next": link} if (link := document["links"].get("next")) else {}
+
+
+def always(action: Any, prefix: str = "/v2/") -> Fault:
+    return Fault(on(prefix), action, times=None)
+
+
+# ---- the end of a list -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["round", pytest.param("odd", marks=pytest.mark.long)])
+def sized(request: pytest.FixtureRequest) -> Iterator[tuple[str, Emulator]]:
+    """Lists of round lengths, then lists of other lengths."""
+    with Emulator(world(**(ROUND if request.param == "round" else ODD))) as running:
+        yield request.param, running
+
+
+@pytest.mark.parametrize("unknown", ["ignore", pytest.param("refuse", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("name", "more", "edit"),
+    [
+        ("never paginates", ONE_PAGE, _no_links),
+        ("never paginates, no filters", {**ONE_PAGE, "filters": False}, _no_links),
+        pytest.param(
+            "numbers pages without links",
+            {"paging": "number", "page_size": False, "default_page_size": 15},
+            _no_links,
+            marks=pytest.mark.long,
+        ),
+        pytest.param("has sizes without links", {}, _no_links, marks=pytest.mark.long),
+        ("a next link where there is more", {}, _bare_ends),
+    ],
+)
+def test_a_list_that_speaks_of_no_pages_is_settled_or_told(
+    sized: tuple[str, Emulator], tmp_path: Path, name: str, more: dict[str, Any], edit: Any, unknown: Any
+) -> None:
+    length, emulator = sized
+    try:
+        emulator.switches = Switches(unknown_parameters=unknown, **more)
+        emulator.faults.append(always(edited(edit)))
+        emulator.reset_log()
+        learned = learn(settings_for(emulator, tmp_path), load_contract(), None)
+        assert only_reads(emulator) <= MOST
+    finally:
+        emulator.faults.clear()
+        emulator.switches = Switches()
+    if name == "a next link where there is more":
+        assert (learned.needs, found(learned, "document", "lists_are_whole")) == ([], True)
+        return
+    assert not found(learned, "document", "lists_are_whole")
+    if name == "never paginates, no filters" and length == "odd":
+        assert learned.needs == []  # whole lists of such lengths are what the sync believes
+    elif name.startswith("never"):
+        (need,) = learned.needs
+        assert "document.lists_are_whole = true" in need
+    else:
+        assert any("programmer" in need for need in learned.needs)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("edit", "more"), [(_no_links, ONE_PAGE), (_bare_ends, {})])
+def test_after_the_line_that_was_asked_for_a_list_of_round_length_is_synced(
+    tmp_path: Path, edit: Any, more: dict[str, Any]
+) -> None:
+    here = world(**ROUND)
+    with Emulator(here, Switches(**more)) as emulator:
+        emulator.faults.append(always(edited(edit)))
+        env, own = environment(emulator, tmp_path), tmp_path / "own.toml"
+        code, out = cli(env, "connect")
+        if edit is _no_links:
+            assert code == 1
+            assert "document.lists_are_whole = true" in out
+            own.write_text(own.read_text() + "\n[document]\nlists_are_whole = true\n")
+            code, out = cli(env, "connect")
+        assert code == 0, out
+        settings = settings_for(emulator, tmp_path)
+        assert night(settings, load_contract(own)).problems == []
+        assert differences(settings.warehouse_path, here.truth()) == []
+
+
+def test_a_persons_word_that_lists_are_whole_does_not_outweigh_a_second_page(tmp_path: Path) -> None:
+    switches = Switches(paging="offset", page_size=False, default_page_size=10)
+    with Emulator(world(**ROUND), switches) as emulator:
+        emulator.faults.append(always(edited(_no_links)))
+        (tmp_path / "own.toml").write_text("[document]\nlists_are_whole = true\n")
+        code, out = cli(environment(emulator, tmp_path), "connect")
+    assert code == 1
+    assert "page[offset]=10 brings another page" in out
+
+
+# ---- odd answers -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Emulator]:
+    """The default dialect, shared by tests that put it back as it was."""
+    with Emulator(world(accounts=2, customers=30, bookings=40, events=12)) as running:
+        yield running
+
+
+def learned_from(emulator: Emulator, folder: Path, *faults: Fault, **own: Any) -> Learned:
+    emulator.faults += faults
+    emulator.reset_log()
+    try:
+        learned = learn(settings_for(emulator, folder, **own), load_contract(), None)
+    finally:
+        emulator.faults.clear()
+    assert only_reads(emulator) <= MOST
+    return learned
+
+
+def test_a_list_that_comes_with_errors_is_none(small: Emulator, tmp_path: Path) -> None:
+    def partial(document: dict[str, Any]) -> None:
+        document |= {"data": [], "errors": [{"title": "Try later"}]}
+
+    (need,) = learned_from(small, tmp_path, always(edited(partial), "/v2/events")).needs
+    assert "events: no list of them was found" in need
+
+
+def test_a_list_that_may_not_be_read_is_named(small: Emulator, tmp_path: Path) -> None:
+    learned = learned_from(small, tmp_path, always(Status(403), "/v2/bookings"))
+    assert any("bookings: the API client may not read them (HTTP 403)" in need for need in learned.needs)
+    # What was not seen is not taken for proven by the next contact.
+    assert not found(learned, "streams", "bookings", "filters")
+
+
+@pytest.mark.parametrize("records", [0, pytest.param(3, marks=pytest.mark.long)])
+def test_two_lists_that_look_alike_are_a_persons_choice(small: Emulator, tmp_path: Path, records: int) -> None:
+    rows = [{"type": "appointments", "id": f"x{n}", "attributes": {}} for n in range(3)]
+    other = always(Status(200, body=json.dumps({"data": rows}).encode(), content_type="application/json"), "/v2/appoi")
+    faults = [other]
+    if not records:  # the list of the usual name is there, and empty
+
+        def empty(document: dict[str, Any]) -> None:
+            document |= {"data": [], "links": {"next": None}}
+
+        faults.append(always(edited(empty), "/v2/bookings"))
+    (need,) = learned_from(small, tmp_path, *faults).needs
+    assert "bookings: two lists look like theirs, bookings (" in need
+    assert "appointments" in need
+    (tmp_path / "own.toml").write_text('[streams.bookings]\npath = "bookings"\n')
+    small.faults += faults
+    try:
+        code, out = cli(environment(small, tmp_path), "connect")
+    finally:
+        small.faults.clear()
+    assert code == 0, out
+
+
+class _Wandering:
+    """Pages of rows in an order of their own each time, unless one is asked for that is kept."""
+
+    def __init__(self, kept: tuple[str, ...]) -> None:
+        self.kept, self.random, self.page = kept, random.Random(1), Selection.page
+
+    def __call__(self, selection: Any) -> Page[Any]:
+        query = selection._query
+        if query.sort in self.kept and not (query.sort == "created" and query.descending):
+            return self.page(selection)
+        rows = list(selection._walk(selection._low, selection._high, backwards=False))
+        self.random.shuffle(rows)
+        end = query.skip + query.size
+        return Page(rows[query.skip : end], None, None, end < len(rows))
+
+
+@pytest.mark.parametrize(
+    ("kept", "needs"),
+    [((), ["bookings", "customers"]), pytest.param(("updated",), [], marks=pytest.mark.long)],
+    ids=["no order", "one order"],
+)
+def test_rows_that_wander_between_pages_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: tuple[str, ...], needs: list[str]
+) -> None:
+    wandering = _Wandering(kept)
+    monkeypatch.setattr(Selection, "page", lambda selection: wandering(selection))
+    with Emulator(world(accounts=2, customers=130, bookings=150), Switches(paging="number")) as emulator:
+        learned = learned_from(emulator, tmp_path)
+    assert sorted(need.partition(":")[0] for need in learned.needs) == needs
+
+
+def test_a_limit_that_no_header_tells_is_a_hint(small: Emulator, tmp_path: Path) -> None:
+    slow = Fault(on("/v2/bookings"), Status(429, headers={"Retry-After": "0"}), times=1)
+    learned = learned_from(small, tmp_path, slow, sync_requests_per_second=400)
+    assert any(hint.startswith("SYNC_REQUESTS_PER_SECOND=") and "HTTP 429 came" in hint for hint in learned.hints)
+
+
+@pytest.mark.parametrize(
+    ("hours", "is_hint"),
+    [(30, True), pytest.param(5, False, marks=pytest.mark.long), pytest.param(-30, False, marks=pytest.mark.long)],
+)
+def test_a_clock_far_ahead_needs_a_longer_overlap(small: Emulator, tmp_path: Path, hours: int, is_hint: bool) -> None:
+    ahead = email.utils.format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)
+    learned = learned_from(small, tmp_path, always(SetHeaders({"Date": ahead})))
+    assert [hint.partition("=")[0] for hint in learned.hints] == (["SYNC_OVERLAP_MINUTES"] if is_hint else [])
+    if is_hint:
+        assert int(learned.hints[0].partition("=")[2].split()[0]) in range(1440 + 30 * 60 - 1, 1440 + 30 * 60 + 3)
+
+
+def test_names_with_dots_and_quotes_are_found_written_and_synced(tmp_path: Path) -> None:
+    renames = {"startTime": "timing.start", "endTime": "end-Time", "price": 'the "price"'}
+    here = World(seed=7, accounts=1, customers=4, bookings=12, events=3, years=1)
+    with Emulator(here, Switches(naming=Naming(renames=renames))) as emulator:
+        code, out = cli(environment(emulator, tmp_path), "connect")
+        assert code == 0, out
+        contract = load_contract(tmp_path / "own.toml")
+        assert contract.streams["bookings"].columns["start_at"] == ("timing.start",)
+        settings = settings_for(emulator, tmp_path, sync_history_start=date(2026, 1, 1))
+        assert night(settings, contract, streams=[BUILT_IN["bookings"]]).problems == []
+        starts = query(settings.warehouse_path, "select count(*), count(start_at), count(end_at) from core.bookings")
+        assert starts == [(12, 12, 12)]
+
+
+# ---- again and again ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "days"),
+    [
+        ({"max_page_size": 7, "default_page_size": 5}, 2),
+        pytest.param({"max_page_size": 7}, 12, marks=pytest.mark.long),
+        pytest.param({"max_page_size": 7, "default_page_size": 5}, 12, marks=pytest.mark.long),
+        pytest.param({"cancelled_in_default_list": False}, 8, marks=pytest.mark.long),
+    ],
+)
+def test_lines_do_not_come_and_go_with_the_rows_of_the_day(tmp_path: Path, more: dict[str, Any], days: int) -> None:
+    here = world(accounts=2, customers=30, bookings=40, events=12)
+    with Emulator(here, Switches(unknown_parameters="ignore", over_max="cap", **more)) as emulator:
+        env, own_random = environment(emulator, tmp_path), random.Random(5)
+        told(env, "connect")
+        changes: list[str] = []
+        for _ in range(days):
+            here.live_a_day()
+            here.mutate(15, own_random)
+            changes += [change["key"] for change in told(env, "connect")["changes"]]
+    # What was found to work may be found once; nothing is taken back and found again.
+    assert sorted(changes) == sorted(set(changes))
