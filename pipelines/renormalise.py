@@ -31,9 +31,9 @@ def renormalise_stream(
     Raises `ContractError` where the contract no longer takes records that it once took, before anything of that batch is written.
     """
     read = changed = 0
-    after = -1
+    after: tuple[str, ...] | None = None
     while True:
-        documents, after = writer.documents(stream.table, ROWS_AT_A_TIME, after)
+        documents, after = writer.documents(stream.target, ROWS_AT_A_TIME, after)
         if not documents:
             return read, changed
         wanted = [d for d in documents if accounts is None or d[0] in accounts]

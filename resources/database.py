@@ -33,6 +33,13 @@ SQL_FOLDER = PROJECT_FOLDER / "sql"
 # Readable by every client from 1.4 on, whatever version writes it: 2.x would write a format that 1.5 cannot open.
 STORAGE = "v1.4.0"
 LEAST_FREE_BYTES = 64 * 1024 * 1024
+# How much the log of committed transactions may hold before it is worked into the file. With DuckDB's own 16 MB every commit of 10,000 bookings did that,
+# and each time wrote the last row group again (docs/performance.md).
+LOG_BYTES = "256MB"
+# One thread for the connection that writes: for ten thousand rows at a time a second one costs more than it saves, and the cores are for reading and shaping.
+WRITER_THREADS = 1
+# From this migration on the column `document` is compressed with zstd, in every table that has one.
+DOCUMENTS_ZSTD = 5
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,8 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
             "memory_limit": f"{memory_limit_mb}MB",
             "preserve_insertion_order": "false",
             "storage_compatibility_version": STORAGE,
+            "wal_autocheckpoint": LOG_BYTES,
+            "threads": WRITER_THREADS,
         }
     try:
         connection = duckdb.connect(path, read_only=read_only, config=config)
@@ -223,7 +232,33 @@ def _keep_copy(path: Path, number: int) -> None:
 def _apply(connection: duckdb.DuckDBPyConnection, number: int, file: Path) -> None:
     with transaction(connection):
         connection.execute(file.read_text(encoding="utf-8"))
+        if number == DOCUMENTS_ZSTD:
+            _compress_documents(connection)
         connection.execute("insert into ops.migrations values (?, ?, now())", [number, file.stem])
+
+
+def _compress_documents(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make each table with a column `document` again, as it is declared, with that column compressed by zstd; DuckDB cannot alter a column's compression."""
+    tables = connection.execute(
+        """
+        select schema_name, table_name, sql, comment from duckdb_tables() as tables
+        where exists (
+            from duckdb_columns() as columns where columns.table_oid = tables.table_oid and column_name = 'document' and data_type = 'JSON'
+        )
+        """
+    ).fetchall()
+    for schema, table, declared, said in tables:
+        comments = connection.execute(
+            "select column_name, comment from duckdb_columns() where schema_name = ? and table_name = ? and comment is not null",
+            [schema, table],
+        ).fetchall()
+        connection.execute(f"alter table {schema}.{table} rename to {table}_before")
+        connection.execute(declared.replace('"document" JSON', "document JSON using compression zstd", 1))
+        connection.execute(f"insert into {schema}.{table} by name from {schema}.{table}_before")
+        connection.execute(f"drop table {schema}.{table}_before")
+        for kind, name, text in [("table", "", said), *(("column", f".{column}", text) for column, text in comments)]:
+            quoted = text.replace("'", "''")
+            connection.execute(f"comment on {kind} {schema}.{table}{name} is '{quoted}'")
 
 
 def _refresh_marts(connection: duckdb.DuckDBPyConnection) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from functools import cache
 
 import duckdb
 import polars as pl
@@ -19,83 +19,131 @@ from resources.part import Commit, Counts, Part, Table
 
 
 def merge(connection: duckdb.DuckDBPyConnection, commit: Commit) -> dict[str, Counts]:
-    """Merge the rows of a commit, then the children of those that are new or changed; gives how many were which, by slice."""
+    """Merge the rows of a commit, then the children of those that are new or changed; gives how many were which, by slice.
+
+    What has nothing to do is not run: each statement costs milliseconds, and many commits hold few rows or new ones only.
+    """
     table = commit.table
-    columns = _columns_of(connection, table.stream)
-    names = {
-        "table": table.stream,
-        "stream": table.stream,
-        "id": table.key[-1],
-        "key": ", ".join(table.key),
-        "on_key": _equal("stored", "change", table.key),
-        "columns": ", ".join(columns),
-        "change_columns": ", ".join(f"change.{c}" for c in columns),
-        "set_columns": _assignments(columns, "change"),
-    }
-    with registered(connection, incoming=commit.rows):
-        _run(connection, "merge.sql", names, {"is_sweep": commit.kind == "sweep"})
-    counted = connection.execute(
-        "select slice_id, action, count(*), count(*) filter (where is_same_version) from change group by all"
-    ).fetchall()
+    columns = [c for c in _columns_of(connection, table.stream) if c in commit.rows.columns]
+    statements = _Statements(
+        connection,
+        "merge.sql",
+        table=table.stream,
+        id=table.key[-1],
+        key=", ".join(table.key),
+        incoming_key=", ".join(f"incoming.{c}" for c in table.key),
+        whole_children="".join(f"incoming.whole_{child}, " for child in table.children),
+        columns=", ".join(columns),
+    )
     counts = {part.slice_id: Counts() for part in commit.parts}
-    for slice_id, action, count, same_count in counted:
-        own = counts[slice_id]
-        match action:
-            case "insert":
-                own.inserted = count
-            case "update":
-                own.updated, own.silent = count, same_count
-            case "unchanged":
-                own.unchanged = count
-            case "stale":
-                own.stale = count
-    if any(own.inserted or own.updated for own in counts.values()):
-        merge_children(connection, table, commit.children)
-        numbers = {part.slice_id: part.part_number for part in commit.parts}
-        late = {"slice_ids": list(numbers), "part_numbers": list(numbers.values()), "stream": table.stream}
-        connection.execute(sql_file("late_arrivals.sql"), late)
+    earliest: list[datetime] = []
+    with registered(connection, incoming=commit.rows):
+        statements.run("change", is_sweep=commit.kind == "sweep")
+        for slice_id, action, count, same_count, first_change in statements.run("counts").fetchall():
+            own = counts[slice_id]
+            match action:
+                case "insert":
+                    own.inserted = count
+                case "update":
+                    own.updated, own.silent = count, same_count
+                case "unchanged":
+                    own.unchanged = count
+                case "stale":
+                    own.stale = count
+            if first_change is not None:
+                earliest.append(first_change)
+        total = sum(counts.values(), Counts())
+        if total.updated:
+            statements.run("history")
+            statements.run("replaced")
+        if total.inserted == commit.rows.height:
+            statements.run("rows", which="")
+        elif total.inserted or total.updated:
+            statements.run("rows", which=_chosen(table.key, "insert", "update"))
+    if total.inserted or total.updated:
+        is_all_new = total.inserted == commit.rows.height
+        merge_children(
+            connection, table, commit.children, updated=total.updated, inserted=total.inserted, is_all_new=is_all_new
+        )
+    if earliest:
+        _note_late(connection, commit, min(earliest))
     connection.execute("drop table change")
     return counts
 
 
-def merge_children(connection: duckdb.DuckDBPyConnection, table: Table, children: Mapping[str, pl.DataFrame]) -> None:
-    """Children of the rows in the temporary table `change`."""
+def _note_late(connection: duckdb.DuckDBPyConnection, commit: Commit, earliest: datetime) -> None:
+    """Changes that came late; most commits hold none, and two comparisons show that without deriving all watermarks."""
+    may_be = connection.execute(
+        "select bool_or(since is null) and max(until) > $earliest from ops.windows where stream = $stream",
+        {"stream": commit.table.stream, "earliest": earliest},
+    ).fetchone()
+    if may_be and may_be[0]:
+        numbers = {part.slice_id: part.part_number for part in commit.parts}
+        late = {"slice_ids": list(numbers), "part_numbers": list(numbers.values()), "stream": commit.table.stream}
+        connection.execute(sql_file("late_arrivals.sql"), late)
+
+
+def merge_children(
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    children: Mapping[str, pl.DataFrame],
+    *,
+    updated: int,
+    inserted: int,
+    is_all_new: bool,
+) -> None:
+    """Children of the rows in the temporary table `change`, of which so many are updated and inserted. `is_all_new`: it holds nothing but inserts."""
     for child, key in table.children.items():
+        frame = children[child]
+        if not (updated or frame.height):
+            continue
         columns = [c for c in _columns_of(connection, child) if c != "deleted_at"]
         own = [c for c in columns if c not in (*table.key, *key)]
-        names = {
-            "table": child,
-            "parent_key": ", ".join(table.key),
-            "on_parent": _equal("stored", "change", table.key),
-            "on_key": _equal("stored", "incoming", (*table.key, *key)),
-            "is_different": " or ".join(f"stored.{c} is distinct from incoming.{c}" for c in own) or "false",
-            "columns": ", ".join(columns),
-            "incoming_columns": ", ".join(f"incoming.{c}" for c in columns),
-            "set_columns": _assignments(columns, "incoming"),
-        }
-        with registered(connection, incoming_child=children[child]):
-            _run(connection, "merge_child.sql", names, {})
+        statements = _Statements(
+            connection,
+            "merge_child.sql",
+            table=child,
+            parent_key=", ".join(table.key),
+            child_key=", ".join((*table.key, *key)),
+            is_different=" or ".join(f"known.{c} is distinct from came.{c}" for c in own) or "false",
+            columns=", ".join(columns),
+        )
+        with registered(connection, incoming_child=frame):
+            if updated:
+                statements.run("change")
+                found = dict(statements.run("counts").fetchall())
+                if "mark" in found:
+                    statements.run("marks")
+                if "replace" in found:
+                    statements.run("replaced")
+                if found.keys() & {"insert", "replace"}:
+                    statements.run("rows")
+            if inserted and frame.height:
+                statements.run("rows of new parents", which="" if is_all_new else _chosen(table.key, "insert"))
 
 
 def tombstone(connection: duckdb.DuckDBPyConnection, table: Table, part: Part, gone: pl.DataFrame) -> int:
     """Turn rows into tombstones, their children with them; gives how many were still live."""
-    names = {
-        "table": table.stream,
-        "stream": table.stream,
-        "id": table.key[-1],
-        "key": ", ".join(table.key),
-        "on_gone": _equal("stored", "gone", table.key),
-    }
+    on_gone = _equal("stored", "gone", table.key)
+    statements = _Statements(
+        connection,
+        "tombstone.sql",
+        table=table.stream,
+        id=table.key[-1],
+        key=", ".join(table.key),
+        on_gone=on_gone,
+    )
     with registered(connection, gone=gone):
-        changed = _run(connection, "tombstone.sql", names, {"slice_id": part.slice_id})
+        statements.run("history", slice_id=part.slice_id)
+        changed = statements.run("rows", slice_id=part.slice_id).fetchone()
         for child in table.children:
             connection.execute(
                 f"""
                 update core.{child} as stored set deleted_at = gone.at from gone
-                where {names["on_gone"]} and stored.deleted_at is null
+                where {on_gone} and stored.deleted_at is null
                 """  # noqa: S608  names come from the catalogue
             )
-    return changed
+    return int(changed[0]) if changed else 0
 
 
 def candidates(
@@ -138,32 +186,56 @@ def renormalise(
             join core.{table.stream} as stored using ({", ".join(table.key)}) where stored.deleted_at is null
             """  # noqa: S608  names come from the catalogue
         )
-        merge_children(connection, table, children)
+        merge_children(connection, table, children, updated=rows.height, inserted=0, is_all_new=False)
     return int(changed[0]) if changed else 0
 
 
-def _run(connection: duckdb.DuckDBPyConnection, file: str, names: Mapping[str, str], values: dict[str, Any]) -> int:
-    """Run the statements of a template; gives the row count that the last one reports."""
-    reported = 0
-    for template in sql_file(file).split("-- ;\n"):
-        statement = template.format(**names)
-        needed = {k: v for k, v in values.items() if f"${k}" in statement}
-        row = connection.execute(statement, needed).fetchone()
-        reported = int(row[0]) if row and isinstance(row[0], int) else 0
-    return reported
+class _Statements:
+    """The statements of one file of `sql/` by the names in their first lines, with the names in braces filled in as they are run."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, file: str, **names: str) -> None:
+        self._connection = connection
+        self._templates = _templates(file)
+        self._names = names
+
+    def run(self, name: str, which: str = "", **values: object) -> duckdb.DuckDBPyConnection:
+        """Run one of them. `which`: a condition on the rows that it takes, where the template has a place for one."""
+        return self._connection.execute(self._templates[name].format(**self._names, which=which), values)
+
+
+@cache
+def _templates(file: str) -> dict[str, str]:
+    found = {}
+    for text in sql_file(file).split("-- ;\n"):
+        # A file's own header stands before its first statement, with an empty line between.
+        statement = text.split("\n\n", 1)[-1]
+        found[statement.splitlines()[0].removeprefix("-- ").split(":")[0]] = statement
+    return found
+
+
+def _chosen(key: Sequence[str], *actions: str) -> str:
+    """A semi join with the rows of `change` for which one of the actions was decided."""
+    wanted = ", ".join(f"'{action}'" for action in actions)
+    return f"semi join (select {', '.join(key)} from change where action in ({wanted})) using ({', '.join(key)})"  # noqa: S608  names are ours
+
+
+_columns: dict[str, list[str]] = {}
 
 
 def _columns_of(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
-    """Columns of a core table in the order of the catalogue."""
-    described = connection.execute(f"select * from core.{table} limit 0").description  # noqa: S608  names are ours
-    return [column[0] for column in described or ()]
+    """Columns of a core table in the order of the catalogue, which is asked once: they are the same in every file that this version writes."""
+    if table not in _columns:
+        described = connection.execute(f"select * from core.{table} limit 0").description  # noqa: S608  names are ours
+        _columns[table] = [column[0] for column in described or ()]
+    return _columns[table]
 
 
 @contextmanager
 def registered(connection: duckdb.DuckDBPyConnection, **frames: pl.DataFrame) -> Iterator[None]:
     """Frames visible to SQL under their names for the length of a `with`."""
     for name, frame in frames.items():
-        connection.register(name, frame)
+        # As Arrow, not as polars: DuckDB would turn it into Arrow again for each statement that reads it.
+        connection.register(name, frame.to_arrow())
     try:
         yield
     finally:

@@ -319,16 +319,23 @@ class Writer:
                 },
             )
 
-    def documents(self, stream: str, limit: int, after: int) -> tuple[list[tuple[str, str, datetime]], int]:
-        """Stored documents in pages: (account_id, document, fetched_at), and the rowid to go on after."""
+    def documents(
+        self, table: Table, limit: int, after: tuple[str, ...] | None
+    ) -> tuple[list[tuple[str, str, datetime]], tuple[str, ...] | None]:
+        """Stored documents in pages, in the order of their keys: (account_id, document, fetched_at), and the key to go on after; None: from the first.
+
+        By key, since the place of a row in the file is not its own for good: a checkpoint may move what stands behind deleted rows.
+        """
+        key = ", ".join(table.key)
+        marks = ", ".join("?" * len(table.key))
         rows = self.connection.execute(
             f"""
-            select account_id, document, fetched_at, rowid from core.{stream}
-            where rowid > ? order by rowid limit ?
-            """,  # noqa: S608  the stream's name is ours
-            [after, limit],
+            select account_id, document, fetched_at, {key} from core.{table.stream}
+            {f"where ({key}) > ({marks})" if after else ""} order by {key} limit ?
+            """,  # noqa: S608  names are ours
+            [*(after or ()), limit],
         ).fetchall()
-        return [(a, d, f) for a, d, f, _ in rows], (rows[-1][3] if rows else after)
+        return [(a, d, f) for a, d, f, *_ in rows], (tuple(rows[-1][3:]) if rows else after)
 
 
 class Warehouse:

@@ -6,7 +6,7 @@ create table if not exists core.{stream} (
     updated_at        TIMESTAMPTZ,
     deleted_at        TIMESTAMPTZ,
     deletion_evidence VARCHAR,
-    document          JSON,
+    document          JSON using compression zstd,
     content_hash      VARCHAR not null,
     fetched_at        TIMESTAMPTZ not null,
     slice_id          VARCHAR not null

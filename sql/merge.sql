@@ -1,11 +1,11 @@
--- The one merge: a batch of typed rows into a stream's table. Names in braces are filled in by resources/warehouse.py from the catalogue.
--- Statements are separated by a line that holds only a semicolon mark, `-- ;`, and each is named in its first line.
+-- The one merge: a batch of typed rows into a stream's table. Names in braces are filled in by resources/merging.py from the catalogue.
+-- Statements are separated by a line that holds only a semicolon mark, `-- ;`, and each is named in its first line. Those that have nothing to do are not run.
 
--- change: what is to be done with each row. A row is never replaced by an older version, nor by an equal one that was read earlier; a tombstone
--- comes back only through something that was read after it (design 5).
+-- change: what is to be done with each row, without its content. A row is never replaced by an older version, nor by an equal one that was read earlier; a
+-- tombstone comes back only through something that was read after it (design 5).
 create or replace temp table change as
 select
-    incoming.*,
+    {incoming_key}, incoming.slice_id, incoming.updated_at, incoming.fetched_at, {whole_children}stored.rowid as stored_row,
     stored.content_hash is not null and stored.deleted_at is null
         and stored.updated_at is not distinct from incoming.updated_at as is_same_version,
     stored.deleted_at is not null as is_back,
@@ -25,21 +25,26 @@ select
 from incoming
 left join core.{table} as stored using ({key})
 -- ;
+-- counts: and the earliest change that may have come late (sql/late_arrivals.sql)
+select
+    slice_id, action, count(*), count(*) filter (where is_same_version),
+    min(updated_at) filter (where action in ('insert', 'update') and not is_same_version and not is_back)
+from change
+group by slice_id, action
+-- ;
 -- history: the versions that are about to be replaced
 insert into history.records by name
 select
-    '{stream}' as stream, stored.account_id, stored.{id} as record_id, stored.updated_at, stored.deleted_at, stored.fetched_at,
+    '{table}' as stream, stored.account_id, stored.{id} as record_id, stored.updated_at, stored.deleted_at, stored.fetched_at,
     stored.content_hash, stored.document, change.fetched_at as superseded_at, change.slice_id as superseded_by_slice_id
 from core.{table} as stored
-join change using ({key})
+join change on change.stored_row = stored.rowid
 where change.action = 'update'
 -- ;
+-- replaced: taken out and put in again, which costs what the change costs; an UPDATE in place would rewrite every column of each row group that it meets
+delete from core.{table}
+where rowid in (select stored_row from change where action = 'update')
+-- ;
 -- rows
-merge into core.{table} as stored
-using (
-    select * exclude (action, is_back), null::TIMESTAMPTZ as deleted_at, null::VARCHAR as deletion_evidence
-    from change where action in ('insert', 'update')
-) as change
-on {on_key}
-when matched then update set {set_columns}
-when not matched then insert ({columns}) values ({change_columns})
+insert into core.{table} ({columns})
+select {columns} from incoming {which}

@@ -1,22 +1,53 @@
--- The one merge of a child table, for the parents that `change` (sql/merge.sql) inserts or updates.
+-- The one merge of a child table, for the parents that `change` (sql/merge.sql) inserts or updates. Parents that are new have no stored children.
 
--- gone: rows that a list which came whole no longer names
-update core.{table} as stored
-set deleted_at = change.fetched_at
-from change
-where {on_parent}
-    and change.action in ('insert', 'update')
-    and change.whole_{table}
-    and stored.deleted_at is null
-    and not exists (select 1 from incoming_child as incoming where {on_key})
+-- change: what is to be done with each child of an updated parent. What a list that came whole no longer names is gone; where only the linkage came
+-- (is_partial) the stored values stay.
+create or replace temp table child_change as
+with known as (
+    select stored.*, stored.rowid as stored_row, change.whole_{table} as is_whole, change.fetched_at as read_at
+    from core.{table} as stored
+    join change using ({parent_key})
+    where change.action = 'update'
+),
+came as (
+    select *, true as is_there
+    from incoming_child
+    semi join (select {parent_key} from change where action = 'update') using ({parent_key})
+)
+select
+    {child_key}, known.stored_row, case when came.is_there is null then known.read_at end as gone_at,
+    case
+        when came.is_there is null then 'mark'
+        when known.stored_row is null then 'insert'
+        when came.is_partial then 'mark'
+        else 'replace'
+    end as action
+from known
+full join came using ({child_key})
+where case
+        when came.is_there is null then known.is_whole and known.deleted_at is null
+        when known.stored_row is null or known.deleted_at is not null then true
+        else came.is_partial is not true and ({is_different})
+    end
 -- ;
--- rows: where only the linkage came (is_partial) the stored values stay
-merge into core.{table} as stored
-using (
-    select incoming_child.* from incoming_child
-    semi join (select * from change where action in ('insert', 'update')) using ({parent_key})
-) as incoming
-on {on_key}
-when matched and incoming.is_partial then update set deleted_at = null
-when matched and (stored.deleted_at is not null or {is_different}) then update set {set_columns}, deleted_at = null
-when not matched then insert ({columns}, deleted_at) values ({incoming_columns}, null)
+-- counts
+select action, count(*) from child_change group by action
+-- ;
+-- marks: gone, or back with the values that are stored
+update core.{table} as stored
+set deleted_at = child_change.gone_at
+from child_change
+where stored.rowid = child_change.stored_row and child_change.action = 'mark'
+-- ;
+-- replaced: see sql/merge.sql
+delete from core.{table}
+where rowid in (select stored_row from child_change where action = 'replace')
+-- ;
+-- rows
+insert into core.{table} ({columns})
+select {columns} from incoming_child
+semi join (select {child_key} from child_change where action in ('insert', 'replace')) using ({child_key})
+-- ;
+-- rows of new parents
+insert into core.{table} ({columns})
+select {columns} from incoming_child {which}

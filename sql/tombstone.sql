@@ -3,7 +3,7 @@
 -- history
 insert into history.records by name
 select
-    '{stream}' as stream, stored.account_id, stored.{id} as record_id, stored.updated_at, stored.deleted_at, stored.fetched_at,
+    '{table}' as stream, stored.account_id, stored.{id} as record_id, stored.updated_at, stored.deleted_at, stored.fetched_at,
     stored.content_hash, stored.document, gone.at as superseded_at, $slice_id as superseded_by_slice_id
 from core.{table} as stored
 join gone using ({key})
