@@ -16,13 +16,17 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.extract import POSITION, DriftKey, Reader, Sheet, column_names
+from pipelines.children import OWNER
+from pipelines.columns import Sheet, Values
+from pipelines.drift import DriftKey, Notes
+from pipelines.extract import extract
 from pipelines.records import Fetched
 from pipelines.streams import DTYPES, Column, Kind, Stream
 from resources.contract import Contract
 
+POSITION = "position"
 # Kinds whose text polars casts; the check behind each says whether the cast kept the value.
-CAST_KINDS: frozenset[Kind] = frozenset({"instant", "money", "number", "integer"})
+CAST_KINDS: tuple[Kind, ...] = ("instant", "money", "number", "integer")
 # Decimals as text that their dtype holds to the last digit, as far as digits behind the point go.
 EXACT: dict[Kind, str] = {"money": r"^[+-]?\d*(\.\d{0,4}0*)?$", "number": r"^[+-]?\d*(\.\d{0,9}0*)?$"}
 
@@ -49,38 +53,54 @@ class Batch:
     present: set[str] = field(default_factory=set)
 
 
+def column_names(columns: Iterable[Column]) -> list[str]:
+    """Names of columns, each status with its raw twin."""
+    return [n for c in columns for n in ((c.name, f"{c.name}_raw") if c.kind == "status" else (c.name,))]
+
+
 def schema_of(columns: Iterable[Column]) -> dict[str, pl.DataType]:
     """Column → dtype of a table's own columns, raw statuses included."""
     kinds = {c.name: c.kind for c in columns}
     return {name: DTYPES[kinds.get(name, "text")] for name in column_names(columns)}
 
 
-def _frame(sheet: Sheet, columns: tuple[Column, ...], reader: Reader, id_column: str) -> pl.DataFrame:
-    """A sheet as a typed frame; a value that a cast loses is null here, and drift."""
-    kinds = {c.name: c.kind for c in columns}
-    raw_types: dict[str, Any] = {}
-    for name in sheet.columns:
-        kind = kinds.get(name, "text")
-        raw_types[name] = pl.String() if kind in CAST_KINDS else DTYPES[kind]
-        if name.startswith(("whole_", "is_partial")):
-            raw_types[name] = pl.Boolean()
-        elif name == "fetched_at":
-            raw_types[name] = DTYPES["instant"]
-        elif name == POSITION:
-            raw_types[name] = pl.Int64()
-    frame = pl.DataFrame(sheet.columns, schema=raw_types)
-    for name in (n for n, k in kinds.items() if k in CAST_KINDS):
-        raw = frame.get_column(name)
-        if raw.null_count() == raw.len():
-            frame = frame.with_columns(pl.lit(None, DTYPES[kinds[name]]).alias(name))
+def _series(values: Values | pl.Series | None, dtype: pl.DataType, height: int) -> pl.Series:
+    """One column as polars holds it; None where no row has a value."""
+    if isinstance(values, pl.Series):
+        return values
+    if values is None or height == 0:
+        return pl.Series([None], dtype=dtype).new_from_index(0, height)
+    if dtype == DTYPES["instant"]:  # costly to convert, and the rows of a page share one object
+        distinct = {id(value): value for value in values}
+        codes = {key: code for code, key in enumerate(distinct)}
+        return pl.Series(list(distinct.values()), dtype=dtype).gather([codes[id(value)] for value in values])
+    return pl.Series(values, dtype=dtype)
+
+
+def _frame(
+    sheet: Sheet, schema: Mapping[str, pl.DataType], columns: Iterable[Column], places: Sequence[int], notes: Notes
+) -> pl.DataFrame:
+    """A sheet as a typed frame; a value that a cast loses is null here, and drift. `places`: of each row's record."""
+    height, table = len(places), {}
+    raw: dict[Kind, list[str]] = {kind: [] for kind in CAST_KINDS}
+    for column in columns:
+        if column.kind in raw and column.name in sheet:
+            raw[column.kind].append(column.name)
+    cast = {name for names in raw.values() for name in names}
+    for name, dtype in schema.items():
+        table[name] = _series(sheet.get(name), pl.String() if name in cast else dtype, height).alias(name)
+    for kind, names in raw.items():  # all columns of a kind in one go: a call costs as much as some hundred values
+        if not names:
             continue
-        typed = _cast(raw, kinds[name])
-        lost = raw.is_not_null() & typed.is_null()
-        if lost.any():
-            for record_id in frame.filter(lost).get_column(id_column).to_list():
-                reader.note("bad_value", name, f"text that is no {kinds[name]}", record_id)
-        frame = frame.with_columns(typed)
-    return frame
+        texts = pl.concat([table[name] for name in names])
+        typed = _cast(texts, kind)
+        lost = texts.is_not_null() & typed.is_null()
+        has_lost = lost.any()
+        for number, name in enumerate(names):
+            table[name] = typed.slice(number * height, height).alias(name)
+            if has_lost and (rows := lost.slice(number * height, height).arg_true().to_list()):
+                notes.add_lost(name, f"text that is no {kind}", [places[row] for row in rows])
+    return pl.DataFrame(list(table.values()))
 
 
 def _cast(raw: pl.Series, kind: Kind) -> pl.Series:
@@ -110,19 +130,30 @@ def normalise(
     `zones`: account id → IANA zone, for dates that are epochs. `default_account`: the account of rows that do not name theirs; None where the list
     may hold several, and then such a row raises `NoAccountError`. `keeps`: records of other accounts are counted and left out; None: all are kept.
     """
-    reader = Reader(stream, contract, zones, keeps)
-    for fetched in records:
-        reader.read(fetched, default_account)
-    id_column = stream.key[-1]
+    found = extract(stream, contract, records, zones, default_account, keeps)
+    text, flag = DTYPES["text"], DTYPES["boolean"]
+    schema = {POSITION: pl.Int64(), **dict.fromkeys(stream.key, text), **schema_of(stream.columns)}
+    schema |= {"document": text, "content_hash": text, "fetched_at": DTYPES["instant"]}
+    schema |= {f"whole_{child.table}": flag for child in stream.children}
+    places = range(len(found.ids))
+    rows = _frame({**found.rows, POSITION: places}, schema, stream.columns, places, found.notes)
+    children = {}
+    for child in stream.children:
+        sheet = found.children[child.table]
+        owners = sheet[OWNER]
+        schema = {POSITION: pl.Int64(), **dict.fromkeys((*stream.key, *child.key), text), **schema_of(child.columns)}
+        schema |= {"is_partial": flag}
+        keys = {name: rows.get_column(name).gather(owners) for name in (POSITION, *stream.key)}
+        children[child.table] = _frame({**sheet, **keys}, schema, child.columns, owners, found.notes)
     return Batch(
         stream=stream,
-        rows=_frame(reader.sheets[stream.table], stream.columns, reader, id_column),
-        children={c.table: _frame(reader.sheets[c.table], c.columns, reader, id_column) for c in stream.children},
-        read_count=reader.read_count,
-        quarantine=reader.quarantine,
-        drift=reader.drift,
-        examples=reader.examples,
-        present=reader.present,
+        rows=rows,
+        children=children,
+        read_count=found.read_count,
+        quarantine=found.quarantine,
+        drift=found.notes.drift,
+        examples={key: found.ids[place] for key, place in found.notes.places.items()},
+        present=found.present,
     )
 
 

@@ -1,0 +1,260 @@
+"""Many resources side by side: a column's values under the contract's names, in the form that the column is built from.
+
+What lives here: finding the values of one column in all resources at once, judging their JSON types together, telling the odd ones. What does not: which
+resources (`extract`, `children`), dtypes and casts (`normalise`). Values that polars casts stay text here. Sources: evidence sections 2 and 5, by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from functools import cache
+from typing import Any
+from zoneinfo import available_timezones
+
+import polars as pl
+
+from pipelines.documents import json_texts
+from pipelines.drift import Notes
+from pipelines.records import (
+    MISSING,
+    Fetched,
+    JsonObject,
+    Links,
+    Surroundings,
+    included_of,
+    links_of,
+    lookup,
+    object_at,
+    spelling,
+    steps,
+    surroundings_of,
+)
+from pipelines.streams import Column, Kind
+from resources.contract import Contract
+
+Values = Sequence[Any]
+Sheet = dict[str, Values | pl.Series]
+_ABSENT = type(MISSING)
+
+
+@cache
+def _readings(alias: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """How an alias is read: a member whose own name holds dots comes before a path."""
+    name, rest = steps(alias)
+    return ((alias, ()), (name, rest)) if rest else ((name, ()),)
+
+
+class Members:
+    """Resources side by side. `places`: where in the batch the record of each stands, `relationships`: as sent, `links`: their linkage."""
+
+    def __init__(
+        self,
+        places: Sequence[int],
+        attributes: Sequence[JsonObject],
+        relationships: Sequence[JsonObject],
+        links: Sequence[Links],
+        arounds: Sequence[Surroundings],
+    ) -> None:
+        self.places = places
+        self.attributes = attributes
+        self.relationships = relationships
+        self.links = links
+        self.arounds = arounds
+        self.attribute_names = set[str]().union(*attributes)
+        self.link_names = set[str]().union(*links)
+
+    @classmethod
+    def of(cls, fetched: Sequence[Fetched]) -> Members:
+        """Records as they came."""
+        records = [one.record for one in fetched]
+        return cls(
+            range(len(records)),
+            [object_at(record, "attributes") for record in records],
+            [object_at(record, "relationships") for record in records],
+            [links_of(record) for record in records],
+            surroundings_of(fetched),
+        )
+
+    def values(self, aliases: Iterable[str]) -> list[Any] | None:
+        """For each resource the value of the first alias that is present, else `MISSING`; None where no resource has any."""
+        found: list[Any] | None = None
+        for name, rest in (reading for alias in aliases for reading in _readings(alias)):
+            if name not in self.attribute_names and name not in self.link_names:
+                continue
+            values = self._values(name, rest)
+            found = values if found is None else [b if a is MISSING else a for a, b in zip(found, values, strict=True)]
+            kinds = set(map(type, found))
+            if _ABSENT not in kinds:
+                return found
+        return None if found is None or kinds == {_ABSENT} else found
+
+    def _values(self, name: str, rest: tuple[str, ...]) -> list[Any]:
+        """As `lookup`: an attribute goes before a relationship, even where the path inside it leads nowhere."""
+        values = [own.get(name, MISSING) for own in self.attributes]
+        absent = [place for place, value in enumerate(values) if value is MISSING] if name in self.link_names else ()
+        for step in rest:
+            values = [value.get(step, MISSING) if isinstance(value, dict) else MISSING for value in values]
+        for place in absent:
+            linkage = self.links[place].get(name, MISSING)
+            values[place] = self._behind(linkage, rest, self.arounds[place]) if rest else linkage
+        return values
+
+    @staticmethod
+    def _behind(linkage: Any, rest: tuple[str, ...], around: Surroundings) -> Any:
+        """What a path reads in the included resource that is linked."""
+        if not isinstance(linkage, dict) or not isinstance(kind := linkage.get("type"), str) or kind not in around.kinds:
+            return MISSING
+        named = included_of(linkage, around.included)
+        return MISSING if named is None else lookup(named, ".".join(rest), {})
+
+
+def known_members(contract: Contract, columns: Mapping[str, Iterable[str]]) -> frozenset[str]:
+    """The members of a resource that are no news: those of columns, of the account, and those that are taken out."""
+    reference = contract.account_reference
+    names = {name for aliases in columns.values() for alias in aliases for name, _ in _readings(alias)}
+    return frozenset(names | {*reference.attributes, *reference.relationships, *contract.redact.members, "booking"})
+
+
+def as_is(value: Any) -> Any:
+    """The value itself: it needs no other form."""
+    return value
+
+
+def digits(number: int | Decimal) -> str:
+    """A number without an exponent (1e2 is 100), so that a cast can see its digits; one that no column could hold stays as it is."""
+    return format(number, "f") if isinstance(number, Decimal) and abs(number.adjusted()) < 100 else str(number)
+
+
+@cache
+def _zones() -> dict[str, str]:
+    return {zone: zone for zone in available_timezones()}
+
+
+def _zone(value: str) -> str | None:
+    return _zones().get(value)
+
+
+# For each kind of column: JSON type → how its values get the form that the column is built from; None where one has no such form. Types that are not
+# named have none at all. What is text stays text, because polars casts whole columns.
+Form = Callable[[Any], Any]
+_TEXT: dict[type, Form] = {str: as_is, int: str, Decimal: str}
+_CAST: dict[type, Form] = {str: str.strip, int: str, Decimal: digits}
+FORMS: dict[Kind, dict[type, Form]] = {
+    "text": _TEXT,
+    "status": _TEXT,
+    "reference": {str: as_is, int: str},
+    "boolean": {bool: as_is, str: {"true": True, "false": False}.get},
+    "zone": {str: _zone},
+    "instant": _CAST,
+    "money": _CAST,
+    "number": _CAST,
+    "integer": _CAST,
+    "date": _CAST,
+}
+
+
+def formed(values: Values, forms: Mapping[type, Form]) -> Values:
+    """The values in the forms that their types have; None where a value has none."""
+    kinds = set(map(type, values))
+    if all(forms.get(kind) is as_is for kind in kinds - {type(None)}):
+        return values
+    if len(kinds) == 1:
+        form = forms.get(kinds.pop())
+        return [None] * len(values) if form is None else list(map(form, values))
+    return [None if (form := forms.get(type(value))) is None else form(value) for value in values]
+
+
+def without_blanks(values: Values, blank: Any = None) -> Values:
+    """`blank` for what is absent, null or empty. 5.15: an empty string is null in the model."""
+    kinds = set(map(type, values))
+    if _ABSENT not in kinds and (str not in kinds or "" not in values) and (blank is None or type(None) not in kinds):
+        return values
+    return [blank if value is MISSING or value is None or value == "" else value for value in values]
+
+
+def identifiers(values: Values) -> Values:
+    """As `identifier_id`, for many values: the id in an identifier, an embedded object or a bare id; None where there is none."""
+    ids = [value.get("id") if isinstance(value, dict) else value for value in values]
+    return formed(without_blanks(ids), FORMS["reference"])
+
+
+class Judge:
+    """Columns of one batch under construction, and what in them is unlike the contract."""
+
+    def __init__(self, contract: Contract, notes: Notes) -> None:
+        self.redacted = contract.redact.members
+        self.notes = notes
+        self.words = {
+            level: {spelling(s): word for word, spellings in words.items() for s in spellings}
+            for level, words in (
+                ("booking", contract.statuses.booking),
+                ("participant", contract.statuses.participant),
+            )
+        }
+
+    def sheet(
+        self, members: Members, columns: Iterable[Column], aliases: Mapping[str, tuple[str, ...]], level: str
+    ) -> Sheet:
+        """The columns for which a resource has a member, if only a null."""
+        sheet: Sheet = {}
+        for column in columns:
+            names = aliases.get(column.name, ())
+            values = members.values(names)
+            if values is None:
+                continue
+            if column.kind == "json":
+                sheet[column.name] = json_texts(without_blanks(values, MISSING), self.redacted)
+                continue
+            texts = self._formed(column, without_blanks(values), members.places, names[0])
+            if column.kind == "status":
+                sheet[f"{column.name}_raw"] = texts
+                texts = self._in_words(column.name, texts, members.places, level)
+            sheet[column.name] = texts
+        return sheet
+
+    def _formed(self, column: Column, values: Values, places: Sequence[int], path: str) -> Values:
+        """Values in the form that their column is built from; None, and drift, where one has the wrong JSON type."""
+        texts = identifiers(values) if column.kind == "reference" else formed(values, FORMS[column.kind])
+        if texts is not values and None in texts:
+            for place, value, text in zip(places, values, texts, strict=True):
+                if text is None and value is not None and (column.kind != "reference" or value != []):
+                    self.notes.add("bad_value", path, f"{type(value).__name__} where {column.kind} is due", place)
+        return texts
+
+    def _in_words(self, name: str, texts: Values, places: Sequence[int], level: str) -> Values:
+        """Statuses in the contract's words, each spelling judged once; one that it does not know stays as sent."""
+        words = {text: self.words[level].get(spelling(text)) for text in set(texts) - {None}}
+        if None in words.values():
+            for place, text in zip(places, texts, strict=True):
+                if text is not None and words[text] is None:
+                    self.notes.add("unknown_status", f"{level}.{name}", text[:60], place)
+        told = {text: word or text for text, word in words.items()}
+        return [None if text is None else told[text] for text in texts]
+
+    def texts(self, values: Values, places: Sequence[int], path: str) -> list[str | None]:
+        """Texts inside lists; None where one is absent or empty, and drift besides where it is something else."""
+        for place, value in zip(places, values, strict=True):
+            if value is not None and not isinstance(value, str):
+                self.notes.add("bad_value", path, f"{type(value).__name__} where text is due", place)
+        return [value or None if isinstance(value, str) else None for value in values]
+
+    def note_unknown(self, members: Members, known: frozenset[str], prefix: str) -> None:
+        """Members that map to no column, and relationships that are none."""
+        for level, found, names in (
+            ("attributes", members.attributes, members.attribute_names),
+            ("relationships", members.relationships, set[str]().union(*members.relationships)),
+        ):
+            unknown = names - known
+            if not unknown:
+                continue
+            for place, own in zip(members.places, found, strict=True):
+                for name in own.keys() & unknown:
+                    self.notes.add("unknown_member", f"{prefix}{level}.{name}", "maps to no column", place)
+        for place, own, links in zip(members.places, members.relationships, members.links, strict=True):
+            if len(own) == len(links):
+                continue
+            for name, relationship in own.items():
+                if relationship is not None and not isinstance(relationship, dict):
+                    told = f"{type(relationship).__name__} where a relationship is due"
+                    self.notes.add("bad_value", f"{prefix}relationships.{name}", told, place)
