@@ -239,8 +239,9 @@ def _participants(listing: Listing, lists: Lists) -> None:
             people.places.append(place)
             people.arounds.append(members.arounds[place])
             _meet(people, element, contract, judge)
-    own = Members(people.places, people.attributes, people.relationships, people.links, people.arounds)
-    judge.note_unknown(own, known_members(contract, names), "participant.")
+    known = known_members(contract, names)
+    own = Members(people.places, people.attributes, people.relationships, people.links, people.arounds, known)
+    judge.note_unknown(own, known, "participant.")
     sheet = judge.sheet(own, listing.stream.children[0].columns, names, "participant")
     _complete(sheet, people, own, names, judge)
     lists.wholes["booking_customers"] = whole

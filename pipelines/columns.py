@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
+from operator import itemgetter
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -23,9 +24,8 @@ from pipelines.records import (
     Links,
     Surroundings,
     included_of,
-    links_of,
+    linkage,
     lookup,
-    object_at,
     spelling,
     steps,
     surroundings_of,
@@ -36,6 +36,7 @@ from resources.contract import Contract
 Values = Sequence[Any]
 Sheet = dict[str, Values | pl.Series]
 _ABSENT = type(MISSING)
+_NULL = type(None)
 
 
 @cache
@@ -46,7 +47,10 @@ def _readings(alias: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 class Members:
-    """Resources side by side. `places`: where in the batch the record of each stands, `relationships`: as sent, `links`: their linkage."""
+    """Resources side by side. `places`: where in the batch the record of each stands, `relationships`: as sent, `links`: their linkage.
+
+    `known`: the names that the contract has for their members; no other can be asked for.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class Members:
         relationships: Sequence[JsonObject],
         links: Sequence[Links],
         arounds: Sequence[Surroundings],
+        known: frozenset[str],
     ) -> None:
         self.places = places
         self.attributes = attributes
@@ -63,24 +68,27 @@ class Members:
         self.arounds = arounds
         self.attribute_names = set[str]().union(*attributes)
         self.link_names = set[str]().union(*links)
+        self._own = _side_by_side(attributes, sorted(self.attribute_names & known))
 
     @classmethod
-    def of(cls, fetched: Sequence[Fetched]) -> Members:
+    def of(cls, fetched: Sequence[Fetched], known: frozenset[str]) -> Members:
         """Records as they came."""
-        records = [one.record for one in fetched]
-        return cls(
-            range(len(records)),
-            [object_at(record, "attributes") for record in records],
-            [object_at(record, "relationships") for record in records],
-            [links_of(record) for record in records],
-            surroundings_of(fetched),
-        )
+        attributes, relationships = [], []
+        for one in fetched:
+            attributes.append(one.record.get("attributes") or {})
+            relationships.append(one.record.get("relationships") or {})
+        links = [linkage(own) for own in relationships]
+        return cls(range(len(fetched)), attributes, relationships, links, surroundings_of(fetched), known)
 
-    def values(self, aliases: Iterable[str]) -> list[Any] | None:
+    def attribute(self, name: str) -> Values | None:
+        """For each resource the attribute, or `MISSING`; None where no resource has it."""
+        return self._own.get(name)
+
+    def values(self, aliases: Iterable[str]) -> Values | None:
         """For each resource the value of the first alias that is present, else `MISSING`; None where no resource has any."""
-        found: list[Any] | None = None
+        found: Values | None = None
         for name, rest in (reading for alias in aliases for reading in _readings(alias)):
-            if name not in self.attribute_names and name not in self.link_names:
+            if name not in self._own and name not in self.link_names:
                 continue
             values = self._values(name, rest)
             found = values if found is None else [b if a is MISSING else a for a, b in zip(found, values, strict=True)]
@@ -89,16 +97,20 @@ class Members:
                 return found
         return None if found is None or kinds == {_ABSENT} else found
 
-    def _values(self, name: str, rest: tuple[str, ...]) -> list[Any]:
+    def _values(self, name: str, rest: tuple[str, ...]) -> Values:
         """As `lookup`: an attribute goes before a relationship, even where the path inside it leads nowhere."""
-        values = [own.get(name, MISSING) for own in self.attributes]
-        absent = [place for place, value in enumerate(values) if value is MISSING] if name in self.link_names else ()
-        for step in rest:
-            values = [value.get(step, MISSING) if isinstance(value, dict) else MISSING for value in values]
-        for place in absent:
-            linkage = self.links[place].get(name, MISSING)
-            values[place] = self._behind(linkage, rest, self.arounds[place]) if rest else linkage
-        return values
+        sent = own = self._own.get(name)
+        if own is not None:
+            for step in rest:
+                own = [value.get(step, MISSING) if isinstance(value, dict) else MISSING for value in own]
+            if name not in self.link_names:
+                return own
+        linked = [links.get(name, MISSING) for links in self.links]
+        if rest:
+            linked = [self._behind(one, rest, around) for one, around in zip(linked, self.arounds, strict=True)]
+        if sent is None or own is None:
+            return linked
+        return [b if a is MISSING else c for a, b, c in zip(sent, linked, own, strict=True)]
 
     @staticmethod
     def _behind(linkage: Any, rest: tuple[str, ...], around: Surroundings) -> Any:
@@ -107,6 +119,17 @@ class Members:
             return MISSING
         named = included_of(linkage, around.included)
         return MISSING if named is None else lookup(named, ".".join(rest), {})
+
+
+def _side_by_side(objects: Sequence[JsonObject], names: Sequence[str]) -> dict[str, Values]:
+    """The members of these names as columns, `MISSING` where an object has none. Row by row: an object that was just touched is quick to reach."""
+    if not names:
+        return {}
+    try:
+        rows = list(map(itemgetter(*names, names[0]), objects))  # one name alone would not give a tuple
+    except KeyError:
+        rows = [tuple([own.get(name, MISSING) for name in names]) for own in objects]
+    return dict(zip(names, zip(*rows, strict=True), strict=False))
 
 
 def known_members(contract: Contract, columns: Mapping[str, Iterable[str]]) -> frozenset[str]:
@@ -154,10 +177,14 @@ FORMS: dict[Kind, dict[type, Form]] = {
 }
 
 
+# Forms that every value of their type has.
+_SURE = {as_is, str, str.strip, digits}
+
+
 def formed(values: Values, forms: Mapping[type, Form]) -> Values:
     """The values in the forms that their types have; None where a value has none."""
     kinds = set(map(type, values))
-    if all(forms.get(kind) is as_is for kind in kinds - {type(None)}):
+    if all(forms.get(kind) is as_is for kind in kinds - {_NULL}):
         return values
     if len(kinds) == 1:
         form = forms.get(kinds.pop())
@@ -168,7 +195,7 @@ def formed(values: Values, forms: Mapping[type, Form]) -> Values:
 def without_blanks(values: Values, blank: Any = None) -> Values:
     """`blank` for what is absent, null or empty. 5.15: an empty string is null in the model."""
     kinds = set(map(type, values))
-    if _ABSENT not in kinds and (str not in kinds or "" not in values) and (blank is None or type(None) not in kinds):
+    if _ABSENT not in kinds and (str not in kinds or "" not in values) and (blank is None or _NULL not in kinds):
         return values
     return [blank if value is MISSING or value is None or value == "" else value for value in values]
 
@@ -215,8 +242,9 @@ class Judge:
 
     def _formed(self, column: Column, values: Values, places: Sequence[int], path: str) -> Values:
         """Values in the form that their column is built from; None, and drift, where one has the wrong JSON type."""
-        texts = identifiers(values) if column.kind == "reference" else formed(values, FORMS[column.kind])
-        if texts is not values and None in texts:
+        forms = FORMS[column.kind]
+        texts = identifiers(values) if column.kind == "reference" else formed(values, forms)
+        if texts is not values and not all(forms.get(kind) in _SURE for kind in set(map(type, values)) - {_NULL}):
             for place, value, text in zip(places, values, texts, strict=True):
                 if text is None and value is not None and (column.kind != "reference" or value != []):
                     self.notes.add("bad_value", path, f"{type(value).__name__} where {column.kind} is due", place)

@@ -8,8 +8,8 @@ through the finished texts finds the few records where one stands deeper, and on
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Collection, Iterable, Sequence
+from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -44,6 +44,12 @@ _encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").e
 def redacted_names(names: tuple[str, ...]) -> frozenset[str]:
     """The members to take out, as `spelling` writes them: another dialect's `cancellation-url` carries the same token as `cancellationUrl`."""
     return frozenset(map(spelling, names))
+
+
+@lru_cache(maxsize=1000)
+def is_redacted(name: str, redacted: tuple[str, ...]) -> bool:
+    """Whether a member of this name is taken out."""
+    return spelling(name) in redacted_names(redacted)
 
 
 @cache
@@ -100,13 +106,12 @@ def json_texts(values: Sequence[Any], redacted: tuple[str, ...]) -> pl.Series:
     return _texts(encoded, ())[0]
 
 
-def _kept(resources: Sequence[JsonObject], redacted: tuple[str, ...]) -> list[JsonObject]:
+def _kept(resources: Collection[JsonObject], redacted: tuple[str, ...]) -> Iterable[JsonObject]:
     """The resources without attributes in `redacted`; each name that occurs is judged once."""
     attributes = [object_at(resource, "attributes") for resource in resources]
-    members = redacted_names(redacted)
-    secret = [name for name in set[str]().union(*attributes) if spelling(name) in members]
+    secret = [name for name in set[str]().union(*attributes) if is_redacted(name, redacted)]
     if not secret:
-        return list(resources)
+        return resources
     kept = []
     for resource, own in zip(resources, attributes, strict=True):
         found = [name for name in secret if name in own]
@@ -153,7 +158,7 @@ def related(links: Links, around: Surroundings) -> list[tuple[str, str]]:
                     if not isinstance(kind, str) or kind not in around.kinds:
                         continue
                     key = (kind, identifier_id(identifier) or "")
-                    if key not in found and key in around.links:
+                    if key in around.links and key not in found:
                         found.add(key)
                         following.append(around.links[key])
         layer = following
@@ -165,7 +170,7 @@ class _Page:
 
     def __init__(self, around: Surroundings, redacted: tuple[str, ...]) -> None:
         self.around = around
-        self.kept = dict(zip(around.included, _kept(list(around.included.values()), redacted), strict=True))
+        self.kept = dict(zip(around.included, _kept(around.included.values(), redacted), strict=True))
         self.bare = {key: _bare(resource, around.links[key]) for key, resource in self.kept.items()}
 
 
@@ -176,7 +181,8 @@ def documents(
 
     Members named in `redacted` carry capability URLs (evidence 5.21); they are in neither.
     """
-    pages = {id(around): _Page(around, redacted) for around in arounds}
+    distinct = {id(around): around for around in arounds}
+    pages = {key: _Page(around, redacted) for key, around in distinct.items()}
     encoded: list[bytes | None] = []
     hashes = []
     for record, own, around in zip(_kept(records, redacted), links, arounds, strict=True):

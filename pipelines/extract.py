@@ -56,18 +56,19 @@ def extract(
             usable.append(one)
         else:
             quarantine.append((reason, as_json(one.record, contract.redact.members), one.fetched_at))
-    members = Members.of(usable)
+    known = known_members(contract, names.columns)
+    members = Members.of(usable, known)
     accounts = _accounts(usable, members, stream, contract, default_account)
     if keeps is not None and not all(account in keeps for account in accounts):
         kept = [place for place, account in enumerate(accounts) if account in keeps]
         usable, accounts = [usable[place] for place in kept], [accounts[place] for place in kept]
-        members = Members.of(usable)
+        members = Members.of(usable, known)
     ids = [str(one.record["id"]) for one in usable]
     judge = Judge(contract, Notes())
     rows = judge.sheet(members, stream.columns, names.columns, "booking")
     present = {column.name for column in stream.columns} & rows.keys()
     if not stream.is_generic:  # there, document is where everything belongs
-        judge.note_unknown(members, known_members(contract, names.columns), "")
+        judge.note_unknown(members, known, "")
     lists = children(Listing(stream, contract, judge, members, accounts, zones))
     texts, hashes = documents([one.record for one in usable], members.links, members.arounds, contract.redact.members)
     rows |= {"account_id": accounts, **({stream.id_column: ids} if stream.id_column else {})}
@@ -101,10 +102,7 @@ def _accounts(
         return [str(one.record["id"]) for one in usable]
     reference = contract.account_reference
     named = [members.values((name,)) for name in reference.relationships]
-    named += [
-        [own.get(name) for own in members.attributes] if name in members.attribute_names else None
-        for name in reference.attributes
-    ]
+    named += [members.attribute(name) for name in reference.attributes]
     accounts: list[str | None] = [None] * len(usable)
     for values in named:
         if values is not None:

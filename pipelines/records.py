@@ -54,7 +54,11 @@ def object_at(parent: object, name: str) -> JsonObject:
 
 def links_of(resource: JsonObject) -> Links:
     """Linkage by relationship name. A relationship without `data` says nothing and is left out."""
-    relationships = object_at(resource, "relationships")
+    return linkage(object_at(resource, "relationships"))
+
+
+def linkage(relationships: JsonObject) -> Links:
+    """As `links_of`, of the relationships themselves."""
     return {n: r["data"] for n, r in relationships.items() if isinstance(r, dict) and "data" in r}
 
 

@@ -12,18 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.documents import as_json, document_of
+from pipelines.documents import related as related_keys
 from pipelines.records import (
     MISSING,
-    as_json,
-    document_of,
+    Included,
+    Surroundings,
     first,
     identifier_id,
     included_of,
     index,
+    links_of,
     lookup,
     object_at,
     read_document,
-    related,
 )
 from resources.appointedd import _decode
 
@@ -72,6 +74,10 @@ INCLUDED = [C2, OTHER, C1, P2, P1]
 
 def hash_of(record: Json, included: list[Json] | None = None) -> str:
     return document_of(record, index(INCLUDED if included is None else included), REDACTED)[1]
+
+
+def related(record: Json, included: Included) -> list[Json]:
+    return [included[key] for key in related_keys(links_of(record), Surroundings(included))]
 
 
 def changed(record: Json, path: str, value: object) -> Json:
