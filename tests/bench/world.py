@@ -1,8 +1,8 @@
 """A world of any size, served by the emulator's own `Api`: a small business is made and rendered once, and stands many times over under ids of its own.
 
 What lives here: the records, their order, their bytes, and what changes. What does not: HTTP, faults, the control address (`server`).
-A row is a template and two values: the copy that it belongs to (four digits inside each id) and its `updated`. So ten million rows are a few columns, and
-a page is a hundred substitutions. The first copy is, byte for byte, what the emulator sends; tests/test_bench_world.py compares them.
+A row is the texts of its original with two values between them: the copy that it belongs to (four digits inside each id) and its `updated`. So a million
+rows are a few columns, and a page is a few hundred joins. The first copy is, byte for byte, what the emulator sends; tests/test_bench_world.py compares them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from functools import lru_cache
 from itertools import compress, repeat
 from random import Random
 from typing import Any, Generic, TypeVar, cast, overload
@@ -20,19 +21,19 @@ from tests.emulator import Switches, World
 from tests.emulator.api import Api
 from tests.emulator.clock import from_ms
 from tests.emulator.entities import Booking, Customer, Event, Record
+from tests.emulator.generation import DAY
 from tests.emulator.messages import bad_parameter
 from tests.emulator.render import Fields, Renderer
 from tests.emulator.tables import Key
 
 R = TypeVar("R", Customer, Booking, Event)
+Texts = tuple[bytes, ...]
 COLLECTIONS = ("customers", "bookings", "events")
 LARGEST_ORIGINAL = 20_000
 # Nothing changes in the days before the first run, so that a nightly reads what changed since and no more.
 QUIET = timedelta(days=3)
 # Copies of one row change this far apart.
 BETWEEN_COPIES_MS = 61_000
-# Rendered rows are kept up to so many bytes; a larger world renders them again for each page.
-MOST_KEPT_BYTES = 600 * 1024 * 1024
 _ID = re.compile(rb"[0-9a-f]{24}")
 
 
@@ -121,12 +122,15 @@ class Table(Generic[R]):
             ),
         )
         self.updated = array("q", self._first)
+        self.stamps = [instant(ms) for ms in self.updated]
+        self.digits = [b"%04x" % copy for copy in range(copies)]
         self._indexes: dict[tuple[str, str | None], _Index] = {}
-        # Templates of the original, whose ids stay as the emulator sends them, and of its copies; for bookings also their participants.
-        self.first: list[bytes] = []
-        self.copy: list[bytes] = []
+        # Each row as the texts between the places where a copy's digits stand, before and after its `updated`; for bookings also their participants.
+        self.texts: list[tuple[Texts, Texts]] = []
+        self.people: list[Texts] = []
+        # The original itself, whose ids stay as the emulator sends them.
+        self.first: list[tuple[bytes, bytes]] = []
         self.first_people: list[bytes] = []
-        self.copy_people: list[bytes] = []
 
     def __len__(self) -> int:
         return len(self.updated)
@@ -177,8 +181,12 @@ class Table(Generic[R]):
     def change(self, numbers: Sequence[int], instants: Sequence[int]) -> None:
         """Rows change at these instants (ms)."""
         for number, ms in zip(numbers, instants, strict=True):
-            self.updated[number] = ms
+            self._stamp(number, ms)
         self._indexes = {place: index for place, index in self._indexes.items() if place[0] != "updated"}
+
+    def _stamp(self, number: int, ms: int) -> None:
+        self.updated[number] = ms
+        self.stamps[number] = instant(ms)
 
     def move(self, number: int, ms: int) -> None:
         """One row changes while it is being read: the order is kept up to date without sorting."""
@@ -186,17 +194,18 @@ class Table(Generic[R]):
         old = (self.updated[number], self.id_of(number))
         self._indexes = {place: one for place, one in self._indexes.items() if place[0] != "updated"}
         if index is None:
-            self.updated[number] = ms
+            self._stamp(number, ms)
             return
         numbers = cast("array[int]", index.rows.numbers)
         del numbers[bisect_left(index.rows, old, key=index.key)]
-        self.updated[number] = ms
+        self._stamp(number, ms)
         numbers.insert(bisect_left(index.rows, (ms, self.id_of(number)), key=index.key), number)
         self._indexes["updated", None] = index
 
     def restore(self) -> None:
         """Every row as it was at first."""
         self.updated = array("q", self._first)
+        self.stamps = [instant(ms) for ms in self.updated]
         self._indexes = {place: index for place, index in self._indexes.items() if place[0] != "updated"}
 
 
@@ -225,21 +234,26 @@ class BenchWorld(World):
         renderer = Renderer(self, Switches(), "")
         known |= {person.id.encode() for booking in self.bookings for person in booking.participants}
 
-        def opened(text: bytes) -> bytes:
-            return _ID.sub(lambda m: m[0][:12] + b"%(copy)b" + m[0][16:] if m[0] in known else m[0], text)
+        def opened(text: bytes) -> Texts:
+            pieces, end = [], 0
+            for found in _ID.finditer(text):
+                if found[0] in known:
+                    pieces.append(text[end : found.start() + 12])
+                    end = found.start() + 16
+            return (*pieces, text[end:])
 
         for table in self.tables.values():
             for row in table.originals:
-                stamp = b'"updated":"%b"' % instant(row.updated).encode()
-                before, found, after = renderer.rows([row], {}).replace(b"%", b"%%").rpartition(stamp)
+                stamp = b'"updated":"%b"' % instant(row.updated)
+                text = renderer.rows([row], {})
+                before, found, after = text.rpartition(stamp)
                 assert found, f"record {row.id} does not name its last change"
-                whole = before + b'"updated":"%(updated)b"' + after
-                table.first.append(whole)
-                table.copy.append(opened(whole))
+                table.texts.append((opened(before + b'"updated":"'), opened(b'"' + after)))
+                table.first.append((before + b'"updated":"', b'"' + after))
         for booking in self.tables["bookings"].originals:
             people = renderer.participants([booking])
             self.tables["bookings"].first_people.append(people)
-            self.tables["bookings"].copy_people.append(opened(people.replace(b"%", b"%%")))
+            self.tables["bookings"].people.append(opened(people))
 
     def change(self, share: float, spread: timedelta) -> dict[str, int]:
         """A share of the rows of each collection changes, evenly over the time up to now; how many did."""
@@ -280,32 +294,20 @@ class BenchWorld(World):
         return truth
 
 
-def instant(ms: int) -> str:
-    """An instant as the default dialect writes it."""
-    return from_ms(ms).isoformat(timespec="milliseconds")[:-6] + "Z"
+@lru_cache(maxsize=4096)
+def _day(day: int) -> bytes:
+    return from_ms(day * DAY).date().isoformat().encode()
+
+
+def instant(ms: int) -> bytes:
+    """An instant as the default dialect writes it; by hand, since a page holds a hundred."""
+    day, ms = divmod(ms, DAY)
+    second, ms = divmod(ms, 1000)
+    return b"%bT%02d:%02d:%02d.%03dZ" % (_day(day), second // 3600, second // 60 % 60, second % 60, ms)
 
 
 class BenchRenderer(Renderer):
     """Renders rows of a `Table` out of their templates."""
-
-    def __init__(self, world: BenchWorld, switches: Switches, origin: str) -> None:
-        super().__init__(world, switches, origin)
-        self._kept: dict[tuple[Table[Any], int, int], bytes] = {}
-        self._kept_bytes = 0
-
-    def _row(self, row: Row) -> bytes:
-        table, number = row.table, row.number
-        updated = table.updated[number]
-        kept = self._kept.get((table, number, updated))
-        if kept is not None:
-            return kept
-        copy, at = divmod(number, len(table.originals))
-        values = {b"copy": b"%04x" % copy, b"updated": instant(updated).encode()}
-        text = (table.copy if copy else table.first)[at] % values
-        if self._kept_bytes < MOST_KEPT_BYTES:
-            self._kept[table, number, updated] = text
-            self._kept_bytes += len(text)
-        return text
 
     def rows(self, records: Iterable[Any], fields: Fields) -> bytes:
         """Records for `data`, joined by commas."""
@@ -314,19 +316,33 @@ class BenchRenderer(Renderer):
             return super().rows(rows, fields)
         if fields:
             raise bad_parameter("fields", "The bench serves whole records only.")
-        return b",".join(map(self._row, rows))
-
-    def _people(self, row: Row) -> bytes:
-        copy, at = divmod(row.number, len(row.table.originals))
-        if not copy:
-            return row.table.first_people[at]
-        return row.table.copy_people[at] % {b"copy": b"%04x" % copy}
+        table: Table[Any] = rows[0].table
+        texts, digits, stamps, length = table.texts, table.digits, table.stamps, len(table.originals)
+        parts = []
+        for row in rows:  # the hottest loop of the server
+            number = row.number
+            copy, at = divmod(number, length)
+            if copy:
+                before, after = texts[at]
+                own = digits[copy]
+                parts.append(b"%b%b%b" % (own.join(before), stamps[number], own.join(after)))
+            else:
+                head, tail = table.first[at]
+                parts.append(head + stamps[number] + tail)
+        return b",".join(parts)
 
     def included(self, records: Sequence[Any], include: set[str], fields: Fields) -> bytes:
         """The participants of bookings, joined by commas; the bench serves no other related resource."""
+        if not records:
+            return b""
         if include != {"customerBookings"} or fields:
             raise bad_parameter("include", "The bench serves customerBookings only.")
-        return b",".join(filter(None, map(self._people, records)))
+        table: Table[Any] = records[0].table
+        parts = []
+        for row in records:
+            copy, at = divmod(row.number, len(table.originals))
+            parts.append(table.digits[copy].join(table.people[at]) if copy else table.first_people[at])
+        return b",".join(filter(None, parts))
 
 
 class BenchApi(Api):
