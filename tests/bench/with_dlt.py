@@ -1,6 +1,7 @@
 """dlt as its documentation has it: `RESTClient`, resources in parallel, merge by id, `updated` as the incremental cursor, child tables as it makes them.
 
-Participants come in `included`, where JSON:API puts them; each booking is given its own, so that dlt makes the child tables that we make too. Nothing is tuned.
+Participants come in `included`, where JSON:API puts them; each booking is given its own, so that dlt makes the child tables that we make too. Helped as far as
+its page on performance goes: parquet instead of INSERT statements, larger buffers, files that two normalise processes can share.
 It runs in the peers' environment: `python with_dlt.py FILE`, with BASE_URL, TOKEN_URL, CLIENT_ID and CLIENT_SECRET in the environment.
 """
 
@@ -18,6 +19,7 @@ from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 from dlt.sources.helpers.rest_client.paginators import JSONLinkPaginator
 
 CURSOR = "attributes.updated"
+SETTINGS = {"NORMALIZE__WORKERS": "2", "DATA_WRITER__BUFFER_MAX_ITEMS": "20000", "DATA_WRITER__FILE_MAX_ITEMS": "50000"}
 
 
 def client() -> RESTClient:
@@ -82,6 +84,7 @@ def api() -> Any:
 
 def main() -> None:
     """Load into the file; dlt keeps its state beside it."""
+    os.environ.update(SETTINGS)
     file = Path(sys.argv[1])
     pipeline = dlt.pipeline(
         pipeline_name="bench",
@@ -89,7 +92,7 @@ def main() -> None:
         destination=dlt.destinations.duckdb(str(file)),
         dataset_name="bench",
     )
-    pipeline.run(api())
+    pipeline.run(api(), loader_file_format="parquet")
 
 
 if __name__ == "__main__":
