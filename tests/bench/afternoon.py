@@ -21,7 +21,12 @@ import httpx
 import polars as pl
 
 PAGES_PER_INSERT = 20
-LISTS = {"accounts": "", "customers": "updated", "bookings": "updated", "events": "updated"}  # with what each is sorted by
+LISTS = {
+    "accounts": "",
+    "customers": "updated",
+    "bookings": "updated",
+    "events": "updated",
+}  # with what each is sorted by
 
 
 class Api:
@@ -97,7 +102,9 @@ def store(db: duckdb.DuckDBPyConnection, name: str, rows: list[dict[str, Any]]) 
     if not rows:
         return
     frame = pl.DataFrame(rows, infer_schema_length=None)
-    instants = [c for c in frame.columns if c in ("created", "updated", "startTime", "endTime", "startBuffer", "endBuffer")]
+    instants = [
+        c for c in frame.columns if c in ("created", "updated", "startTime", "endTime", "startBuffer", "endBuffer")
+    ]
     frame = frame.with_columns(pl.col(instants).str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_zone="UTC"))
     # A column that was empty so far has no type yet.
     frame = frame.with_columns(pl.col(pl.Null).cast(pl.String))

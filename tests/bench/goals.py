@@ -131,7 +131,9 @@ def _p2(runs: Runs) -> list[Condition]:
     first = _of(runs, FULL)[0]
     each = _middle(runs, FULL, _cpu) / first.bookings * 100_000
     return [
-        Condition(f"{each:.1f} CPU-s for 100k bookings; " + conditions[0].told, conditions[0].measured, conditions[0].limit),
+        Condition(
+            f"{each:.1f} CPU-s for 100k bookings; " + conditions[0].told, conditions[0].measured, conditions[0].limit
+        ),
         *conditions[1:],
     ]
 
@@ -205,13 +207,15 @@ def _p11(runs: Runs) -> list[Condition]:
 
 
 def _p12(runs: Runs) -> list[Condition]:
-    each = [
-        median(s.cpu_s / s.rows for s in _of(runs, scenario)) * 1e5 for scenario in (LARGER, SMALLER)
-    ]
+    each = [median(s.cpu_s / s.rows for s in _of(runs, scenario)) * 1e5 for scenario in (LARGER, SMALLER)]
     large, small = _of(runs, SAME_LARGER)[0], _of(runs, SAME_SMALLER)[0]
     return [
-        Condition(f"{each[0]:.2f} CPU-s for 100k rows are {each[0] / each[1]:.2f} x {each[1]:.2f}", each[0], 1.15 * each[1]),
-        Condition(f"the same change takes {large.requests} and {small.requests} requests", large.requests, small.requests),
+        Condition(
+            f"{each[0]:.2f} CPU-s for 100k rows are {each[0] / each[1]:.2f} x {each[1]:.2f}", each[0], 1.15 * each[1]
+        ),
+        Condition(
+            f"the same change takes {large.requests} and {small.requests} requests", large.requests, small.requests
+        ),
         Condition(f"and writes {large.written} and {small.written} rows", large.written or 0, small.written or 0),
     ]
 

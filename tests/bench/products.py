@@ -121,7 +121,9 @@ def sample(
     command = _command(product, folder, through_dagster=through_dagster)
     measured = run(command, env=_environment(product, server, folder, setting), cwd=folder, timeout_s=LONGEST_RUN_S)
     if measured.exit_code and not may_fail:
-        raise RunFailedError(f"{product} ended with code {measured.exit_code} ({scenario}). {tail(folder)}\n{measured.output[-1500:]}")
+        raise RunFailedError(
+            f"{product} ended with code {measured.exit_code} ({scenario}). {tail(folder)}\n{measured.output[-1500:]}"
+        )
     return _as_sample(scenario, product, server, folder, setting, measured, minimum, through_dagster=through_dagster)
 
 

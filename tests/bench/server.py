@@ -73,6 +73,7 @@ class BenchEmulator(Emulator):
             "counts": lambda _: self._counts(),
             "truth": lambda _: self.world.sums(),
             "minimum": self._minimum,
+            "now": lambda _: {"ms": self.world.clock.ms()},
             "cursors": self._cursors,
         }
 
@@ -157,7 +158,9 @@ class BenchEmulator(Emulator):
 
     def _counts(self) -> Json:
         """Requests since the last time this was asked: all to the API, to the token endpoint, those answered 429, first to last in seconds, ..."""
-        pages = Counter(logged.path.removeprefix(ROOT + "/") for logged in self.requests if logged.path.startswith(ROOT))
+        pages = Counter(
+            logged.path.removeprefix(ROOT + "/") for logged in self.requests if logged.path.startswith(ROOT)
+        )
         told = {
             "requests": self.count(),
             "tokens": self.token_requests,
