@@ -112,7 +112,7 @@ def store(db: duckdb.DuckDBPyConnection, name: str, rows: list[dict[str, Any]]) 
     db.register("incoming", arrow)
     columns = ", ".join(f'"{c}" {t}' for c, t, *_ in db.execute("describe incoming").fetchall())
     db.execute(f'create table if not exists {name} ({columns}, primary key ("id"))')
-    db.execute(f"insert or replace into {name} by name select * from incoming")
+    db.execute(f"insert or replace into {name} by name select * from incoming")  # noqa: S608  names of this script
     db.unregister("incoming")
 
 
@@ -125,7 +125,7 @@ def main() -> None:
     for name, sort in LISTS.items():
         since = None
         if sort and name in tables:
-            (since,) = db.execute(f"select max(updated)::timestamp from {name}").fetchone() or (None,)
+            (since,) = db.execute(f"select max(updated)::timestamp from {name}").fetchone() or (None,)  # noqa: S608  as above
         rows: list[dict[str, Any]] = []
         for number, page in enumerate(api.pages(name, since), 1):
             rows += rows_of(page)

@@ -39,8 +39,8 @@ def _tree(root: int) -> list[int]:
         pid = todo.pop()
         found.append(pid)
         with suppress(OSError):  # it has ended meanwhile
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                children = Path(f"/proc/{pid}/task/{thread}/children").read_text(encoding="ascii")
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                children = (thread / "children").read_text(encoding="ascii")
                 todo += map(int, children.split())
     return found
 

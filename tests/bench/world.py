@@ -15,18 +15,18 @@ from datetime import timedelta
 from functools import lru_cache
 from itertools import compress, repeat
 from random import Random
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, cast, overload
 
 from tests.emulator import Switches, World
 from tests.emulator.api import Api
 from tests.emulator.clock import from_ms
-from tests.emulator.entities import Booking, Customer, Event, Record
+from tests.emulator.entities import Booking, Customer, Event
 from tests.emulator.generation import DAY
 from tests.emulator.messages import bad_parameter
 from tests.emulator.render import Fields, Renderer
 from tests.emulator.tables import Key
 
-R = TypeVar("R", Customer, Booking, Event)
+Original = Customer | Booking | Event
 Texts = tuple[bytes, ...]
 COLLECTIONS = ("customers", "bookings", "events")
 LARGEST_ORIGINAL = 20_000
@@ -50,7 +50,7 @@ class Row:
 
     __slots__ = ("number", "table")
 
-    def __init__(self, table: Table[Any], number: int) -> None:
+    def __init__(self, table: Table, number: int) -> None:
         self.table, self.number = table, number
 
     @property
@@ -77,7 +77,7 @@ class Row:
 class _Rows(Sequence[Row]):
     """Rows in an order of numbers."""
 
-    def __init__(self, table: Table[Any], numbers: Sequence[int]) -> None:
+    def __init__(self, table: Table, numbers: Sequence[int]) -> None:
         self._table, self.numbers = table, numbers
 
     def __len__(self) -> int:
@@ -107,10 +107,10 @@ _KEYS: dict[str, Callable[[Row], Key]] = {
 }
 
 
-class Table(Generic[R]):
+class Table:
     """All rows of one collection; stands where the emulator has a table of its own."""
 
-    def __init__(self, originals: Sequence[R], copies: int, latest_ms: int) -> None:
+    def __init__(self, originals: Sequence[Original], copies: int, latest_ms: int) -> None:
         self.originals, self.copies = originals, copies
         self._at = {one.id: number for number, one in enumerate(originals)}
         self._first = array(
@@ -138,7 +138,7 @@ class Table(Generic[R]):
     def __iter__(self) -> Iterator[Row]:
         return map(Row, repeat(self), range(len(self)))
 
-    def original(self, number: int) -> R:
+    def original(self, number: int) -> Original:
         """The record that a row is a copy of."""
         return self.originals[number % len(self.originals)]
 
@@ -221,7 +221,7 @@ class BenchWorld(World):
         self.changes = Random(seed)
         latest = self.clock.ms() - 1000
         customers, made, events = self.customers.rows(), self.bookings.rows(), self.events.rows()
-        self.tables: dict[str, Table[Any]] = {
+        self.tables: dict[str, Table] = {
             "customers": Table(customers, self.copies, latest),
             "bookings": Table(made, self.copies, latest),
             "events": Table(events, self.copies, latest),
@@ -250,7 +250,7 @@ class BenchWorld(World):
                 assert found, f"record {row.id} does not name its last change"
                 table.texts.append((opened(before + b'"updated":"'), opened(b'"' + after)))
                 table.first.append((before + b'"updated":"', b'"' + after))
-        for booking in self.tables["bookings"].originals:
+        for booking in self.bookings.rows():
             people = renderer.participants([booking])
             self.tables["bookings"].first_people.append(people)
             self.tables["bookings"].people.append(opened(people))
@@ -316,7 +316,7 @@ class BenchRenderer(Renderer):
             return super().rows(rows, fields)
         if fields:
             raise bad_parameter("fields", "The bench serves whole records only.")
-        table: Table[Any] = rows[0].table
+        table: Table = rows[0].table
         texts, digits, stamps, length = table.texts, table.digits, table.stamps, len(table.originals)
         parts = []
         for row in rows:  # the hottest loop of the server
@@ -337,7 +337,7 @@ class BenchRenderer(Renderer):
             return b""
         if include != {"customerBookings"} or fields:
             raise bad_parameter("include", "The bench serves customerBookings only.")
-        table: Table[Any] = records[0].table
+        table: Table = records[0].table
         parts = []
         for row in records:
             copy, at = divmod(row.number, len(table.originals))
