@@ -14,7 +14,7 @@ import duckdb
 from resources.settings import PREFIXES, PROJECT_FOLDER
 from tests.bench.goals import Sample
 from tests.bench.measure import MB, Measured, RunFailedError, run, tail
-from tests.bench.server import Served
+from tests.bench.server import Orders
 from tests.bench.truth import differences
 
 PEERS_PYTHON = PROJECT_FOLDER / "build" / "bench-venv" / "bin" / "python"
@@ -38,7 +38,7 @@ class Setting:
     faults: int | None = None
     own: dict[str, str] = field(default_factory=dict)
 
-    def apply(self, server: Served) -> None:
+    def apply(self, server: Orders) -> None:
         """Set the server so."""
         server.set(
             latency_s=self.latency_s,
@@ -59,7 +59,7 @@ def file_of(product: str, folder: Path) -> Path:
     return folder / ("analytics.duckdb" if product == "ours" else "warehouse.duckdb")
 
 
-def _environment(product: str, server: Served, folder: Path, setting: Setting) -> dict[str, str]:
+def _environment(product: str, server: Orders, folder: Path, setting: Setting) -> dict[str, str]:
     if product != "ours":
         return _clean_environment() | {n.removeprefix("APPOINTEDD_"): v for n, v in server.environment.items()}
     return (
@@ -106,7 +106,7 @@ def _publish_s(folder: Path) -> float:
 def sample(
     scenario: str,
     product: str,
-    server: Served,
+    server: Orders,
     folder: Path,
     setting: Setting,
     *,
@@ -129,7 +129,7 @@ def sample(
 def _as_sample(
     scenario: str,
     product: str,
-    server: Served,
+    server: Orders,
     folder: Path,
     setting: Setting,
     measured: Measured,

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.bench import goals
 from tests.bench.goals import Sample
 from tests.bench.products import Setting, sample
-from tests.bench.server import Served
+from tests.bench.server import Orders, Served
 from tests.bench.world import copies_of
 
 DAY_H = 24.0
@@ -88,7 +88,7 @@ class Bench:
         return time.monotonic() < self.until and (product == "ours" or taken[-1].wall_s <= LONG_RUN_S)
 
     def full(
-        self, scenario: str, server: Served, setting: Setting, products: Iterable[str], *, keep: bool = False
+        self, scenario: str, server: Orders, setting: Setting, products: Iterable[str], *, keep: bool = False
     ) -> None:
         """Full syncs into empty folders, the products in turn. `keep`: the last files of each stay, for the nights that follow."""
         setting.apply(server)
@@ -111,7 +111,7 @@ class Bench:
         """Where a product keeps its files."""
         return self.folder / product
 
-    def night(self, scenario: str, server: Served, setting: Setting, products: Iterable[str], since_ms: int) -> None:
+    def night(self, scenario: str, server: Orders, setting: Setting, products: Iterable[str], since_ms: int) -> None:
         """One incremental run of each, on the files of the last. `since_ms`: the API's time at which ours ran before."""
         for product in products:
             minimum = server.minimum(since_ms - READ_AGAIN_MS if product == "ours" else since_ms)
@@ -140,7 +140,7 @@ def whole_world(bench: Bench, wanted: set[str]) -> None:
             _nights(bench, server, everyone, wanted)
 
 
-def _nights(bench: Bench, server: Served, everyone: Sequence[str], wanted: set[str]) -> None:
+def _nights(bench: Bench, server: Orders, everyone: Sequence[str], wanted: set[str]) -> None:
     """Quiet nights, then nights after 1 % changed; one a day. The first 1 % is not a sample: it fills the overlap that later nights read again."""
     setting = Setting()
     setting.apply(server)
@@ -161,7 +161,7 @@ def _nights(bench: Bench, server: Served, everyone: Sequence[str], wanted: set[s
         shutil.rmtree(bench.folder_of(product), ignore_errors=True)
 
 
-def _through_dagster(bench: Bench, server: Served, setting: Setting) -> None:
+def _through_dagster(bench: Bench, server: Orders, setting: Setting) -> None:
     """The same quiet night through Dagster. Change days are marked for the last weeks only: how many there are is a setting, not work of the night."""
     began = time.gmtime(server.order("now")["ms"] / 1000 - timedelta(days=30).total_seconds())
     own = replace(setting, own={"SYNC_HISTORY_START": time.strftime("%Y-%m-%d", began)})
@@ -170,7 +170,7 @@ def _through_dagster(bench: Bench, server: Served, setting: Setting) -> None:
     bench.note(replace(taken, product="dagster"))
 
 
-def _day(server: Served) -> int:
+def _day(server: Orders) -> int:
     """A day passes; gives the API's time before it, in milliseconds."""
     since = int(server.order("now")["ms"])
     server.order("advance", hours=DAY_H)
@@ -193,7 +193,7 @@ def limited_world(bench: Bench, wanted: set[str]) -> None:
                 bad_night(bench, server, seed)
 
 
-def bad_night(bench: Bench, server: Served, seed: int, product: str = "ours") -> None:
+def bad_night(bench: Bench, server: Orders, seed: int, product: str = "ours") -> None:
     """A full sync through the faults of a seed; where it is not exact yet, the run after it, without faults, must be."""
     folder = bench.folder_of(product)
     shutil.rmtree(folder, ignore_errors=True)

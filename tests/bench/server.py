@@ -82,15 +82,18 @@ class BenchEmulator(Emulator):
 
     def _handle(self, request: Request) -> Outcome:
         if request.path.startswith(CONTROL):
-            order = self._orders[request.path.removeprefix(CONTROL)]
-            with self.world.lock:
-                answer = order(json.loads(request.body or b"{}"))
+            answer = self.ordered(request.path.removeprefix(CONTROL), json.loads(request.body or b"{}"))
             return Outcome(Response(200, json.dumps(answer).encode(), {"Content-Type": "application/json"}))
         if request.path.startswith(ROOT):
             self._last = time.monotonic()
             if not self._first:
                 self._first, self._began_ms = self._last, self.world.clock.ms()
         return super()._handle(request)
+
+    def ordered(self, name: str, asked: Json) -> object:
+        """The answer to one order."""
+        with self.world.lock:
+            return self._orders[name](asked)
 
     # ---- orders ------------------------------------------------------------------------------------------------------------------
 
@@ -182,8 +185,9 @@ class BenchEmulator(Emulator):
     def _cursors(self, asked: Json) -> list[str]:
         """Addresses of so many pages of bookings, spread over the whole list: for the probe of what this server can do."""
         index = self.world.tables["bookings"].index("updated")
-        step = max(1, (len(index.rows) - PAGE) // asked["count"])
-        cursors = [encode_cursor("updated", index.key(index.rows[n * step])) for n in range(asked["count"])]
+        count = min(asked["count"], len(index.rows))
+        step = max(1, (len(index.rows) - PAGE) // count)
+        cursors = [encode_cursor("updated", index.key(index.rows[n * step])) for n in range(count)]
         return [
             f"{ROOT}/bookings?page[size]={PAGE}&sort=updated&include=customerBookings&page[after]={one}"
             for one in cursors
@@ -218,49 +222,17 @@ def main() -> None:
         sys.stdin.read()
 
 
-class Served:
-    """A server in a process of its own, and its orders as methods. Use as a context manager."""
+class Orders:
+    """A server and its orders as methods, wherever it runs."""
 
-    def __init__(self, bookings: int, *, seed: int = 1) -> None:
-        self.bookings = bookings
-        command = [sys.executable, "-m", "tests.bench.server", "--bookings", str(bookings), "--seed", str(seed)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT_FOLDER
-        )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self.close()
-            raise RuntimeError(f"The server of {bookings} bookings ended with code {self._process.returncode}.")
-        told = json.loads(line)
-        self.origin: str = told["origin"]
-        self.environment: dict[str, str] = told["environment"]
-        self.zones: dict[str, str] = told["zones"]
-        self.built_s: float = told["built_s"]
-
-    def __enter__(self) -> Served:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(10)
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+    bookings: int
+    origin: str
+    environment: dict[str, str]
+    zones: dict[str, str]
 
     def order(self, name: str, **asked: object) -> Any:
-        """One order over the control address; gives its answer."""
-        request = urllib.request.Request(self.origin + CONTROL + name, json.dumps(asked).encode(), method="POST")  # noqa: S310  our own server
-        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310  our own server
-            return json.load(answer)
+        """One order; gives its answer."""
+        raise NotImplementedError
 
     def set(
         self,
@@ -293,6 +265,72 @@ class Served:
     def minimum(self, since_ms: int | None = None) -> int:
         """The fewest requests that show everything changed since then."""
         return int(self.order("minimum", since_ms=since_ms))
+
+
+class InThread(Orders):
+    """A server in a thread of this process, for what is not measured by the second. Use as a context manager."""
+
+    def __init__(self, bookings: int) -> None:
+        self.bookings = bookings
+        self._emulator = BenchEmulator(BenchWorld(bookings)).start()
+        self.origin = self._emulator.origin
+        self.environment = self._emulator.environment()
+        self.zones = {account.id: account.time_zone for account in self._emulator.world.accounts}
+
+    def __enter__(self) -> InThread:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._emulator.stop()
+
+    def order(self, name: str, **asked: object) -> Any:
+        """One order; gives its answer."""
+        return self._emulator.ordered(name, asked)
+
+
+class Served(Orders):
+    """A server in a process of its own. Use as a context manager."""
+
+    def __init__(self, bookings: int, *, seed: int = 1) -> None:
+        self.bookings = bookings
+        command = [sys.executable, "-m", "tests.bench.server", "--bookings", str(bookings), "--seed", str(seed)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT_FOLDER
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self.close()
+            raise RuntimeError(f"The server of {bookings} bookings ended with code {self._process.returncode}.")
+        told = json.loads(line)
+        self.origin = told["origin"]
+        self.environment = told["environment"]
+        self.zones = told["zones"]
+        self.built_s: float = told["built_s"]
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def order(self, name: str, **asked: object) -> Any:
+        """One order over the control address; gives its answer."""
+        request = urllib.request.Request(self.origin + CONTROL + name, json.dumps(asked).encode(), method="POST")  # noqa: S310  our own server
+        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310  our own server
+            return json.load(answer)
 
 
 def ceiling(server: Served, *, connections: int = 4, seconds: float = 2.0) -> float:
