@@ -43,6 +43,10 @@ def show_samples(samples: Sequence[Sample]) -> None:
     console.print(table)
 
 
+PLOTS = """![Wall by latency](wall-by-latency.svg)
+![Peak memory by rows](memory-by-rows.svg)
+
+Dashed: the script's run at 0 ms and one request after the other, also where it was not run."""
 SAMPLE_COLUMNS = ("scenario", "product", "n", "wall", "x ours", "CPU", "x ours", "peak", "requests", "429s", "exact")
 
 
@@ -157,6 +161,7 @@ def write_goals(docs: Path, judged: Sequence[Json], samples: Sequence[Sample], m
             _machine(machine),
             _markdown(("goal", "asked", "measured", "ratio", "met"), rows),
             _markdown(SAMPLE_COLUMNS, sample_rows(samples)),
+            PLOTS,
         )
     )
     _put(docs / "benchmarks.md", GOALS_MARK, text)

@@ -45,7 +45,7 @@ class Sizes:
 
 def even(bookings: float) -> int:
     """The nearest number of bookings below of which all copies in a world are alike."""
-    number = max(int(bookings) // 20 * 20, 20)
+    number = max(round(bookings) // 20 * 20, 20)
     while True:
         try:
             copies_of(number)
