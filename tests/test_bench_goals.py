@@ -130,6 +130,10 @@ def test_a_fast_run_that_is_not_exact_is_not_met_and_says_so() -> None:
     assert "NOT EXACT: ours: bookings: rows is 1" in judged[0]["measured"]
 
 
+def test_a_world_too_small_for_its_bound_meets_nothing() -> None:
+    assert met([of(goals.LIMITED, requests=9, minimum=8, rate=20.0, burst=10)]) == {"P6": False}
+
+
 def test_goals_without_samples_are_left_out() -> None:
     assert met([of(goals.QUIET, requests=4, minimum=4)]) == {"P7": True}
     assert met(full()[:1]) == {}

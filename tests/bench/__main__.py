@@ -134,6 +134,7 @@ def _goals(bench: Bench, given: argparse.Namespace, load: float) -> int:
         print(f"There is no goal {', '.join(sorted(strangers))}; there are {', '.join(known)}.", file=sys.stderr)
         return 2
     try:
+        scenarios.warm_up(bench)
         for run_world, served in WORLDS:
             if wanted & served:
                 run_world(bench, wanted)

@@ -68,7 +68,9 @@ class Condition:
     @property
     def ratio(self) -> float:
         """Measured over allowed."""
-        return self.measured / self.limit if self.limit else (0.0 if self.measured <= 0 else float("inf"))
+        if self.limit > 0:
+            return self.measured / self.limit
+        return 0.0 if self.measured <= 0 else float("inf")
 
 
 Runs = Mapping[tuple[str, str], Sequence[Sample]]

@@ -16,9 +16,17 @@ from tests.bench.goals import AT_50, AT_150, FULL, LARGER, SMALLER, Sample
 Json = dict[str, Any]
 COLOURS = {"ours": "#0b7285", "script": "#e8590c", "dlt": "#862e9c"}
 LABELS = {"ours": "appointedd-warehouse sync", "script": "script of one afternoon", "dlt": "dlt"}
+UNBOUND_WIDTH = 200  # in a file or a pipe nothing is cut off
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 360, 64, 48, 40, 24
 # Between these marks `--write-docs` and `--growth --write-docs` put their tables; the prose around them is kept.
 GOALS_MARK, GROWTH_MARK = "goals", "growth"
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = UNBOUND_WIDTH
+    return console
 
 
 def show_goals(judged: Sequence[Json]) -> None:
@@ -29,12 +37,12 @@ def show_goals(judged: Sequence[Json]) -> None:
     for one in judged:
         told = "-" if one["ratio"] is None else f"{one['ratio']:.2f}"
         table.add_row(one["name"], one["goal"], one["measured"], told, "yes" if one["met"] else "NO")
-    Console().print(table)
+    _console().print(table)
 
 
 def show_samples(samples: Sequence[Sample]) -> None:
     """Medians by scenario and product, with how often each ran and its ratio to ours."""
-    console = Console()
+    console = _console()
     table = Table(title="Medians", title_justify="left", title_style="bold")
     for number, name in enumerate(SAMPLE_COLUMNS):
         table.add_column(name, justify="left" if number < 2 else "right")
@@ -113,7 +121,7 @@ def show_growth(samples: Sequence[Sample]) -> None:
         table.add_column(name, justify="right" if number else "left")
     for row in growth_rows(samples):
         table.add_row(*row)
-    Console().print(table)
+    _console().print(table)
 
 
 # ---- docs/benchmarks.md ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.bench import goals
 from tests.bench.goals import Sample
 from tests.bench.products import Setting, sample
-from tests.bench.server import Orders, Served
+from tests.bench.server import InThread, Orders, Served, ceiling
 from tests.bench.world import copies_of
 
 DAY_H = 24.0
@@ -116,6 +116,16 @@ class Bench:
         for product in products:
             minimum = server.minimum(since_ms - READ_AGAIN_MS if product == "ours" else since_ms)
             self.note(sample(scenario, product, server, self.folder_of(product), setting, minimum=minimum))
+
+
+def warm_up(bench: Bench) -> None:
+    """Each product once on a world of nothing, so that no first run pays for reading programs from disk; no sample."""
+    with InThread(100) as server:
+        setting = Setting()
+        setting.apply(server)
+        for product in ("ours", *bench.peers):
+            sample("warm-up", product, server, bench.folder_of(product), setting, minimum=0)
+            shutil.rmtree(bench.folder_of(product))
 
 
 def whole_world(bench: Bench, wanted: set[str]) -> None:
@@ -264,8 +274,6 @@ def growth(bench: Bench, sizes: Sequence[int]) -> None:
 
 
 def _served(bench: Bench, bookings: int) -> Served:
-    from tests.bench.server import ceiling
-
     server = Served(bookings)
     bench.ceilings[bookings] = ceiling(server)
     bench.tell(
