@@ -45,6 +45,33 @@ types: $(STAMP) ## Types only
 torture: $(STAMP) ## The long proofs of docs/guarantees.md (hundreds of kills, full disks, random histories); about an hour
 	$(BIN)/python -m pytest -n 2 -m long --timeout 3600
 
+BENCH := build/bench-venv
+BENCH_STAMP := $(BENCH)/.installed
+
+# The peers' environment: never the project's own, since what they need is not what the product needs.
+$(BENCH_STAMP): tests/bench/requirements.lock
+	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/bench/requirements.lock
+	@$(BENCH)/bin/python -m pip check --disable-pip-version-check
+	@touch $@
+
+.PHONY: bench
+bench: $(STAMP) $(BENCH_STAMP) ## This product, an afternoon's script and dlt side by side, judged by the goals; up to 40 minutes; OPTIONS='--only P1,P6'
+	@$(BIN)/python -m tests.bench $(OPTIONS)
+
+.PHONY: bench-quick
+bench-quick: $(STAMP) ## The small bench: requests, memory and growth within generous bounds; under half a minute
+	@$(BIN)/python -m tests.bench --quick
+
+.PHONY: growth
+growth: $(STAMP) ## Full, quiet and 1 % runs at 10 thousand to a million bookings; OPTIONS=--write-docs
+	@$(BIN)/python -m tests.bench --growth $(OPTIONS)
+
+.PHONY: bench-lock
+bench-lock: ## Resolve the peers' tests/bench/requirements.lock again (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
+		--output-file tests/bench/requirements.lock tests/bench/requirements.in
+
 .PHONY: dev
 dev: $(STAMP) ## Dagster UI and daemon against the bundled emulator (http://127.0.0.1:3000)
 	@$(BIN)/python -m tests.dev
