@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pipelines.columns import Form, Judge, Members, Sheet, Values, as_is, digits, formed, known_members, without_blanks
+from pipelines.columns import Form, Judge, Members, Sheet, Values, as_is, digits, formed, known_members, types_of, without_blanks
 from pipelines.documents import json_texts, redacted_names
 from pipelines.records import (
     MISSING,
@@ -131,16 +131,16 @@ def _custom_fields(listing: Listing, lists: Lists) -> None:
     for row, (owner, field_id, value) in enumerate(zip(owners, ids, values, strict=True)):
         if field_id in names.date_fields:
             days[row] = _day(listing, value, field_id, owner)
-    given = without_blanks(values)
+    given, types = without_blanks(values, types_of(values))
     lists.wholes["customer_custom_fields"] = whole
     lists.sheets["customer_custom_fields"] = {
         OWNER: owners,
         "field_id": ids,
         "value_kind": _typed(values),
-        "value_raw": json_texts(values, redacted),
-        "value_text": formed(given, _TEXT),
-        "value_number": formed(given, _NUMBER),
-        "is_value_true": formed(given, _BOOLEAN),
+        "value_raw": json_texts(values, redacted).fill_null("null"),
+        "value_text": formed(given, types, _TEXT),
+        "value_number": formed(given, types, _NUMBER),
+        "is_value_true": formed(given, types, _BOOLEAN),
         "value_on": days,
     }
 
@@ -295,7 +295,8 @@ def _complete(
     sheet: Sheet, people: _People, members: Members, names: Mapping[str, tuple[str, ...]], judge: Judge
 ) -> None:
     """What a participant's columns do not say alone: the customer that the form names, the empty status, a key where none came."""
-    given = without_blanks(members.values(names["customer_id"]) or [None] * len(people.places))
+    sent = members.values(names["customer_id"]) or [None] * len(people.places)
+    given, _ = without_blanks(sent, types_of(sent))
     read = sheet.get("customer_id", given)
     customers = [
         of_form if value is None else text for of_form, value, text in zip(people.customer_ids, given, read, strict=True)
@@ -346,13 +347,13 @@ def _answers(
             ids.append(question_id)
             labels.append(label)
             values.append(element.get("value"))
-    given = without_blanks(values)
+    given, types = without_blanks(values, types_of(values))
     return {
         OWNER: owners,
         "customer_booking_id": people_ids,
         "question_id": ids,
         "label": judge.texts(labels, owners, "questions.label"),
         "answer_kind": _typed(values),
-        "answer_text": formed(given, _WRITTEN),
-        "is_answer_true": formed(given, _BOOLEAN),
+        "answer_text": formed(given, types, _WRITTEN),
+        "is_answer_true": formed(given, types, _BOOLEAN),
     }

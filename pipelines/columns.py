@@ -37,6 +37,7 @@ Values = Sequence[Any]
 Sheet = dict[str, Values | pl.Series]
 _ABSENT = type(MISSING)
 _NULL = type(None)
+_MAY_BE_BLANK = {_ABSENT, str}
 
 
 @cache
@@ -92,10 +93,9 @@ class Members:
                 continue
             values = self._values(name, rest)
             found = values if found is None else [b if a is MISSING else a for a, b in zip(found, values, strict=True)]
-            kinds = set(map(type, found))
-            if _ABSENT not in kinds:
+            if _ABSENT not in types_of(found):
                 return found
-        return None if found is None or kinds == {_ABSENT} else found
+        return None if found is None or types_of(found) == {_ABSENT} else found
 
     def _values(self, name: str, rest: tuple[str, ...]) -> Values:
         """As `lookup`: an attribute goes before a relationship, even where the path inside it leads nowhere."""
@@ -181,29 +181,35 @@ FORMS: dict[Kind, dict[type, Form]] = {
 _SURE = {as_is, str, str.strip, digits}
 
 
-def formed(values: Values, forms: Mapping[type, Form]) -> Values:
+def types_of(values: Values) -> set[type]:
+    """The types that occur: most of what a column needs to be judged by."""
+    return set(map(type, values))
+
+
+def without_blanks(values: Values, types: set[type]) -> tuple[Values, set[type]]:
+    """None for what is absent, null or empty, and the types after that. 5.15: an empty string is null in the model."""
+    if types.isdisjoint(_MAY_BE_BLANK) or (types == {str} and "" not in values):
+        return values, types
+    values = [None if value is MISSING or (type(value) is str and not value) else value for value in values]
+    return values, types_of(values)
+
+
+def formed(values: Values, types: set[type], forms: Mapping[type, Form]) -> Values:
     """The values in the forms that their types have; None where a value has none."""
-    kinds = set(map(type, values))
-    if all(forms.get(kind) is as_is for kind in kinds - {_NULL}):
+    if all(forms.get(one) is as_is for one in types - {_NULL}):
         return values
-    if len(kinds) == 1:
-        form = forms.get(kinds.pop())
+    if len(types) == 1:
+        form = forms.get(*types)
         return [None] * len(values) if form is None else list(map(form, values))
     return [None if (form := forms.get(type(value))) is None else form(value) for value in values]
 
 
-def without_blanks(values: Values, blank: Any = None) -> Values:
-    """`blank` for what is absent, null or empty. 5.15: an empty string is null in the model."""
-    kinds = set(map(type, values))
-    if _ABSENT not in kinds and (str not in kinds or "" not in values) and (blank is None or _NULL not in kinds):
-        return values
-    return [blank if value is MISSING or value is None or value == "" else value for value in values]
-
-
-def identifiers(values: Values) -> Values:
+def identifiers(values: Values, types: set[type]) -> Values:
     """As `identifier_id`, for many values: the id in an identifier, an embedded object or a bare id; None where there is none."""
-    ids = [value.get("id") if isinstance(value, dict) else value for value in values]
-    return formed(without_blanks(ids), FORMS["reference"])
+    if dict in types:
+        values = [value.get("id") if isinstance(value, dict) else value for value in values]
+        types = types_of(values)
+    return formed(*without_blanks(values, types), FORMS["reference"])
 
 
 class Judge:
@@ -230,21 +236,24 @@ class Judge:
             values = members.values(names)
             if values is None:
                 continue
+            values, types = without_blanks(values, types_of(values))
             if column.kind == "json":
-                sheet[column.name] = json_texts(without_blanks(values, MISSING), self.redacted)
+                sheet[column.name] = json_texts(values, self.redacted)
                 continue
-            texts = self._formed(column, without_blanks(values), members.places, names[0])
+            texts = self._formed(column, values, types, members.places, names[0])
             if column.kind == "status":
                 sheet[f"{column.name}_raw"] = texts
                 texts = self._in_words(column.name, texts, members.places, level)
             sheet[column.name] = texts
         return sheet
 
-    def _formed(self, column: Column, values: Values, places: Sequence[int], path: str) -> Values:
+    def _formed(
+        self, column: Column, values: Values, types: set[type], places: Sequence[int], path: str
+    ) -> Values:
         """Values in the form that their column is built from; None, and drift, where one has the wrong JSON type."""
         forms = FORMS[column.kind]
-        texts = identifiers(values) if column.kind == "reference" else formed(values, forms)
-        if texts is not values and not all(forms.get(kind) in _SURE for kind in set(map(type, values)) - {_NULL}):
+        texts = identifiers(values, types) if column.kind == "reference" else formed(values, types, forms)
+        if not all(forms.get(one) in _SURE for one in types - {_NULL}):
             for place, value, text in zip(places, values, texts, strict=True):
                 if text is None and value is not None and (column.kind != "reference" or value != []):
                     self.notes.add("bad_value", path, f"{type(value).__name__} where {column.kind} is due", place)

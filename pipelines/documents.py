@@ -17,7 +17,6 @@ import msgspec
 import polars as pl
 
 from pipelines.records import (
-    MISSING,
     Included,
     JsonObject,
     Links,
@@ -96,8 +95,8 @@ def _texts(encoded: Sequence[bytes | None], redacted: tuple[str, ...]) -> tuple[
 
 
 def json_texts(values: Sequence[Any], redacted: tuple[str, ...]) -> pl.Series:
-    """Decoded JSON values as texts, without the members in `redacted`; the text of None is `null`, and `MISSING` has none."""
-    encoded = [None if value is MISSING else _encode(value) for value in values]
+    """Decoded JSON values as texts, without the members in `redacted`; None has none."""
+    encoded = [None if value is None else _encode(value) for value in values]
     texts, suspects = _texts(encoded, redacted)
     if not suspects:
         return texts

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import cast
 
 from pipelines.children import Listing, children
-from pipelines.columns import Judge, Members, Sheet, identifiers, known_members
+from pipelines.columns import Judge, Members, Sheet, identifiers, known_members, types_of, without_blanks
 from pipelines.documents import as_json, documents
 from pipelines.drift import DriftKey as DriftKey
 from pipelines.drift import Notes
@@ -106,7 +106,7 @@ def _accounts(
     accounts: list[str | None] = [None] * len(usable)
     for values in named:
         if values is not None:
-            accounts = [one or other for one, other in zip(accounts, identifiers(values), strict=True)]
+            accounts = [one or other for one, other in zip(accounts, identifiers(*without_blanks(values, types_of(values))), strict=True)]
     found = [default_account if account is None else account for account in accounts]
     if None in found:
         raise NoAccountError

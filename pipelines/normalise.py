@@ -25,6 +25,8 @@ from pipelines.streams import DTYPES, Column, Kind, Stream
 from resources.contract import Contract
 
 POSITION = "position"
+# The years 1 to 9999 in microseconds of the Unix epoch.
+FIRST_TICK, LAST_TICK = -62_135_596_800_000_000, 253_402_300_799_999_999
 # Kinds whose text polars casts; the check behind each says whether the cast kept the value.
 CAST_KINDS: tuple[Kind, ...] = ("instant", "money", "number", "integer")
 # Decimals as text that their dtype holds to the last digit, as far as digits behind the point go.
@@ -71,9 +73,10 @@ def _series(values: Values | pl.Series | None, dtype: pl.DataType, height: int) 
     if values is None or height == 0:
         return pl.Series([None], dtype=dtype).new_from_index(0, height)
     if dtype == DTYPES["instant"]:  # costly to convert, and the rows of a page share one object
-        distinct = {id(value): value for value in values}
-        codes = {key: code for code, key in enumerate(distinct)}
-        return pl.Series(list(distinct.values()), dtype=dtype).gather([codes[id(value)] for value in values])
+        keys = list(map(id, values))
+        distinct = dict(zip(keys, values, strict=True))
+        series, codes = pl.Series(list(distinct.values()), dtype=dtype), {key: code for code, key in enumerate(distinct)}
+        return series.gather(list(map(codes.__getitem__, keys))) if len(codes) > 1 else series.new_from_index(0, height)
     return pl.Series(values, dtype=dtype)
 
 
@@ -108,6 +111,9 @@ def _cast(raw: pl.Series, kind: Kind) -> pl.Series:
         # 5.6: second or millisecond, Z or an offset. An instant without a zone is not guessed at.
         # Beyond the years 1 to 9999 neither Python nor most clients can read it back.
         typed = raw.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+        ticks = typed.to_physical()
+        if ticks.null_count() == len(ticks) or (ticks.min() >= FIRST_TICK and ticks.max() <= LAST_TICK):  # type: ignore[operator]  # whole numbers
+            return typed
         return pl.select(pl.when(typed.dt.year().is_between(1, 9999)).then(typed)).to_series().alias(raw.name)
     if kind == "integer":
         return raw.str.replace(r"\.0+$", "").cast(pl.Int32, strict=False)
