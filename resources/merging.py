@@ -10,12 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
+from typing import TYPE_CHECKING
 
 import duckdb
-import polars as pl
 
 from resources.database import sql_file
 from resources.part import Commit, Counts, Part, Table
+
+if TYPE_CHECKING:
+    import polars as pl  # slow to import, and reading a status needs none of it
 
 
 def merge(connection: duckdb.DuckDBPyConnection, commit: Commit) -> dict[str, Counts]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-import polars as pl
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class Commit:
     @classmethod
     def of_one(cls, table: Table, part: Part, rows: pl.DataFrame, children: Mapping[str, pl.DataFrame]) -> Commit:
         """A commit of one part, with which all the rows came."""
+        import polars as pl
+
         return cls(table, rows.with_columns(pl.lit(part.slice_id).alias("slice_id")), children, (part,))
 
     @property

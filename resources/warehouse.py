@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
-import polars as pl
 
 from resources import ledger, merging
 from resources.database import check_space, connect, end_query, open_for_writing, transaction
@@ -24,6 +24,9 @@ from resources.generic import ensure_tables
 from resources.lease import Lease, lease
 from resources.part import Commit, Counts, Table
 from resources.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl  # slow to import, and reading a status needs none of it
 
 log = logging.getLogger(__name__)
 WRITER_WAIT_S = 6 * 3600.0
