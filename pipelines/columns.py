@@ -115,7 +115,11 @@ class Members:
     @staticmethod
     def _behind(linkage: Any, rest: tuple[str, ...], around: Surroundings) -> Any:
         """What a path reads in the included resource that is linked."""
-        if not isinstance(linkage, dict) or not isinstance(kind := linkage.get("type"), str) or kind not in around.kinds:
+        if (
+            not isinstance(linkage, dict)
+            or not isinstance(kind := linkage.get("type"), str)
+            or kind not in around.kinds
+        ):
             return MISSING
         named = included_of(linkage, around.included)
         return MISSING if named is None else lookup(named, ".".join(rest), {})
@@ -247,9 +251,7 @@ class Judge:
             sheet[column.name] = texts
         return sheet
 
-    def _formed(
-        self, column: Column, values: Values, types: set[type], places: Sequence[int], path: str
-    ) -> Values:
+    def _formed(self, column: Column, values: Values, types: set[type], places: Sequence[int], path: str) -> Values:
         """Values in the form that their column is built from; None, and drift, where one has the wrong JSON type."""
         forms = FORMS[column.kind]
         texts = identifiers(values, types) if column.kind == "reference" else formed(values, types, forms)

@@ -118,7 +118,7 @@ def _kept(resources: Collection[JsonObject], redacted: tuple[str, ...]) -> Itera
             own = own.copy()
             for name in found:
                 del own[name]
-            resource = {**resource, "attributes": own}  # noqa: PLW2901
+            resource = {**resource, "attributes": own}
         kept.append(resource)
     return kept
 

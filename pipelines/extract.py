@@ -106,7 +106,10 @@ def _accounts(
     accounts: list[str | None] = [None] * len(usable)
     for values in named:
         if values is not None:
-            accounts = [one or other for one, other in zip(accounts, identifiers(*without_blanks(values, types_of(values))), strict=True)]
+            accounts = [
+                one or other
+                for one, other in zip(accounts, identifiers(*without_blanks(values, types_of(values))), strict=True)
+            ]
     found = [default_account if account is None else account for account in accounts]
     if None in found:
         raise NoAccountError

@@ -242,7 +242,7 @@ class Orders:
         burst: int = 1,
         filters: bool = True,
         sort: bool = True,
-        totals: bool = False,
+        totals: bool = True,
         faults: int | None = None,
     ) -> None:
         """How it behaves from now on; what is left out is as it was made."""
