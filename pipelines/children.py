@@ -14,7 +14,19 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pipelines.columns import Form, Judge, Members, Sheet, Values, as_is, digits, formed, known_members, types_of, without_blanks
+from pipelines.columns import (
+    Form,
+    Judge,
+    Members,
+    Sheet,
+    Values,
+    as_is,
+    digits,
+    formed,
+    known_members,
+    types_of,
+    without_blanks,
+)
 from pipelines.documents import json_texts, redacted_names
 from pipelines.records import (
     MISSING,
@@ -162,9 +174,7 @@ def _day(listing: Listing, value: object, field_id: str, place: int) -> date | N
     try:
         if isinstance(value, int | Decimal) and not isinstance(value, bool):
             zone = listing.zones.get(listing.accounts[place])
-            return (
-                None if zone is None else (EPOCH + timedelta(seconds=float(value))).astimezone(ZoneInfo(zone)).date()
-            )
+            return None if zone is None else (EPOCH + timedelta(seconds=float(value))).astimezone(ZoneInfo(zone)).date()
         if isinstance(value, str):
             return date.fromisoformat(value[:10])
     except (ValueError, OverflowError):
@@ -299,7 +309,8 @@ def _complete(
     given, _ = without_blanks(sent, types_of(sent))
     read = sheet.get("customer_id", given)
     customers = [
-        of_form if value is None else text for of_form, value, text in zip(people.customer_ids, given, read, strict=True)
+        of_form if value is None else text
+        for of_form, value, text in zip(people.customer_ids, given, read, strict=True)
     ]
     sheet["customer_id"] = customers
     # An empty participant status is a word of its own (`none`) where the contract lists the empty spelling.
@@ -318,9 +329,7 @@ def _complete(
             people.ids[row] = f"{stem}:{equals[people.places[row], stem]}"
 
 
-def _answers(
-    judge: Judge, members: Members, people: _People, names: Iterable[str], whole: list[bool]
-) -> Sheet:
+def _answers(judge: Judge, members: Members, people: _People, names: Iterable[str], whole: list[bool]) -> Sheet:
     """The answers of participants; `whole` becomes False for the bookings of which they did not come whole, so that stored ones must be kept."""
     sent, came = _listed(members.values(names), len(people.ids))
     owners, people_ids, ids, labels, values = [], [], [], [], []

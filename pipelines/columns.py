@@ -43,7 +43,7 @@ _MAY_BE_BLANK = {_ABSENT, str}
 class Members:
     """Resources side by side. `places`: where in the batch the record of each stands, `relationships`: as sent, `links`: their linkage.
 
-    `known`: the names that the contract has for their members; no other can be asked for.
+    `known`: the names that may be asked for, those of the contract.
     """
 
     def __init__(
@@ -109,7 +109,11 @@ class Members:
     @staticmethod
     def _behind(linkage: Any, rest: tuple[str, ...], around: Surroundings) -> Any:
         """What a path reads in the included resource that is linked."""
-        if not isinstance(linkage, dict) or not isinstance(kind := linkage.get("type"), str) or kind not in around.kinds:
+        if (
+            not isinstance(linkage, dict)
+            or not isinstance(kind := linkage.get("type"), str)
+            or kind not in around.kinds
+        ):
             return MISSING
         named = included_of(linkage, around.included)
         return MISSING if named is None else lookup(named, ".".join(rest), {})
@@ -241,9 +245,7 @@ class Judge:
             sheet[column.name] = texts
         return sheet
 
-    def _formed(
-        self, column: Column, values: Values, types: set[type], places: Sequence[int], path: str
-    ) -> Values:
+    def _formed(self, column: Column, values: Values, types: set[type], places: Sequence[int], path: str) -> Values:
         """Values in the form that their column is built from; None, and drift, where one has the wrong JSON type."""
         forms = FORMS[column.kind]
         texts = identifiers(values, types) if column.kind == "reference" else formed(values, types, forms)

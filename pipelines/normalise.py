@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import accumulate
-from typing import Any
 
 import polars as pl
 
@@ -75,7 +74,10 @@ def _series(values: Values | pl.Series | None, dtype: pl.DataType, height: int) 
     if dtype == DTYPES["instant"]:  # costly to convert, and the rows of a page share one object
         keys = list(map(id, values))
         distinct = dict(zip(keys, values, strict=True))
-        series, codes = pl.Series(list(distinct.values()), dtype=dtype), {key: code for code, key in enumerate(distinct)}
+        series, codes = (
+            pl.Series(list(distinct.values()), dtype=dtype),
+            {key: code for code, key in enumerate(distinct)},
+        )
         return series.gather(list(map(codes.__getitem__, keys))) if len(codes) > 1 else series.new_from_index(0, height)
     return pl.Series(values, dtype=dtype)
 
@@ -146,7 +148,7 @@ def normalise(
     children = {}
     for child in stream.children:
         sheet = found.children[child.table]
-        owners = sheet[OWNER]
+        owners: list[int] = list(sheet[OWNER])
         schema = {POSITION: pl.Int64(), **dict.fromkeys((*stream.key, *child.key), text), **schema_of(child.columns)}
         schema |= {"is_partial": flag}
         keys = {name: rows.get_column(name).gather(owners) for name in (POSITION, *stream.key)}
