@@ -50,7 +50,7 @@ def _readings(alias: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 class Members:
     """Resources side by side. `places`: where in the batch the record of each stands, `relationships`: as sent, `links`: their linkage.
 
-    `known`: the names that the contract has for their members; no other can be asked for.
+    `known`: the names that may be asked for, those of the contract.
     """
 
     def __init__(

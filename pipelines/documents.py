@@ -8,7 +8,7 @@ through the finished texts finds the few records where one stands deeper, and on
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -105,9 +105,10 @@ def json_texts(values: Sequence[Any], redacted: tuple[str, ...]) -> pl.Series:
     return _texts(encoded, ())[0]
 
 
-def _kept(resources: Collection[JsonObject], redacted: tuple[str, ...]) -> Iterable[JsonObject]:
+def _kept(
+    resources: Iterable[JsonObject], attributes: Sequence[JsonObject], redacted: tuple[str, ...]
+) -> Iterable[JsonObject]:
     """The resources without attributes in `redacted`; each name that occurs is judged once."""
-    attributes = [object_at(resource, "attributes") for resource in resources]
     secret = [name for name in set[str]().union(*attributes) if is_redacted(name, redacted)]
     if not secret:
         return resources
@@ -142,24 +143,24 @@ def _digest(content: bytes) -> str:
 
 def related(links: Links, around: Surroundings) -> list[tuple[str, str]]:
     """The (type, id) of the included resources that a record names, directly or through one of them, in order."""
-    if not around.kinds:
-        return []
+    kinds, known = around.kinds, around.links
     found: set[tuple[str, str]] = set()
-    layer = [links]
+    layer = [links] if kinds else []
     for _ in range(DOCUMENT_DEPTH):
         following = []
         for one in layer:
             for data in one.values():
                 for identifier in data if isinstance(data, list) else (data,):
-                    if not isinstance(identifier, dict):
-                        continue
-                    kind = identifier.get("type")
-                    if not isinstance(kind, str) or kind not in around.kinds:
-                        continue
-                    key = (kind, identifier_id(identifier) or "")
-                    if key in around.links and key not in found:
-                        found.add(key)
-                        following.append(around.links[key])
+                    # Most linkage names what did not come: its type alone says so.
+                    if (
+                        isinstance(identifier, dict)
+                        and isinstance(kind := identifier.get("type"), str)
+                        and kind in kinds
+                    ):
+                        key = (kind, identifier_id(identifier) or "")
+                        if key in known and key not in found:
+                            found.add(key)
+                            following.append(known[key])
         layer = following
     return sorted(found)
 
@@ -169,7 +170,9 @@ class _Page:
 
     def __init__(self, around: Surroundings, redacted: tuple[str, ...]) -> None:
         self.around = around
-        self.kept = dict(zip(around.included, _kept(around.included.values(), redacted), strict=True))
+        resources = around.included.values()
+        kept = _kept(resources, [object_at(resource, "attributes") for resource in resources], redacted)
+        self.kept = dict(zip(around.included, kept, strict=True))
         self.bare = {key: _bare(resource, around.links[key]) for key, resource in self.kept.items()}
 
 
@@ -184,7 +187,8 @@ def documents(
     pages = {key: _Page(around, redacted) for key, around in distinct.items()}
     encoded: list[bytes | None] = []
     hashes = []
-    for record, own, around in zip(_kept(records, redacted), links, arounds, strict=True):
+    kept = _kept(records, [object_at(record, "attributes") for record in records], redacted)
+    for record, own, around in zip(kept, links, arounds, strict=True):
         page, keys = pages[id(around)], related(own, around)
         encoded.append(_encode({"data": record, "included": [page.kept[key] for key in keys]}))
         hashes.append(_digest(_encode_sorted([_bare(record, own), [page.bare[key] for key in keys]])))

@@ -16,7 +16,7 @@ from pipelines.columns import Judge, Members, Sheet, identifiers, known_members,
 from pipelines.documents import as_json, documents
 from pipelines.drift import DriftKey as DriftKey
 from pipelines.drift import Notes
-from pipelines.records import Fetched, identifier_id
+from pipelines.records import Fetched, identifier_id, steps
 from pipelines.streams import Stream
 from resources.contract import Contract, StreamContract
 
@@ -57,12 +57,13 @@ def extract(
         else:
             quarantine.append((reason, as_json(one.record, contract.redact.members), one.fetched_at))
     known = known_members(contract, names.columns)
-    members = Members.of(usable, known)
+    asked = known | {steps(name)[0] for name in contract.account_reference.relationships}
+    members = Members.of(usable, asked)
     accounts = _accounts(usable, members, stream, contract, default_account)
     if keeps is not None and not all(account in keeps for account in accounts):
         kept = [place for place, account in enumerate(accounts) if account in keeps]
         usable, accounts = [usable[place] for place in kept], [accounts[place] for place in kept]
-        members = Members.of(usable, known)
+        members = Members.of(usable, asked)
     ids = [str(one.record["id"]) for one in usable]
     judge = Judge(contract, Notes())
     rows = judge.sheet(members, stream.columns, names.columns, "booking")
@@ -89,7 +90,7 @@ def _unusable(record: object, stream: str, names: StreamContract) -> str | None:
         told = repr(kind[:60]) if isinstance(kind, str) else str(kind) if kind is None else f"({type(kind).__name__})"
         return f"type {told} is not in streams.{stream}.types of the contract"
     for member in ("attributes", "relationships"):
-        if not isinstance(record.get(member) or {}, dict):
+        if (value := record.get(member)) and not isinstance(value, dict):
             return f"{member} is not an object"
     return None
 

@@ -148,7 +148,7 @@ def normalise(
     children = {}
     for child in stream.children:
         sheet = found.children[child.table]
-        owners = sheet[OWNER]
+        owners: list[int] = list(sheet[OWNER])
         schema = {POSITION: pl.Int64(), **dict.fromkeys((*stream.key, *child.key), text), **schema_of(child.columns)}
         schema |= {"is_partial": flag}
         keys = {name: rows.get_column(name).gather(owners) for name in (POSITION, *stream.key)}

@@ -1,0 +1,80 @@
+"""What shaping a record costs beside decoding it: `python -m tests.bench_shaping`. Prints microseconds of process time per record, and ratios of one run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from statistics import median
+from typing import Any
+
+from pipelines.columns import Members
+from pipelines.documents import documents
+from pipelines.normalise import combine, normalise
+from pipelines.records import Fetched, index
+from pipelines.streams import BUILT_IN
+from resources.appointedd import _decode
+from resources.contract import load_contract
+from tests.emulator import Emulator, World
+
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+BATCHES = 15
+
+
+def pages(path: str, include: str) -> list[bytes]:
+    """Ten pages of 100 records, as the emulator sends them: one batch of a sync."""
+    import httpx
+
+    with Emulator(World(seed=1, customers=1_000, bookings=1_000)) as emulator:
+        form = {"grant_type": "client_credentials"}
+        token = httpx.post(emulator.token_url, data=form, auth=(emulator.client_id, emulator.client_secret)).json()
+        with httpx.Client(headers={"Authorization": f"Bearer {token['access_token']}"}) as client:
+            address = str(httpx.URL(f"{emulator.base_url}/{path}", params={"page[size]": "100", "include": include}))
+            bodies = []
+            while address and len(bodies) < 10:
+                bodies.append(client.get(address).content)
+                address = _decode(bodies[-1])["links"].get("next")
+            return bodies
+
+
+def fetched_of(documents: list[Any]) -> list[Fetched]:
+    """Records with what came around them."""
+    found = []
+    for document in documents:
+        included = index(document.get("included") or [])
+        found += [Fetched(record, included, NOW) for record in document["data"]]
+    return found
+
+
+def main() -> None:
+    """Print what each step costs; decoding is the unit of the ratios."""
+    contract = load_contract()
+    for name, include in (("bookings", "customerBookings"), ("customers", "")):
+        stream, bodies = BUILT_IN[name], pages(name, include)
+        times: dict[str, list[float]] = {}
+
+        def timed(step: str, deed: Callable[[], Any], times: dict[str, list[float]] = times) -> Any:
+            begun = time.process_time()
+            done = deed()
+            times.setdefault(step, []).append(time.process_time() - begun)
+            return done
+
+        for _ in range(BATCHES):  # decoded anew each time: what a sync shapes has just come
+            decoded = timed("decode", lambda bodies=bodies: [_decode(body) for body in bodies])
+            fetched = timed("index", lambda decoded=decoded: fetched_of(decoded))
+            batch = timed("shape (normalise)", lambda f=fetched, s=stream: normalise(s, contract, f, {}))
+            timed("one version for each key (combine)", lambda batch=batch: combine([batch]))
+            members = Members.of(fetched, frozenset())
+            records = [one.record for one in fetched]
+            timed(
+                "of shaping: document and hash",
+                lambda r=records, m=members: documents(r, m.links, m.arounds, contract.redact.members),
+            )
+        unit = median(times["decode"])
+        print(f"{name}: {len(fetched)} records, {sum(map(len, bodies)) // len(fetched):,} bytes each")
+        for step, taken in times.items():
+            print(f"  {step:36} {median(taken) / len(fetched) * 1e6:7.1f} µs  {median(taken) / unit:6.2f} x")
+
+
+if __name__ == "__main__":
+    main()
