@@ -165,6 +165,13 @@ class Rows:
         )
         return self.of(chosen)
 
+    def renamed(self, prefix: str) -> Rows:
+        """The same rows as new ones."""
+        key = self.stream.key[-1]
+        new = pl.concat_str(pl.lit(prefix), key).alias(key)
+        children = {c: f.with_columns(new) for c, f in self.children.items()}
+        return Rows(self.stream, self.rows.with_columns(new), children)
+
     def of(self, rows: pl.DataFrame) -> Rows:
         """Those rows with their children."""
         key = list(self.stream.key)
@@ -198,7 +205,7 @@ def settings_in(folder: Path, **own: Any) -> Settings:
         "warehouse_path": folder / "warehouse.duckdb",
         "warehouse_published_path": folder / "public" / "analytics.duckdb",
     }
-    return Settings(_env_file=None, **(values | own))
+    return Settings(_env_file=None, **(values | own))  # type: ignore[call-arg]  # pydantic-settings' own argument
 
 
 def load(writer: Writer, rows: Rows, stages: Stages, name: str, size: int = PART_ROWS) -> None:
@@ -206,7 +213,10 @@ def load(writer: Writer, rows: Rows, stages: Stages, name: str, size: int = PART
     real = writer.connection
     writer.connection = Timed(real, stages)  # type: ignore[assignment]
     for number, part in enumerate(rows.parts(size)):
-        commit = part.commit(f"{name}-{number}")
+        # As a plan does it: newest first, and only the oldest slice begins at the open start.
+        is_oldest = (number + 1) * size >= rows.rows.height
+        since = None if is_oldest else part.rows.get_column("updated_at").min()
+        commit = part.commit(f"{name}-{number}", since=since)
         with stages.timed(f"commit of {rows.stream.name}"):
             writer.commit(commit)
     writer.connection = real
@@ -243,18 +253,20 @@ def bench(kept: Path, folder: Path, copies: int, memory_limit_mb: int) -> None:
                 writer.commit(change.commit(f"night {share}", later))
             writer.connection = real
             stages.show(f"{change.rows.height:,} changed of {bookings.rows.height:,}")
-        for height in (0, 1, 100):
+        accounts = tuple(source["accounts"].rows.get_column("account_id"))
+        for height, is_new in ((0, False), (1, True), (100, True), (1, False), (100, False)):
             stages = Stages()
             real = writer.connection
             for number in range(20):
-                later = NOW + timedelta(days=2 + height, minutes=number)
+                later = NOW + timedelta(days=2 + height, hours=int(is_new), minutes=number)
                 change = bookings.of(bookings.rows.slice(number * 2_000, height)).changed(1.0, later)
+                if is_new:
+                    change = change.renamed(f"new-{height}-{number}-")
                 writer.connection = Timed(real, stages)  # type: ignore[assignment]
-                accounts = tuple(source["accounts"].rows.get_column("account_id"))
-                with stages.timed(f"commit of {height}"):
-                    writer.commit(change.commit(f"small {height} {number}", later, accounts))
+                with stages.timed("commit in all"):
+                    writer.commit(change.commit(f"small {is_new} {height} {number}", later, accounts, since=NOW))
                 writer.connection = real
-            stages.show(f"a commit of {height} changed rows (mean of 20)", 20)
+            stages.show(f"a commit of {height} {'new' if is_new else 'changed'} rows (mean of 20)", 20)
         again = bookings.of(bookings.rows.slice(0, PART_ROWS))
         stages = Stages()
         writer.connection = Timed(real, stages)  # type: ignore[assignment]

@@ -185,6 +185,7 @@ def test_only_what_is_needed_is_imported(copied: Loaded) -> None:
     assert "duckdb" in synced
     assert not {"dagster", "numpy", "pandas"} & synced
     assert not {"duckdb", "polars", "httpx"} & (imported("--version") | imported("sync", "--help"))
+    assert not {"dagster", "polars", "pyarrow", "httpx"} & imported("status", "--json")
 
 
 def test_sync_shows_a_table(copied: Loaded) -> None:

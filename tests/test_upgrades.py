@@ -299,3 +299,48 @@ def test_duckdb_2_reads_what_1_5_wrote_and_writes_what_1_5_reads(old: Path, tmp_
     assert query(old, "select count(*) from core.extra") == [(len(before["core.bookings"]),)]
     assert query(old, "select distinct first_name from core.customers") == [("changed",)]
     open_for_writing(old, 512).close()
+
+
+def catalogue(path: Path) -> list[tuple[Any, ...]]:
+    """Every column as it is declared, with what is said of it and of its table."""
+    return query(
+        path,
+        """
+        select columns.schema_name, columns.table_name, column_index, column_name, columns.data_type, is_nullable, columns.comment, tables.comment
+        from duckdb_columns() as columns join duckdb_tables() as tables using (table_oid) order by all
+        """,
+    )
+
+
+def compressions(path: Path, table: str) -> set[str]:
+    sql = "select distinct compression from pragma_storage_info(?) where column_name = 'document'"
+    found = query(path, sql, table)
+    return {name for (name,) in found} - {"Constant", "Empty Validity", "Roaring"}  # those of the mask of nulls
+
+
+def test_documents_are_stored_anew_and_nothing_else_is_different(old: Path, tmp_path: Path) -> None:
+    assert compressions(old, "core.bookings") == {"DICT_FSST"}
+    open_for_writing(old, 512).close()
+    new = tmp_path / "new" / "warehouse.duckdb"
+    open_for_writing(new, 512).close()
+    assert catalogue(old) == catalogue(new)
+    for table in ("core.bookings", "core.customers", "history.records"):
+        assert compressions(old, table) == {"ZSTD"}
+
+
+def test_documents_of_streams_that_a_contract_added_are_stored_anew_too(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    with open_for_writing(path, 512) as connection:
+        template = database.sql_file("generic_stream.sql")
+        assert "using compression zstd" in template
+        connection.execute(template.replace(" using compression zstd", "").format(stream="intents"))
+        connection.execute(
+            "insert into core.intents select 'a1', i, null, null, null, null, '{\"data\": ' || i || '}', 'h', now(), 's' from range(5000) as t(i)"
+        )
+        connection.execute("delete from ops.migrations where number >= ?", [database.DOCUMENTS_ZSTD])
+    before = catalogue(path)
+    rows = query(path, "from core.intents order by all")
+    open_for_writing(path, 512).close()
+    assert compressions(path, "core.intents") == {"ZSTD"}
+    assert catalogue(path) == before
+    assert query(path, "from core.intents order by all") == rows

@@ -618,6 +618,19 @@ def test_a_runs_row_is_green_only_while_nothing_was_wrong(writer: Writer) -> Non
     assert told()[:3] == ("red", ["p"], ["w"])  # a red run never turns green again
 
 
+def test_documents_come_once_each_wherever_their_rows_have_moved(writer: Writer) -> None:
+    put(writer, *(booking(f"b{n}", price=n) for n in range(5)), booking("b1", account="a0"))
+    found: list[str] = []
+    after: tuple[str, ...] | None = None
+    while True:
+        documents, after = writer.documents(BOOKINGS.target, 2, after)
+        if not documents:
+            break
+        found += [json.loads(text)["data"]["id"] for _, text, _ in documents]
+        put(writer, booking("b0", len(found), price=9), fetched=len(found))  # its row is put in again at the end
+    assert found == ["b1", "b0", "b1", "b2", "b3", "b4"]
+
+
 def test_rows_are_counted_by_change_time(writer: Writer) -> None:
     put(writer, booking("b0", 0), booking("b1", 10), booking("b2", 20), booking("b3", None), booking("b4", 10, "a2"))
     assert writer.count_rows("bookings", ["a1"], None, later(100)) == 4
