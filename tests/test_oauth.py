@@ -132,7 +132,7 @@ def test_renewals_end_even_where_every_token_serves_others() -> None:
             assert token is not None
             token.has_served |= response.status_code == 401
 
-        client._http.event_hooks = {"response": [others_are_served]}
+        client._connections.builder.event_hooks = {"response": [others_are_served]}
         with pytest.raises(ClientRefusedError, match=f"refused {RENEWALS_PER_REQUEST + 1} tokens in turn"):
             list(client.pages("accounts", {}, {}))
         assert emulator.count("accounts") == RENEWALS_PER_REQUEST + 1

@@ -283,7 +283,7 @@ def test_a_client_in_use_is_not_closed_under_the_thread(client: ApiClient, emula
     assert asked.wait(STARTS_WITHIN_S)
     stopped.set()
     client.__exit__()
-    assert not client._http.is_closed
+    assert not client._connections.builder.is_closed
     assert ended == []
     thread.join(ENDS_WITHIN_S)
     assert [type(error) for error in ended] == [StoppedError]
