@@ -87,15 +87,21 @@ class Members:
 
     def values(self, aliases: Iterable[str]) -> Values | None:
         """For each resource the value of the first alias that is present, else `MISSING`; None where no resource has any."""
+        return self.typed_values(aliases)[0]
+
+    def typed_values(self, aliases: Iterable[str]) -> tuple[Values | None, set[type]]:
+        """As `values`, with the types that occur."""
         found: Values | None = None
+        types: set[type] = set()
         for name, rest in (reading for alias in aliases for reading in _readings(alias)):
             if name not in self._own and name not in self.link_names:
                 continue
             values = self._values(name, rest)
             found = values if found is None else [b if a is MISSING else a for a, b in zip(found, values, strict=True)]
-            if _ABSENT not in types_of(found):
-                return found
-        return None if found is None or types_of(found) == {_ABSENT} else found
+            types = types_of(found)
+            if _ABSENT not in types:
+                break
+        return (None, types) if types == {_ABSENT} else (found, types)
 
     def _values(self, name: str, rest: tuple[str, ...]) -> Values:
         """As `lookup`: an attribute goes before a relationship, even where the path inside it leads nowhere."""
@@ -105,24 +111,22 @@ class Members:
                 own = [value.get(step, MISSING) if isinstance(value, dict) else MISSING for value in own]
             if name not in self.link_names:
                 return own
-        linked = [links.get(name, MISSING) for links in self.links]
+        linked: Values = [links.get(name, MISSING) for links in self.links]
         if rest:
-            linked = [self._behind(one, rest, around) for one, around in zip(linked, self.arounds, strict=True)]
+            linked = self._behind(linked, rest)
         if sent is None or own is None:
             return linked
         return [b if a is MISSING else c for a, b, c in zip(sent, linked, own, strict=True)]
 
-    @staticmethod
-    def _behind(linkage: Any, rest: tuple[str, ...], around: Surroundings) -> Any:
-        """What a path reads in the included resource that is linked."""
-        if (
-            not isinstance(linkage, dict)
-            or not isinstance(kind := linkage.get("type"), str)
-            or kind not in around.kinds
-        ):
-            return MISSING
-        named = included_of(linkage, around.included)
-        return MISSING if named is None else lookup(named, ".".join(rest), {})
+    def _behind(self, linked: Values, rest: tuple[str, ...]) -> Values:
+        """What a path reads in the included resources that are linked. Where none of their types came at all, that is nothing."""
+        came = set[str]().union(*(around.kinds for around in set(self.arounds)))
+        named = {kind for one in linked if isinstance(one, dict) and isinstance(kind := one.get("type"), str)}
+        if named.isdisjoint(came):
+            return [MISSING] * len(linked)
+        path = ".".join(rest)
+        resources = [included_of(one, around.included) for one, around in zip(linked, self.arounds, strict=True)]
+        return [MISSING if resource is None else lookup(resource, path, {}) for resource in resources]
 
 
 def _side_by_side(objects: Sequence[JsonObject], names: Sequence[str]) -> dict[str, Values]:
@@ -237,10 +241,10 @@ class Judge:
         sheet: Sheet = {}
         for column in columns:
             names = aliases.get(column.name, ())
-            values = members.values(names)
-            if values is None:
+            sent, types = members.typed_values(names)
+            if sent is None:
                 continue
-            values, types = without_blanks(values, types_of(values))
+            values, types = without_blanks(sent, types)
             if column.kind == "json":
                 sheet[column.name] = json_texts(values, self.redacted)
                 continue

@@ -30,7 +30,7 @@ def pages(path: str, include: str) -> list[bytes]:
         token = httpx.post(emulator.token_url, data=form, auth=(emulator.client_id, emulator.client_secret)).json()
         with httpx.Client(headers={"Authorization": f"Bearer {token['access_token']}"}) as client:
             address = str(httpx.URL(f"{emulator.base_url}/{path}", params={"page[size]": "100", "include": include}))
-            bodies = []
+            bodies: list[bytes] = []
             while address and len(bodies) < 10:
                 bodies.append(client.get(address).content)
                 address = _decode(bodies[-1])["links"].get("next")
@@ -46,33 +46,36 @@ def fetched_of(documents: list[Any]) -> list[Fetched]:
     return found
 
 
+class Clock:
+    """Process time of each step, by name."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, list[float]] = {}
+
+    def timed(self, step: str, deed: Callable[..., Any], *arguments: Any) -> Any:
+        """Do something, and remember what it took."""
+        begun = time.process_time()
+        done = deed(*arguments)
+        self.times.setdefault(step, []).append(time.process_time() - begun)
+        return done
+
+
 def main() -> None:
     """Print what each step costs; decoding is the unit of the ratios."""
     contract = load_contract()
     for name, include in (("bookings", "customerBookings"), ("customers", "")):
-        stream, bodies = BUILT_IN[name], pages(name, include)
-        times: dict[str, list[float]] = {}
-
-        def timed(step: str, deed: Callable[[], Any], times: dict[str, list[float]] = times) -> Any:
-            begun = time.process_time()
-            done = deed()
-            times.setdefault(step, []).append(time.process_time() - begun)
-            return done
-
+        stream, bodies, clock = BUILT_IN[name], pages(name, include), Clock()
         for _ in range(BATCHES):  # decoded anew each time: what a sync shapes has just come
-            decoded = timed("decode", lambda bodies=bodies: [_decode(body) for body in bodies])
-            fetched = timed("index", lambda decoded=decoded: fetched_of(decoded))
-            batch = timed("shape (normalise)", lambda f=fetched, s=stream: normalise(s, contract, f, {}))
-            timed("one version for each key (combine)", lambda batch=batch: combine([batch]))
-            members = Members.of(fetched, frozenset())
-            records = [one.record for one in fetched]
-            timed(
-                "of shaping: document and hash",
-                lambda r=records, m=members: documents(r, m.links, m.arounds, contract.redact.members),
-            )
-        unit = median(times["decode"])
+            decoded = clock.timed("decode", list, map(_decode, bodies))
+            fetched = clock.timed("index", fetched_of, decoded)
+            batch = clock.timed("shape (normalise)", normalise, stream, contract, fetched, {})
+            clock.timed("one version for each key (combine)", combine, [batch])
+            members, records = Members.of(fetched, frozenset()), [one.record for one in fetched]
+            step, redacted = "of shaping: document and hash", contract.redact.members
+            clock.timed(step, documents, records, members.links, members.arounds, redacted)
+        unit = median(clock.times["decode"])
         print(f"{name}: {len(fetched)} records, {sum(map(len, bodies)) // len(fetched):,} bytes each")
-        for step, taken in times.items():
+        for step, taken in clock.times.items():
             print(f"  {step:36} {median(taken) / len(fetched) * 1e6:7.1f} µs  {median(taken) / unit:6.2f} x")
 
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.extract import DriftKey, NoAccountError
+from pipelines.drift import DriftKey, Notes
+from pipelines.extract import NoAccountError
 from pipelines.normalise import Batch, combine, normalise, schema_of
 from pipelines.records import Fetched, index, read_document, spelling
 from pipelines.streams import ACCOUNTS, BOOKINGS, BUILT_IN, CUSTOMERS, DTYPES, EVENTS, Stream
@@ -721,6 +722,31 @@ def test_unknown_members_are_drift_and_known_ones_are_not() -> None:
         ("participant.attributes.seat", 2),
     }
     assert batch.examples[DriftKey("unknown_member", "attributes.zoomUrl", "maps to no column")] == "x1"
+
+
+def test_the_example_of_drift_is_the_first_record_however_the_columns_are_read() -> None:
+    values = CONTRACT.model_dump()
+    values["streams"]["customers"]["columns"] |= {"first_name": ["a", "x"], "last_name": ["a", "y"]}
+    contract = Contract.model_validate(values)
+    records = [resource("customers", f"r{n}", x="text", a=odd) for n, odd in enumerate(("text", [1], [2]))]
+    batch = of(CUSTOMERS, *records, contract=contract)
+    (key,) = (k for k in batch.drift if k.kind == "bad_value")
+    assert (key.path, batch.drift[key], batch.examples[key]) == ("a", 4, "r1")
+    notes = Notes()
+    for place in (5, 2, 7):
+        notes.add("bad_value", "a", "list where text is due", place)
+    assert list(notes.places.values()) == [2]
+
+
+def test_records_of_other_accounts_are_counted_and_left_out_with_their_children() -> None:
+    records = [
+        resource("customers", f"c{n}", account=account, tags=[f"tag {n}"], zoom=n)
+        for n, account in enumerate(("a1", "a2", "a1"))
+    ]
+    batch = normalise(CUSTOMERS, CONTRACT, [sent(record) for record in records], {}, None, {"a2"})
+    assert batch.rows.select("position", "customer_id").rows() == [(0, "c1")]
+    assert batch.children["customer_tags"].select("position", "customer_id", "tag").rows() == [(0, "c1", "tag 1")]
+    assert (batch.read_count, sum(batch.drift.values()), list(batch.examples.values())) == (3, 1, ["c1"])
 
 
 def test_drift_tells_no_values() -> None:

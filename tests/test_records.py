@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.documents import as_json, document_of
+from pipelines.documents import as_json, document_of, documents
 from pipelines.documents import related as related_keys
 from pipelines.records import (
     MISSING,
@@ -325,7 +325,16 @@ def test_json_keeps_decimals_as_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cancellationUrl", "cancellation_url", "cancellation-url", "CancellationURL", "Cancellation Url"]
+    "name",
+    [
+        "cancellationUrl",
+        "cancellation_url",
+        "cancellation-url",
+        "CancellationURL",
+        "Cancellation Url",
+        "_cancellationUrl_",
+        "cancellationUrl -",
+    ],
 )
 def test_capability_links_are_taken_out_however_they_are_spelt(name: str) -> None:
     deep = {"attributes": {name: "CANARY", "kept": {"list": [{name: "CANARY", "x": 1}]}}}
@@ -335,3 +344,21 @@ def test_capability_links_are_taken_out_however_they_are_spelt(name: str) -> Non
     bare = {"attributes": {"kept": {"list": [{"x": 1}]}}}
     assert content_hash == document_of({"type": "bookings", "id": "b1", **bare}, {}, REDACTED)[1]
     assert json.loads(as_json({name: 1, "cancellationUrlOf": 2}, REDACTED)) == {"cancellationUrlOf": 2}
+
+
+def test_a_letter_that_folds_to_two_hides_no_capability_link() -> None:
+    for name in ("passUrl", "paßUrl", "PASS-URL", "Paẞ_Url"):
+        record = {"type": "x", "id": "1", "attributes": {"list": [{name: "CANARY", "kept": "Straße"}]}}
+        text, _ = document_of(record, {}, ("pass_url",))
+        assert json.loads(text)["data"]["attributes"] == {"list": [{"kept": "Straße"}]}
+
+
+def test_a_record_that_is_looked_through_changes_no_other_of_its_batch() -> None:
+    deep = changed(BOOKING, "attributes.profile", {"list": [{"cancellation-url": "CANARY"}], "name": "x"})
+    records = [BOOKING, deep, changed(BOOKING, "id", "b2"), changed(BOOKING, "attributes.notes", '"cancellationUrl":')]
+    around = Surroundings(index(INCLUDED))
+    texts, hashes = documents(records, [links_of(r) for r in records], [around] * len(records), REDACTED)
+    alone = [document_of(record, index(INCLUDED), REDACTED) for record in records]
+    assert list(zip(texts.to_list(), hashes, strict=True)) == alone
+    assert "CANARY" not in "".join(texts)
+    assert hash_of(changed(BOOKING, "attributes.profile", {"list": [{}], "name": "x"})) == hashes[1]
