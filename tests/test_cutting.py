@@ -179,3 +179,115 @@ def test_tiny_pages(order: Any, size: int, tmp_path: Path) -> None:
     assert report.problems == []
     assert wrong(tmp_path, world) == []
     assert asked(emulator) <= 2 * 100 / size
+
+
+# ---- first loads -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_odd_record_does_not_take_the_watermark_of_a_first_load(tmp_path: Path) -> None:
+    world = World(seed=11, accounts=3, customers=2, bookings=120, events=0, years=2)
+    odd = world.bookings.rows()[60].id
+    with Emulator(world, TOTALS) as emulator:
+        emulator.faults.append(each_record(lambda record: record["id"] == odd and record.pop("id")))
+        settings = settings_for(emulator, tmp_path)
+        report = bookings_night(settings, contract_with(tmp_path, ""))
+    assert report.problems == []
+    assert any("quarantine" in w for w in report.warnings)
+    assert report.streams[1].watermark == report.streams[0].watermark
+    assert query(
+        settings.warehouse_path, "select count(*) from ops.windows where kind = 'sweep' and stream = 'bookings'"
+    ) == [(0,)]
+
+
+def test_a_count_that_cannot_be_had_ends_its_stream_alone(
+    world: World, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_pauses(monkeypatch)
+    firsts = 0
+
+    def is_later(request: Request) -> bool:
+        """The first page of the whole list, but for the first time."""
+        nonlocal firsts
+        is_first = request.path == LIST and not any(n.startswith(("filter", "page[after]")) for n in request.query)
+        firsts += is_first
+        return is_first and firsts > 1
+
+    with Emulator(world, TOTALS) as emulator:
+        emulator.faults.append(Fault(is_later, Status(503), times=None))
+        report = bookings_night(settings_for(emulator, tmp_path), contract, streams=None)
+    assert [s.stream for s in report.streams] == ["accounts", "customers", "bookings", "events"]
+    (problem,) = report.problems
+    assert problem.startswith("API client 'default': bookings: HTTP 503")
+
+
+def test_each_account_that_was_cut_is_proved_where_accounts_are_asked_for_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(seed=11, accounts=2, customers=4, bookings=2, events=0, years=2)
+    large = list(world.accounts)[1].id
+    for _ in range(120):
+        world.add_booking(large)
+        world.clock.advance(timedelta(hours=3))
+    switches = Switches(
+        meta_total="present",
+        account_in="absent",
+        account_filter=frozenset({"customers", "bookings", "events"}),
+        sort=False,
+    )
+    own = contract_with(tmp_path, SMALL_PAGES + "[streams.bookings]\naccount_filter = true\n")
+    with Emulator(world, switches) as emulator:
+        without_updated(emulator, {world.bookings.rows(large)[60].id}, monkeypatch)
+        report = bookings_night(settings_for(emulator, tmp_path), own)
+    assert report.problems == []
+    assert wrong(tmp_path, world, ["updated_at"]) == []
+
+
+# ---- in the middle -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_account_that_hides_while_pieces_are_read_is_asked_for_again(contract: Contract, tmp_path: Path) -> None:
+    world = World(seed=11, accounts=2, customers=4, bookings=10, events=0, years=2)
+    busy = list(world.accounts)[1].id
+    with Emulator(world, Switches(meta_total="present", account_filter=frozenset())) as emulator:
+        settings = settings_for(emulator, tmp_path, sync_concurrency=1)
+        assert bookings_night(settings, contract).problems == []
+        for _ in range(200):
+            world.add_booking(busy)
+            world.clock.advance(timedelta(hours=1.2))
+        emulator.reset_log()
+
+        def hide(request: Request) -> None:
+            if request.path == LIST and asked(emulator) == 20:
+                world.hide_account(emulator.client_id, busy)
+
+        emulator.hooks.append(hide)
+        report = bookings_night(settings, contract)
+        assert any("left the account list" in p for p in report.problems)
+        emulator.hooks.clear()
+        world.show_account(emulator.client_id, busy)
+        assert bookings_night(settings, contract).problems == []
+    assert wrong(tmp_path, world) == []
+
+
+@pytest.mark.parametrize("concurrency", [4, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 64))])
+def test_a_piece_that_fails_for_good_costs_its_window_alone(
+    concurrency: int, world: World, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_pauses(monkeypatch)
+
+    def is_broken(request: Request) -> bool:
+        until = request.query.get("filter[updatedBefore]", "")
+        return request.path == LIST and "2025-01" < until < "2025-05"
+
+    with Emulator(world, TOTALS) as emulator:
+        settings = settings_for(emulator, tmp_path, sync_concurrency=concurrency)
+        emulator.faults.append(Fault(is_broken, Status(503), times=None))
+        assert len(bookings_night(settings, contract).problems) == 1
+        consistent(settings.warehouse_path)
+        emulator.faults.clear()
+        world.mutate(5, kinds=["reschedule_booking", "add_booking", "cancel_booking"])
+        world.clock.advance(timedelta(hours=20))
+        emulator.reset_log()
+        assert bookings_night(settings, contract).problems == []
+    assert wrong(tmp_path, world) == []
+    assert asked(emulator) <= PAGES / 2
