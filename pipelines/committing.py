@@ -55,7 +55,7 @@ class Committer:
         self.proof.watch(piece, part)
         if part.is_last:
             part = self.proof.of_the_end(piece, part, is_first_part=piece not in self.numbers)
-        if piece.kind == "sweep":
+        if part.slice.kind == "sweep":
             self.met.setdefault(piece, []).append(part.batch.rows.select(self.stream.key))
             if part.is_last:
                 (part,) = self.proof.still_listed([part])

@@ -38,6 +38,8 @@ class Proof:
         self.report = report
         # Slices of which something is missing: what they brought is committed, their window is not.
         self.incomplete: set[Slice] = set()
+        # First loads whose list was walked whole, and which are no sweeps: of a few records it is not known which they are.
+        self.unswept: set[Slice] = set()
         # Slices whose accounts must be looked for once more before their windows count.
         self.unlisted: set[Slice] = set()
         self.owners: dict[str, str] = {}
@@ -74,6 +76,8 @@ class Proof:
         part = self._reconciled(part)
         if piece in self.incomplete or not part.is_last:
             return replace(part, is_last=False)
+        if piece in self.unswept:
+            part = replace(part, slice=replace(part.slice, kind="nightly"))
         if piece.kind == "sweep" or self._is_long(piece, part, is_first_part=is_first_part):
             self.unlisted.add(part.slice)
         return part
@@ -115,9 +119,11 @@ class Proof:
         """Whether the next night's overlap would not read again what an account hid while this slice was read.
 
         A quiet night's single page is read within moments of the account list, and its stretch is read again: it is not worth a request more.
+        Only the newest stretch is read again: a piece of an older one is not, however short it is.
         """
         again = max(timedelta(days=1), timedelta(minutes=self.run.settings.sync_overlap_minutes))
-        is_short = piece.window.since != BEGINNING and piece.window.until - piece.window.since <= 2 * again
+        is_head = piece.filter_until is None and piece.window.since != BEGINNING
+        is_short = is_head and piece.window.until - piece.window.since <= 2 * again
         return part.pages_count > 1 or not is_first_part or not is_short
 
     def _listed(self, api_client: str) -> set[str] | None:
@@ -200,7 +206,8 @@ class Proof:
         else:
             self.report.warnings.append(text)
             if piece.kind == "sweep":
-                self.incomplete.add(piece)  # what could not be read must not look like something that is gone
+                # What could not be read must not look like something that is gone; the window of a nightly counts all the same.
+                (self.unswept if self.run.request.kind == "nightly" else self.incomplete).add(piece)
 
     def _watch_account_filter(self, piece: Slice, batch: Batch) -> None:
         """Where rows do not name their account, a filter that the server ignores would hand every row to every account."""

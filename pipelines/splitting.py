@@ -7,9 +7,10 @@ without a gap, so nothing depends on how the list is sorted or on the page that 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from pipelines.plan import BEGINNING, WIDER, Kind, Slice, Window
@@ -28,6 +29,8 @@ PIECES_IN_FLIGHT = 4
 SHORTEST = timedelta(seconds=2)
 A_YEAR = timedelta(days=366)
 LONG_AGO = timedelta(days=3660)
+# What claims to be older than that has no real date (year 1, as some systems write "never"), and looking for it decade by decade would take hundreds of cuts.
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 
 
 class LargeSliceError(Exception):
@@ -57,6 +60,14 @@ def requests_needed(pages: int, in_flight: int) -> int:
     return pages if pages <= LONGEST_CHAIN else pages + pages * 3 // 4 // piece_pages(pages, in_flight) + 1
 
 
+@dataclass
+class _Family:
+    """The pieces of one cut: what the server counted in the whole, and in those of them that were asked for so far."""
+
+    total: int | None
+    counted: int = 0
+
+
 class Splitter:
     """Judges the slices of one plan; `in_flight` is how many are fetched side by side, `updated` the contract's names for the change time."""
 
@@ -65,17 +76,34 @@ class Splitter:
         self.history_start = history_start
         self.updated = updated
         self.most_pages = 0
+        self.lock = threading.Lock()
+        self.totals: dict[Slice, int] = {}
+        self.families: dict[Slice, _Family] = {}
 
     def look(self, piece: Slice, page: Page, number: int) -> None:
         """Look at page `number` of a slice, counted from 1; raises `LargeSliceError` or `CoarseFilterError` where it should not be walked on as it is."""
+        is_counted_well = self._note_total(piece, page, number)
         count = self.pieces(page, number)
         if count < 2 or not self._edges(piece.window, count):
             return
         changes = list(change_times(page, self.updated))
-        if _is_coarse(piece, changes):
+        if not is_counted_well or _is_coarse(piece, changes, len(page.records)):
             raise CoarseFilterError(piece.api_client)
-        is_rising = number == 1 and len(changes) == len(page.records) and changes == sorted(changes)
+        is_whole = number == 1 and len(changes) == len(page.records)
+        is_rising = is_whole and changes == sorted(changes) and changes[0] < changes[-1]
         raise LargeSliceError(count, changes[0] if is_rising else None)
+
+    def _note_total(self, piece: Slice, page: Page, number: int) -> bool:
+        """Whether the pieces of a cut can be told apart by what the server counts in them; not where it counts the same whatever is asked for."""
+        if number > 1 or page.total is None:
+            return True
+        with self.lock:
+            self.totals[piece] = page.total
+            family = self.families.get(piece)
+            if family is None or family.total is None:
+                return True
+            family.counted += page.total
+            return family.counted <= 2 * family.total
 
     def pieces(self, page: Page, number: int) -> int:
         """In how many pieces a slice is better read, judging by its page `number`; 1 or less where it is read as it is."""
@@ -107,12 +135,16 @@ class Splitter:
             )
             for since, until in pairwise([window.since, *self._edges(window, large.count, large.oldest), window.until])
         ]
+        with self.lock:
+            self.families |= dict.fromkeys(pieces, _Family(self.totals.get(piece)))
         return pieces[::-1]
 
     def _edges(self, window: Window, count: int, oldest: datetime | None = None) -> list[datetime]:
         """Inner edges, oldest first. What lies before the history's start, or before `oldest`, is one piece: a mere guess saves requests."""
         since, until = window.since, window.until
         if since == BEGINNING:
+            if until - EARLIEST < LONG_AGO:
+                return []
             since = self.history_start if self.history_start <= until - A_YEAR else until - LONG_AGO
         if oldest is not None and since < oldest < until - SHORTEST:
             since = oldest
@@ -123,18 +155,19 @@ class Splitter:
         return sorted(edge for edge in edges if window.since < edge < until)
 
 
-def _is_coarse(piece: Slice, changes: Sequence[datetime]) -> bool:
-    """Whether most rows of a page changed outside of what was asked for: the filter is ignored, or knows whole days only."""
+def _is_coarse(piece: Slice, changes: Sequence[datetime], count: int) -> bool:
+    """Whether most of a page's `count` rows are not seen to have changed where it was asked for: the filter is ignored, or knows whole days only."""
     since, until = piece.filter_since, piece.filter_until
-    outside = sum(
-        (since is not None and change < since - WIDER) or (until is not None and change > until + WIDER)
-        for change in changes
+    if since is None and until is None:
+        return False
+    inside = sum(
+        (since is None or change >= since - WIDER) and (until is None or change <= until + WIDER) for change in changes
     )
-    return 2 * outside > len(changes)
+    return 2 * inside < count
 
 
 def change_times(page: Page, updated: Sequence[str]) -> Iterable[datetime]:
-    """Change times of a page's records, where they have one that can be read."""
+    """Change times of a page's records in UTC, where they have one that can be read."""
     included = index(page.included)
     for record in page.records:
         value = first(record, updated, included) if isinstance(record, dict) else None
@@ -142,7 +175,10 @@ def change_times(page: Page, updated: Sequence[str]) -> Iterable[datetime]:
             continue
         try:
             change = datetime.fromisoformat(value)
-        except ValueError:
+            if change.tzinfo is None:
+                continue
+            # Edges are made of them, and are sent as UTC.
+            change = change.astimezone(UTC)
+        except (ValueError, OverflowError):
             continue  # such rows prove nothing here; the normalising tells of them
-        if change.tzinfo is not None:
-            yield change
+        yield change

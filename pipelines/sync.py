@@ -8,7 +8,7 @@ A failure ends its slice, its API client or its stream, never another's; it is w
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -22,7 +22,7 @@ from pipelines.run import Run, StreamReport, counted, disbelieve, ended_by
 from pipelines.splitting import CoarseFilterError
 from pipelines.streams import Stream, changing
 from pipelines.walker import NeedsAccountError, Walker
-from resources.errors import AbilityRefusedError, PublishBlockedError, WarehouseError
+from resources.errors import AbilityRefusedError, ApiError, ClientRefusedError, PublishBlockedError, WarehouseError
 from resources.publish import publish
 from resources.warehouse import Warehouse, Writer
 
@@ -39,9 +39,7 @@ def plan_stream(run: Run, stream: Stream, windows: Mapping[str, Sequence[Window]
             filters=client.has(stream.name, "filters"),
             upper_bound=client.has(stream.name, "upper_bound"),
             account_filter=client.has(stream.name, "account_filter"),
-            # Where accounts are left out, those that are wanted are asked for one by one, if the server can: the others are not even read.
-            needs_account=(name, stream.name) in run.needs_account
-            or (run.leaves_out(name) and client.has(stream.name, "account_filter")),
+            needs_account=asks_alone(run, stream, name),
         )
         slices += plan(
             stream.name,
@@ -94,28 +92,42 @@ def _be_sure_of_a_first_load(run: Run, stream: Stream, writer: Writer, report: S
     def unsure() -> list[str]:
         return [] if report.problems else never_swept(run, stream, writer.swept(stream.name))
 
-    for name in unsure():
-        prove_by_count(run, stream, name, writer, report)
+    def prove() -> None:
+        for name in unsure():
+            try:
+                prove_by_count(run, stream, name, writer, report)
+            except ApiError as error:
+                report.problems.append(_told(name, error))
+
+    prove()
     if again := unsure():
         # Records that were added while the list was read come with the newest stretch, read once more; it takes a page or two.
         _walk_plan(run, stream, writer, run.request, report, tell, only=again)
-        for name in unsure():
-            prove_by_count(run, stream, name, writer, report)
+        prove()
     if again := unsure():
         tell(f"{stream.name}: first load; reading the list once more as a whole, to be sure of it")
-        _walk_plan(run, stream, writer, Request("sweep"), report, tell, only=again)
+        _walk_plan(run, stream, writer, Request("sweep"), report, tell, only=again, spared=writer.swept(stream.name))
 
 
 def never_swept(run: Run, stream: Stream, swept: set[str]) -> list[str]:
     """API clients of whose accounts none was ever swept: their first load ends with a sweep, now or after the run that completes it.
 
     Rows that no window of change time shows, such as those without one, come with it (design 6). Without filters every walk is whole anyway.
+    Where each account is asked for alone, each has a first load of its own.
     """
-    return [
-        name
-        for name, client in run.clients.items()
-        if run.accounts[name] and client.has(stream.name, "filters") and swept.isdisjoint(run.accounts[name])
-    ]
+
+    def is_new(name: str) -> bool:
+        own = run.accounts[name]
+        return bool(own) and (not swept.issuperset(own) if asks_alone(run, stream, name) else swept.isdisjoint(own))
+
+    return [name for name, client in run.clients.items() if client.has(stream.name, "filters") and is_new(name)]
+
+
+def asks_alone(run: Run, stream: Stream, api_client: str) -> bool:
+    """Whether each account is asked for alone: because rows do not name theirs, or since some are left out, whose rows need not even be read."""
+    return (api_client, stream.name) in run.needs_account or (
+        run.leaves_out(api_client) and run.clients[api_client].has(stream.name, "account_filter")
+    )
 
 
 def _walk_plan(
@@ -126,11 +138,15 @@ def _walk_plan(
     report: StreamReport,
     tell: Tell,
     only: Sequence[str] | None = None,
+    spared: Collection[str] = (),
 ) -> None:
-    """Plan, read and commit; plan again where the server refuses an ability, or where rows turn out not to name their account."""
+    """Plan, read and commit; plan again where the server refuses an ability, or where rows turn out not to name their account.
+
+    `only`: these API clients; None: all. `spared`: accounts that need not be asked for alone.
+    """
     while True:
         slices = plan_stream(run, stream, stored_windows(writer, stream), request)
-        slices = [s for s in slices if only is None or s.api_client in only]
+        slices = [s for s in slices if (only is None or s.api_client in only) and s.only_account not in spared]
         try:
             Walker(run, request, stream, writer, report, tell).walk(slices)
         except AbilityRefusedError as refusal:
@@ -145,13 +161,26 @@ def _walk_plan(
             )
             run.uncut.add((finding.api_client, stream.name))
         except NeedsAccountError as finding:
-            client = run.clients[finding.api_client]
-            if not honours_filter(stream, client, run.listed[finding.api_client]):
-                report.problems.append(ignored_filter(stream, run))
-                only = [name for name in only or run.clients if name != finding.api_client]
+            problem = _heeds_no_account(run, stream, finding.api_client)
+            if problem is not None:
+                report.problems.append(problem)
+                only = [name for name in (run.clients if only is None else only) if name != finding.api_client]
             run.needs_account.add((finding.api_client, stream.name))
         else:
             return
+
+
+def _heeds_no_account(run: Run, stream: Stream, api_client: str) -> str | None:
+    """Why rows that do not name their account cannot be asked for by account; None where they can."""
+    try:
+        is_heeded = honours_filter(stream, run.clients[api_client], run.listed[api_client])
+    except ApiError as error:
+        return _told(api_client, error)
+    return None if is_heeded else ignored_filter(stream, run)
+
+
+def _told(api_client: str, error: ApiError) -> str:
+    return str(error) if isinstance(error, ClientRefusedError) else f"API client {api_client!r}: {error}"
 
 
 @dataclass

@@ -46,6 +46,7 @@ class Season:
     world: World
     emulator: Emulator
     folder: Path
+    page_size: int = 20
     hidden: set[str] = field(default_factory=set)
     once_hidden: set[str] = field(default_factory=set)
     told: list[str] = field(default_factory=list)
@@ -77,7 +78,7 @@ class Season:
             sync_concurrency=rng.choice([1, 1, 4]),
         )
         before, asked_for = world.truth(), {a.id for a in world.accounts} - self.hidden
-        contract = contract_with(self.folder, '[parameters]\npage_size_value = "20"\n')
+        contract = contract_with(self.folder, f'[parameters]\npage_size_value = "{self.page_size}"\n')
         report = night(settings, contract, kind, window=window)  # type: ignore[arg-type]  # a kind
         self.told.append(f"  {report.problems or 'green'}")
         self._judge(settings.warehouse_path, report, before, asked_for & ({a.id for a in world.accounts} - self.hidden))
@@ -178,13 +179,13 @@ def windows_of_sweeps(path: Path, run_id: str) -> set[tuple[str, str]]:
         )
 
 
-def random_nights(seed: int, nights: int, folder: Path) -> None:
-    """The whole season of a seed; a failure says what was played."""
+def random_nights(seed: int, nights: int, folder: Path, page_size: int = 20) -> None:
+    """The whole season of a seed; a failure says what was played. With pages of 2 most slices are cut."""
     world = World(
         seed=seed, accounts=3, customers=50, bookings=100, events=8, years=2, now=datetime(2026, 3, 2, 2, tzinfo=UTC)
     )
     with Emulator(world) as emulator:
-        season = Season(Random(seed), world, emulator, folder)
+        season = Season(Random(seed), world, emulator, folder, page_size)
         try:
             for _ in range(nights):
                 season.run()
@@ -208,3 +209,11 @@ def test_a_few_random_nights(seed: int, tmp_path: Path, monkeypatch: pytest.Monk
 def test_many_random_nights(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_pauses(monkeypatch)
     random_nights(seed, 12, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(200, 220))
+def test_many_random_nights_of_slices_that_are_cut(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_pauses(monkeypatch)
+    random_nights(seed, 8, tmp_path, page_size=2)
