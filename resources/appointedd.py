@@ -470,7 +470,9 @@ class ApiClient:
             with attempt:
                 if attempt.num > 1:
                     self.traffic.count(retries=1)
-                request = self._connections.builder.build_request("GET", url, params=dict(query) if query is not None else None)
+                request = self._connections.builder.build_request(
+                    "GET", url, params=dict(query) if query is not None else None
+                )
                 response = self._send(request, self._auth)
                 if is_any and response.status_code < 500 and response.status_code not in RETRIED_STATUS:
                     return response

@@ -333,7 +333,16 @@ def test_no_object_shows_a_secret(world: World, emulator: Emulator, tmp_path: Pa
     (one,) = access.clients
     with ApiClient(one, settings, load_contract()) as client:
         assert list(client.pages("customers", {}, {}))
-        shown = [settings, access, one, client, vars(client), client._auth, client._connections.builder, vars(client._connections.builder)]
+        shown = [
+            settings,
+            access,
+            one,
+            client,
+            vars(client),
+            client._auth,
+            client._connections.builder,
+            vars(client._connections.builder),
+        ]
         texts = [f(o) for o in shown for f in (repr, str, "{}".format)]
         texts += [settings.model_dump_json(), one.model_dump_json(), repr(settings.model_dump()), repr(one.__dict__)]
         assert world.tokens
