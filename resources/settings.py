@@ -11,7 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -36,9 +36,15 @@ def _from_project(path: Path) -> Path:
     return path if path.is_absolute() else PROJECT_FOLDER / path
 
 
+@cache
+def _zones() -> frozenset[str]:
+    # Asked for once: each call walks through the whole folder of zones, 20 ms, and there may be a zone for each account.
+    return frozenset(available_timezones())
+
+
 def _zone(name: str) -> str:
-    if name not in available_timezones():
-        near = difflib.get_close_matches(name, available_timezones(), n=1, cutoff=0.6)
+    if name not in _zones():
+        near = difflib.get_close_matches(name, sorted(_zones()), n=1, cutoff=0.6)
         raise ValueError(f"{name!r} is not an IANA time zone" + (f"; did you mean {near[0]}?" if near else ""))
     return name
 
