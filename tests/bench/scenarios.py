@@ -23,6 +23,8 @@ TIMES = 3
 # What a nightly reads again: SYNC_OVERLAP_MINUTES, the plan's margin and the second by which an end is asked wider.
 READ_AGAIN_MS = (24 * 3600 + 60 + 1) * 1000
 LONG_RUN_S = 60.0
+# In flight for P9 and P12: what is fetched side by side is held in memory.
+MODEST = 8
 # The same number of changed rows, whatever the size.
 SAME_CHANGE = {"customers": 250, "bookings": 1000, "events": 100}
 NO_FILTER = "[abilities]\nfilters = false\nupper_bound = false\nsort = false\n"
@@ -233,7 +235,7 @@ def small_and_large(bench: Bench, wanted: set[str]) -> None:
     )
     for bookings, full, same in sizes:
         with _served(bench, bookings) as server:
-            setting = Setting()
+            setting = Setting(concurrency=MODEST)
             bench.full(full, server, setting, ["ours"], keep="P12" in wanted)
             if "P12" in wanted:
                 since = _day(server)

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import lru_cache
-from itertools import compress, repeat
+from itertools import compress, islice, repeat
 from random import Random
 from typing import Any, cast, overload
 
@@ -110,8 +110,9 @@ _KEYS: dict[str, Callable[[Row], Key]] = {
 class Table:
     """All rows of one collection; stands where the emulator has a table of its own."""
 
-    def __init__(self, originals: Sequence[Original], copies: int, latest_ms: int) -> None:
-        self.originals, self.copies = originals, copies
+    def __init__(self, originals: Sequence[Original], digits: Sequence[bytes], latest_ms: int) -> None:
+        self.originals, self.digits = originals, digits
+        copies = len(digits)
         self._at = {one.id: number for number, one in enumerate(originals)}
         self._first = array(
             "q",
@@ -123,7 +124,6 @@ class Table:
         )
         self.updated = array("q", self._first)
         self.stamps = [instant(ms) for ms in self.updated]
-        self.digits = [b"%04x" % copy for copy in range(copies)]
         self._indexes: dict[tuple[str, str | None], _Index] = {}
         # Each row as the texts between the places where a copy's digits stand, before and after its `updated`; for bookings also their participants.
         self.texts: list[tuple[Texts, Texts]] = []
@@ -146,16 +146,17 @@ class Table:
         """Id of a row."""
         copy, at = divmod(number, len(self.originals))
         text = self.originals[at].id
-        return f"{text[:12]}{copy:04x}{text[16:]}" if copy else text
+        return f"{text[:12]}{self.digits[copy].decode()}{text[16:]}" if copy else text
 
     def get(self, record_id: str) -> Row | None:
         """The row of an id."""
         at = self._at.get(record_id)
         if at is not None:
             return Row(self, at)
-        copy = int(record_id[12:16], 16) if re.fullmatch(r"[0-9a-f]{24}", record_id) else 0
-        if not 0 < copy < self.copies:
+        digits = record_id[12:16].encode()
+        if digits not in self.digits[1:]:
             return None
+        copy = self.digits.index(digits)
         numbers = range(copy * len(self.originals), (copy + 1) * len(self.originals))
         # Only a sweep that missed a row asks for one, so walking is good enough.
         return next((Row(self, number) for number in numbers if self.id_of(number) == record_id), None)
@@ -171,7 +172,7 @@ class Table:
         if index is None:
             numbers: Iterable[int] = range(len(self))
             if account_id is not None:
-                own = [one.account_id == account_id for one in self.originals] * self.copies
+                own = [one.account_id == account_id for one in self.originals] * len(self.digits)
                 numbers = compress(numbers, own)
             key = _KEYS[name]
             ordered = sorted(numbers, key=lambda number: key(Row(self, number)))
@@ -221,18 +222,25 @@ class BenchWorld(World):
         self.changes = Random(seed)
         latest = self.clock.ms() - 1000
         customers, made, events = self.customers.rows(), self.bookings.rows(), self.events.rows()
+        known = {one.id.encode() for rows in (customers, made, events) for one in rows}
+        known |= {person.id.encode() for booking in self.bookings for person in booking.participants}
+        # No original has the digits of a copy where a copy has them, or one of its copies would be another's record.
+        taken = {one[12:16] for one in known}
+        free = (digits for digits in (b"%04x" % n for n in range(0x10000)) if digits not in taken)
+        digits = [b"", *islice(free, self.copies - 1)]
+        assert len(digits) == self.copies, "no digits are left that no id has"
+        assert len({(one[:12], one[16:]) for one in known}) == len(known), "two ids differ in the digits of a copy only"
         self.tables: dict[str, Table] = {
-            "customers": Table(customers, self.copies, latest),
-            "bookings": Table(made, self.copies, latest),
-            "events": Table(events, self.copies, latest),
+            "customers": Table(customers, digits, latest),
+            "bookings": Table(made, digits, latest),
+            "events": Table(events, digits, latest),
         }
-        self._render({one.id.encode() for rows in (customers, made, events) for one in rows})
+        self._render(known)
         self.clock.advance(QUIET)
 
     def _render(self, known: set[bytes]) -> None:
         """The templates of all rows. `known`: ids that each copy has its own of, participants excepted; accounts, services and staff are shared."""
         renderer = Renderer(self, Switches(), "")
-        known |= {person.id.encode() for booking in self.bookings for person in booking.participants}
 
         def opened(text: bytes) -> Texts:
             pieces, end = [], 0
