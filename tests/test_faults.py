@@ -13,7 +13,7 @@ import pytest
 from pipelines.plan import MARGIN, Window
 from pipelines.streams import BOOKINGS, CUSTOMERS, EVENTS
 from pipelines.sync import RunReport
-from tests.emulator import Emulator, Request, World
+from tests.emulator import Emulator, Request, Switches, World
 from tests.equality import ZONES, contract_with, differences, night, settings_for
 from tests.fault_cases import CASES, Case
 from tests.fault_plays import CHANGES, LIST, Stage, without_pauses
@@ -141,22 +141,22 @@ def test_fault(case: Case, loaded: Path, elsewhere: Emulator, pauses: list[float
 
 def test_a_token_that_dies_under_many_requests_in_flight_is_asked_for_once(loaded: Path) -> None:
     world = same_world()
-    with Emulator(world) as emulator:
+    with Emulator(world, Switches(meta_total="present")) as emulator:
         world.clock.advance(timedelta(days=1))
-        emulator.latency = 0.1  # so that the slices of the years, read side by side, all have a request on its way
+        emulator.latency = 0.1  # so that the pieces of the slice, read side by side, all have a request on its way
         settings = settings_for(emulator, loaded, sync_concurrency=4, **{ZONES: {}})
         asked = 0
 
         def expire(request: Request) -> None:
             nonlocal asked
             asked += request.path == LIST
-            if asked == 5:
+            if asked == 9:
                 world.revoke_tokens()
                 emulator.hooks.clear()
 
         emulator.hooks.append(expire)
         years = Window(settings.history_start_at, world.clock.now())
-        contract = contract_with(loaded, SMALL_PAGES)
+        contract = contract_with(loaded, '[parameters]\npage_size_value = "2"\n')
         report = night(settings, contract, "backfill", streams=(BOOKINGS,), window=years)
         assert report.problems == []
         assert sum(request.status == 401 for request in emulator.requests) > 1

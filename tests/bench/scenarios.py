@@ -23,8 +23,8 @@ TIMES = 3
 # What a nightly reads again: SYNC_OVERLAP_MINUTES, the plan's margin and the second by which an end is asked wider.
 READ_AGAIN_MS = (24 * 3600 + 60 + 1) * 1000
 LONG_RUN_S = 60.0
-# In flight for P9 and P12: what is fetched side by side is held in memory.
-MODEST = 8
+# For P9 and P12: what is fetched side by side is held in memory, and so is what DuckDB may hold.
+MODEST = Setting(concurrency=4, own={"WAREHOUSE_MEMORY_LIMIT_MB": "256"})
 # The same number of changed rows, whatever the size.
 SAME_CHANGE = {"customers": 250, "bookings": 1000, "events": 100}
 NO_FILTER = "[abilities]\nfilters = false\nupper_bound = false\nsort = false\n"
@@ -193,7 +193,7 @@ def limited_world(bench: Bench, wanted: set[str]) -> None:
     """P6, P10 and P11: the small world of 541 pages, with a rate limit, with faults, and without filters."""
     with _served(bench, bench.sizes.limited) as server:
         if "P6" in wanted:
-            rate = Setting(rate=20.0, burst=10, requests_per_second=20.0)
+            rate = Setting(rate=20.0, burst=10, requests_per_second=20.0, concurrency=4)
             bench.full(goals.LIMITED, server, rate, ["ours"])
         if "P11" in wanted:
             contract = bench.folder / "no-filter.toml"
@@ -235,7 +235,7 @@ def small_and_large(bench: Bench, wanted: set[str]) -> None:
     )
     for bookings, full, same in sizes:
         with _served(bench, bookings) as server:
-            setting = Setting(concurrency=MODEST)
+            setting = MODEST
             bench.full(full, server, setting, ["ours"], keep="P12" in wanted)
             if "P12" in wanted:
                 since = _day(server)
