@@ -17,7 +17,9 @@ from resources.warehouse import Writer
 
 
 def prove_by_count(run: Run, stream: Stream, api_client: str, writer: Writer, report: StreamReport) -> None:
-    """Commit the evidence of a sweep where the whole list counts as many records as are stored; nothing where it does not, or does not count.
+    """Commit the evidence of a sweep where the whole list counts as many records as were met; nothing where it does not, or does not count.
+
+    Met is what is stored, and what could not become a row and was put aside: one such record would have the list walked as a whole every night.
 
     One request for each query of the contract and one for the account list: an account that has left it may hide what it holds from list and total.
     """
@@ -26,8 +28,8 @@ def prove_by_count(run: Run, stream: Stream, api_client: str, writer: Writer, re
         return
     firsts = [next(client.pages(stream.name, {}, own)) for own in client.contract.streams[stream.name].queries]
     totals = [page.total for page in firsts if page.total is not None]
-    stored = sum(writer.live_counts(stream.name, run.listed[api_client]).values())
-    if len(totals) < len(firsts) or sum(totals) != stored:
+    met = sum(writer.live_counts(stream.name, run.listed[api_client]).values()) + writer.quarantined(stream.name)
+    if len(totals) < len(firsts) or sum(totals) != met:
         return
     listed = set(read_accounts(client, Request("sweep")).batch.rows.get_column("account_id"))
     if not listed.issuperset(run.accounts[api_client]):
@@ -39,6 +41,6 @@ def prove_by_count(run: Run, stream: Stream, api_client: str, writer: Writer, re
         began_at=firsts[0].fetched_at,
         fetched_at=firsts[-1].fetched_at,
         is_last=True,
-        reconciliations=(Reconciliation(stored, stored, stored, 1, "settled"),),
+        reconciliations=(Reconciliation(met, met, met, 1, "settled"),),
     )
     commit_parts(writer, run.run_id, stream.target, [Ready(part)], report)

@@ -21,6 +21,8 @@ from resources.appointedd import Page
 LONGEST_CHAIN = 25
 # A piece is not meant to be shorter than this, in pages. A list that tells no total is known to be large after as many.
 LEAST_PAGES = 10
+# Nor longer, whatever the list: a window counts only when its piece is read to the end, so this is what a kill costs for each that is in flight.
+MOST_PAGES = 100
 # Cuts of one slice: more would ask for many stretches in which nothing happened; what is still large is cut again.
 MOST_PIECES = 16
 # Pieces for each request in flight, so that the last one to end does not keep the others waiting for long.
@@ -52,7 +54,7 @@ class CoarseFilterError(Exception):
 
 def piece_pages(pages: int, in_flight: int) -> int:
     """How many pages a piece of a slice of so many pages is meant to have."""
-    return max(LEAST_PAGES, pages // (PIECES_IN_FLIGHT * in_flight))
+    return min(MOST_PAGES, max(LEAST_PAGES, pages // (PIECES_IN_FLIGHT * in_flight)))
 
 
 def requests_needed(pages: int, in_flight: int) -> int:

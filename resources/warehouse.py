@@ -93,6 +93,13 @@ class Writer:
         ).fetchall()
         return {account_id for (account_id,) in rows}
 
+    def quarantined(self, stream: str) -> int:
+        """Different records of a stream that ever were in quarantine."""
+        row = self.connection.execute(
+            "select count(distinct record) from ops.quarantine where stream = ?", [stream]
+        ).fetchone()
+        return int(row[0]) if row else 0
+
     def ensure_tables(self, generic: Sequence[str]) -> None:
         """Make the tables of streams that the contract adds, where they are missing."""
         ensure_tables(self.connection, generic)
