@@ -14,6 +14,7 @@ from resources.retries import StoppedError
 
 SLOWEST_PER_SECOND = 0.2
 RECOVERY_AFTER = 100  # answers without a 429 before the pace rises by a tenth again
+RECOVERY_S = 2.0  # or so many seconds, since at a slow pace a hundred answers take minutes
 
 
 def pause(seconds: float, stopped: threading.Event | None) -> None:
@@ -43,6 +44,8 @@ class RateBudget:
         self._lock = threading.Lock()
         self._free_at = 0.0
         self._good_answers = 0
+        self._since_change = 0
+        self._changed_at = clock()
         self.per_second = per_second
         self.waited_s = 0.0
 
@@ -60,12 +63,16 @@ class RateBudget:
             pause(wait, stopped)
 
     def note_answer(self) -> None:
-        """An answer came that was no 429: after many of them the pace rises again, up to the configured one."""
+        """An answer came that was no 429: after many of them, or some time, the pace rises again, up to the configured one."""
         with self._lock:
             self._good_answers += 1
-            if self._good_answers >= RECOVERY_AFTER:
-                self._good_answers = 0
-                self.per_second = min(self._ceiling, self.per_second * 1.1)
+            self._since_change += 1
+            now = self._clock()
+            if self._since_change >= RECOVERY_AFTER or now - self._changed_at >= RECOVERY_S:
+                self._set_pace(min(self._ceiling, self.per_second * 1.1), now)
+
+    def _set_pace(self, per_second: float, now: float) -> None:
+        self.per_second, self._since_change, self._changed_at = per_second, 0, now
 
     def note_limit(self, pause_s: float) -> None:
         """A 429 came: halve the pace and hold everyone for `pause_s`.
@@ -75,6 +82,6 @@ class RateBudget:
         with self._lock:
             now = self._clock()
             if now >= self._free_at - 1 / self.per_second or self._good_answers:
-                self.per_second = max(SLOWEST_PER_SECOND, self.per_second / 2)
+                self._set_pace(max(SLOWEST_PER_SECOND, self.per_second / 2), now)
             self._good_answers = 0
             self._free_at = max(self._free_at, now + pause_s)

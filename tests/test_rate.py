@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -172,3 +173,16 @@ def test_threads_share_one_budget() -> None:
     for thread in threads:
         thread.join()
     assert sorted(waits) == pytest.approx([n / 10 for n in range(1, 20)])
+
+
+def test_429s_now_and_then_do_not_slow_a_run_to_a_crawl() -> None:
+    # One request in twenty refused, whatever the pace: with recovery by answers alone this took 43 minutes.
+    rate, time = budget(10)
+    rng, began = Random(1), time.now
+    for _ in range(541):
+        rate.wait_turn()
+        if rng.random() < 0.05:
+            rate.note_limit(1)
+        else:
+            rate.note_answer()
+    assert time.now - began < 12 * 60
