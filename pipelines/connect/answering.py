@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pipelines.connect.asking import OTHER_FORMATS
 from pipelines.connect.described import tokens
 from pipelines.connect.difference import Difference, Weight
-from pipelines.connect.matching import Member, fold, match, members_of
+from pipelines.connect.matching import READ, Member, fold, match, members_of
 from pipelines.connect.people import PARTICIPANT_KINDS
 from pipelines.connect.places import CONTENT, is_next
 from pipelines.connect.shapes import LISTS
@@ -21,21 +21,6 @@ from resources.openapi import ListEndpoint
 from resources.schemas import EMPTY, Shape
 
 ENVELOPE = {"id", "type", "attributes", "relationships", "links", "meta", "lid"}
-# JSON types that a kind of column can read; any, where it is not named.
-READ = {
-    "instant": {"string"},
-    "date": {"string"},
-    "zone": {"string"},
-    "status": {"string", "integer", "number"},
-    "text": {"string", "integer", "number"},
-    "reference": {"string", "integer", "object"},
-    "money": {"number", "integer", "string"},
-    "number": {"number", "integer", "string"},
-    "integer": {"integer", "number", "string"},
-    "boolean": {"boolean"},
-    "people": {"array", "object"},
-    "list": {"array", "object", "string", "integer"},
-}
 # Lists by column: the JSON types of an element that can be read, and the member that it must have where it is an object.
 ELEMENTS = {
     "participants": ({"object"}, None),

@@ -19,6 +19,21 @@ from resources.schemas import EMPTY, Shape
 Evidence = Literal["exact", "alias", "case-folded", "plausible", "nested"]
 MOST_VALUES = 60
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)")
+# JSON types that a kind of column can read; any, where it is not named.
+READ = {
+    "instant": {"string"},
+    "date": {"string"},
+    "zone": {"string"},
+    "status": {"string", "integer", "number"},
+    "text": {"string", "integer", "number"},
+    "reference": {"string", "integer", "object"},
+    "money": {"number", "integer", "string"},
+    "number": {"number", "integer", "string"},
+    "integer": {"integer", "number", "string"},
+    "boolean": {"boolean"},
+    "people": {"array", "object"},
+    "list": {"array", "object", "string", "integer"},
+}
 
 
 @dataclass
@@ -160,19 +175,7 @@ def fits(kind: str, member: Member) -> bool:
     types = member.shape.types
     if not types:
         return True
-    allowed = {
-        "instant": {"string"},
-        "date": {"string"},
-        "zone": {"string"},
-        "status": {"string"},
-        "text": {"string", "integer", "number"},
-        "reference": {"string", "integer", "object"},
-        "money": {"number", "integer", "string"},
-        "number": {"number", "integer", "string"},
-        "integer": {"integer", "number", "string"},
-        "boolean": {"boolean"},
-        "list": {"array", "object", "string", "integer"},
-    }.get(kind)
+    allowed = READ.get(kind)
     return allowed is None or bool(types & allowed)
 
 
