@@ -14,7 +14,7 @@ from resources.retries import StoppedError
 
 SLOWEST_PER_SECOND = 0.2
 RECOVERY_AFTER = 100  # answers without a 429 before the pace rises by a tenth again
-RECOVERY_S = 2.0  # or so many seconds, since at a slow pace a hundred answers take minutes
+RECOVERY_S = 1.0  # or so many seconds, since at a slow pace a hundred answers take minutes
 
 
 def pause(seconds: float, stopped: threading.Event | None) -> None:
@@ -85,3 +85,4 @@ class RateBudget:
                 self._set_pace(max(SLOWEST_PER_SECOND, self.per_second / 2), now)
             self._good_answers = 0
             self._free_at = max(self._free_at, now + pause_s)
+            self._changed_at = self._free_at  # a pause is no time without a 429
