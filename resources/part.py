@@ -104,13 +104,6 @@ class Commit:
         if len({part.slice_id for part in self.parts}) != len(self.parts) or len({p.kind for p in self.parts}) != 1:
             raise ValueError("The parts of a commit are of different slices and of one kind.")
 
-    @classmethod
-    def of_one(cls, table: Table, part: Part, rows: pl.DataFrame, children: Mapping[str, pl.DataFrame]) -> Commit:
-        """A commit of one part, with which all the rows came."""
-        import polars as pl
-
-        return cls(table, rows.with_columns(pl.lit(part.slice_id).alias("slice_id")), children, (part,))
-
     @property
     def kind(self) -> str:
         """What kind of run the parts are of: see `ops.slices`."""

@@ -34,6 +34,7 @@ from resources.part import Commit, Part
 from resources.publish import Finding
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
+from tests.commits import commit_of
 from tests.emulator import Emulator, World
 from tests.equality import night, settings_for
 
@@ -197,7 +198,7 @@ class Rows:
             fetched_at=until,
             read_count=self.rows.height,
         )
-        return Commit.of_one(self.stream.target, replace(part, **own), self.rows, self.children)
+        return commit_of(self.stream.target, replace(part, **own), self.rows, self.children)
 
 
 def settings_in(folder: Path, **own: Any) -> Settings:

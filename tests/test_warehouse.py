@@ -35,6 +35,7 @@ from resources.part import Commit, Counts, Part, Reconciliation
 from resources.publish import publish
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
+from tests.commits import commit_of
 
 Json = dict[str, Any]
 PROPERTY = settings(
@@ -115,7 +116,7 @@ def part_of(
         "duplicate_count": batch.duplicate_count,
         "quarantine": batch.quarantine,
     }
-    return Commit.of_one(stream.target, Part(**(values | own)), batch.rows, batch.children)
+    return commit_of(stream.target, Part(**(values | own)), batch.rows, batch.children)
 
 
 def put(writer: Writer, *records: Json, fetched: float = 0, **own: Any) -> Counts:
@@ -450,7 +451,7 @@ def test_rows_ledger_and_window_are_one(writer: Writer) -> None:
         writer, "select first_total, last_total, distinct_count, walks_count, verdict from ops.reconciliations"
     ) == [(3, 4, 3, 2, "unsettled")]
     again = replace(commit.parts[0], slice_id="s1", fetched_at=later(9), quarantine=(), reconciliations=())
-    writer.commit(Commit.of_one(commit.table, again, commit.rows, commit.children))
+    writer.commit(commit_of(commit.table, again, commit.rows, commit.children))
     assert rows(writer, "select path, first_seen_at, last_seen_at, seen_count, example_record_id from ops.drift") == [
         ("price", NOW, later(9), 4, "b1")
     ]

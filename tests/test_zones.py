@@ -17,9 +17,10 @@ from pipelines.streams import ACCOUNTS, CUSTOMERS, Stream
 from pipelines.zones import account_zones, choose
 from resources.appointedd import _decode
 from resources.contract import load_contract
-from resources.part import Commit, Part
+from resources.part import Part
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
+from tests.commits import commit_of
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 CONTRACT = load_contract()
@@ -58,7 +59,7 @@ def put(writer: Writer, stream: Stream, records: list[dict[str, Any]], zones: di
         pages_count=1,
         fetched_at=at,
     )
-    writer.commit(Commit.of_one(stream.target, part, batch.rows, batch.children))
+    writer.commit(commit_of(stream.target, part, batch.rows, batch.children))
 
 
 def accounts(writer: Writer, zones: dict[str, str | None], second: int = 0) -> None:
