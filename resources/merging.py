@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from resources.content import same_content
 from resources.database import sql_file
 from resources.part import Commit, Counts, Part, Table
 
 if TYPE_CHECKING:
     import polars as pl  # slow to import, and reading a status needs none of it
+
+# Documents that are compared, two of each row, are taken out of DuckDB so many at a time: a sweep may hold ten thousands of them.
+COMPARED_AT_ONCE = 1_000
 
 
 def merge(connection: duckdb.DuckDBPyConnection, commit: Commit) -> dict[str, Counts]:
@@ -42,7 +46,8 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit) -> dict[str, Co
     earliest: list[datetime] = []
     with registered(connection, incoming=commit.rows):
         statements.run("change", is_sweep=commit.kind == "sweep")
-        for slice_id, action, count, same_count, first_change in statements.run("counts").fetchall():
+        doubtful = 0
+        for slice_id, action, count, same_count, doubtful_count, first_change in statements.run("counts").fetchall():
             own = counts[slice_id]
             match action:
                 case "insert":
@@ -53,8 +58,13 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit) -> dict[str, Co
                     own.unchanged = count
                 case "stale":
                     own.stale = count
+            doubtful += doubtful_count
             if first_change is not None:
                 earliest.append(first_change)
+        if doubtful or any(own.updated for own in counts.values()):
+            statements.run("known")
+        if doubtful:
+            _settle_doubts(statements, counts)
         total = sum(counts.values(), Counts())
         if total.updated:
             statements.run("history")
@@ -71,7 +81,27 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit) -> dict[str, Co
     if earliest:
         _note_late(connection, commit, min(earliest))
     connection.execute("drop table change")
+    connection.execute("drop table if exists known")
     return counts
+
+
+def _settle_doubts(statements: _Statements, counts: dict[str, Counts]) -> None:
+    """Make `unchanged`, in `change` and in the counts, what differs from the stored version in its hash and not in its content."""
+    same = []
+    found = statements.run("documents")
+    while rows := found.fetchmany(COMPARED_AT_ONCE):
+        for row, slice_id, action, is_same_version, known, came in rows:
+            if same_content(known, came):
+                same.append(row)
+                own = counts[slice_id]
+                own.unchanged += 1
+                if action == "stale":
+                    own.stale -= 1
+                else:
+                    own.updated -= 1
+                    own.silent -= is_same_version
+    if same:
+        statements.run("unchanged", rows=same)
 
 
 def _note_late(connection: duckdb.DuckDBPyConnection, commit: Commit, earliest: datetime) -> None:
