@@ -434,6 +434,20 @@ def test_a_row_without_a_document_takes_the_one_that_comes(writer: Writer) -> No
     assert rows(writer, "select document is not null from core.bookings") == [(True,)]
 
 
+def test_json_is_handed_over_as_json_and_not_parsed_again(writer: Writer) -> None:
+    frame = pl.DataFrame({"key": ["a", "b"], "document": ['{"a":0.10}', None], "text": ["{}", None]})
+    with merging.registered(writer.connection, ["document", "absent"], incoming=frame):
+        kinds = {name: str(kind) for name, kind, *_ in writer.connection.execute("from incoming").description or ()}
+        assert kinds == {"key": "VARCHAR", "document": "JSON", "text": "VARCHAR"}
+        assert rows(writer, "select key, document, text from incoming where key <> 'c' order by key") == frame.rows()
+    put(writer, resource("customers", "c1", customFields={"a": 0.10, "b": None}))
+    assert rows(writer, "select field_id, value_raw::text from core.customer_custom_fields order by all")[0] == (
+        "a",
+        "0.1",
+    )
+    assert rows(writer, "select typeof(document), json_valid(document) from core.customers") == [("JSON", True)]
+
+
 # ---- children ----------------------------------------------------------------------------------------------------------------
 
 
