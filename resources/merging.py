@@ -102,7 +102,7 @@ def _settle_doubts(statements: _Statements, counts: dict[str, Counts]) -> None:
                     own.updated -= 1
                     own.silent -= is_same_version
     if same:
-        statements.run("unchanged", rows=same)
+        statements.run("unchanged", rows=str(same))  # one text: DuckDB converts the values of a list one by one
 
 
 def _note_late(connection: duckdb.DuckDBPyConnection, commit: Commit, earliest: datetime) -> None:

@@ -51,7 +51,7 @@ join incoming using ({key})
 where change.is_doubtful
 -- ;
 -- unchanged: the rows of `change` whose content is that of the stored version
-update change set action = 'unchanged' where rowid in (select unnest($rows::BIGINT[]))
+update change set action = 'unchanged' where rowid in (select unnest(from_json($rows, '["BIGINT"]')))
 -- ;
 -- history: the versions that are about to be replaced
 insert into history.records by name
