@@ -939,6 +939,14 @@ def test_a_new_file_is_for_its_owner_alone_in_utc_and_old_clients_can_read_it(tm
     assert not warehouse.path.with_name("warehouse.duckdb.wal").exists()
 
 
+@pytest.mark.parametrize(
+    ("memory_mb", "log"), [(128, "72.4 MiB"), (256, "145.9 MiB"), (512, "244.1 MiB"), (4096, "244.1 MiB")]
+)
+def test_the_log_is_a_share_of_what_memory_may_hold(tmp_path: Path, memory_mb: int, log: str) -> None:
+    with connect(tmp_path / "warehouse.duckdb", read_only=False, memory_limit_mb=memory_mb) as connection:
+        assert connection.execute("select current_setting('wal_autocheckpoint')").fetchone() == (log,)
+
+
 def test_a_migration_runs_once_and_keeps_a_copy_of_what_was(tmp_path: Path, sql: Path) -> None:
     warehouse = warehouse_in(tmp_path)
     copy = tmp_path / "warehouse.duckdb.before-900"
