@@ -35,7 +35,9 @@ STORAGE = "v1.4.0"
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 # How much the log of committed transactions may hold before it is worked into the file. With DuckDB's own 16 MB every commit of 10,000 bookings did that,
 # and each time wrote the last row group again (docs/performance.md).
-LOG_BYTES = "256MB"
+LOG_MB = 256
+# Until then memory holds it too, uncompressed; what does not fit there is written to disk and read again. So it is a share of what memory may hold.
+LOG_SHARE = 0.6
 # One thread for the connection that writes: for ten thousand rows at a time a second one costs more than it saves, and the cores are for reading and shaping.
 WRITER_THREADS = 1
 # From this migration on the column `document` is compressed with zstd, in every table that has one.
@@ -95,7 +97,7 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
             "memory_limit": f"{memory_limit_mb}MB",
             "preserve_insertion_order": "false",
             "storage_compatibility_version": STORAGE,
-            "wal_autocheckpoint": LOG_BYTES,
+            "wal_autocheckpoint": f"{min(LOG_MB, int(memory_limit_mb * LOG_SHARE))}MB",
             "threads": WRITER_THREADS,
         }
     try:

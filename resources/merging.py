@@ -6,7 +6,7 @@ statements mean (`sql/merge.sql`, `sql/merge_child.sql`, `sql/tombstone.sql`, `s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
@@ -14,11 +14,16 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from resources.content import same_content
 from resources.database import sql_file
 from resources.part import Commit, Counts, Part, Table
 
 if TYPE_CHECKING:
     import polars as pl  # slow to import, and reading a status needs none of it
+    import pyarrow as pa
+
+# Documents that are compared, two of each row, are taken out of DuckDB so many at a time: a sweep may hold ten thousands of them.
+COMPARED_AT_ONCE = 1_000
 
 
 def merge(connection: duckdb.DuckDBPyConnection, commit: Commit) -> dict[str, Counts]:
@@ -40,9 +45,10 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit) -> dict[str, Co
     )
     counts = {part.slice_id: Counts() for part in commit.parts}
     earliest: list[datetime] = []
-    with registered(connection, incoming=commit.rows):
+    with registered(connection, _json_columns(connection, table.stream), incoming=commit.rows):
         statements.run("change", is_sweep=commit.kind == "sweep")
-        for slice_id, action, count, same_count, first_change in statements.run("counts").fetchall():
+        doubtful = 0
+        for slice_id, action, count, same_count, doubtful_count, first_change in statements.run("counts").fetchall():
             own = counts[slice_id]
             match action:
                 case "insert":
@@ -53,8 +59,13 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit) -> dict[str, Co
                     own.unchanged = count
                 case "stale":
                     own.stale = count
+            doubtful += doubtful_count
             if first_change is not None:
                 earliest.append(first_change)
+        if doubtful or any(own.updated for own in counts.values()):
+            statements.run("known")
+        if doubtful:
+            _settle_doubts(statements, counts)
         total = sum(counts.values(), Counts())
         if total.updated:
             statements.run("history")
@@ -71,7 +82,27 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit) -> dict[str, Co
     if earliest:
         _note_late(connection, commit, min(earliest))
     connection.execute("drop table change")
+    connection.execute("drop table if exists known")
     return counts
+
+
+def _settle_doubts(statements: _Statements, counts: dict[str, Counts]) -> None:
+    """Make `unchanged`, in `change` and in the counts, what differs from the stored version in its hash and not in its content."""
+    same = []
+    found = statements.run("documents")
+    while rows := found.fetchmany(COMPARED_AT_ONCE):
+        for row, slice_id, action, is_same_version, known, came in rows:
+            if same_content(known, came):
+                same.append(row)
+                own = counts[slice_id]
+                own.unchanged += 1
+                if action == "stale":
+                    own.stale -= 1
+                else:
+                    own.updated -= 1
+                    own.silent -= is_same_version
+    if same:
+        statements.run("unchanged", rows=str(same))  # one text: DuckDB converts the values of a list one by one
 
 
 def _note_late(connection: duckdb.DuckDBPyConnection, commit: Commit, earliest: datetime) -> None:
@@ -111,7 +142,7 @@ def merge_children(
             is_different=" or ".join(f"known.{c} is distinct from came.{c}" for c in own) or "false",
             columns=", ".join(columns),
         )
-        with registered(connection, incoming_child=frame):
+        with registered(connection, _json_columns(connection, child), incoming_child=frame):
             if updated:
                 statements.run("change")
                 found = dict(statements.run("counts").fetchall())
@@ -175,7 +206,7 @@ def renormalise(
     ]
     different = " or ".join(f"stored.{c} is distinct from incoming.{c}" for c in columns)
     on_key = _equal("stored", "incoming", table.key)
-    with registered(connection, incoming=rows):
+    with registered(connection, _json_columns(connection, table.stream), incoming=rows):
         changed = connection.execute(
             f"""
             update core.{table.stream} as stored set {_assignments(columns, "incoming")}
@@ -222,28 +253,47 @@ def _chosen(key: Sequence[str], *actions: str) -> str:
     return f"semi join (select {', '.join(key)} from change where action in ({wanted})) using ({', '.join(key)})"  # noqa: S608  names are ours
 
 
-_columns: dict[str, list[str]] = {}
+_columns: dict[str, dict[str, str]] = {}
 
 
-def _columns_of(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
-    """Columns of a core table in the order of the catalogue, which is asked once: they are the same in every file that this version writes."""
+def _columns_of(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+    """Columns of a core table and their types, in the order of the catalogue, which is asked once: they are the same in every file that this version writes."""
     if table not in _columns:
         described = connection.execute(f"select * from core.{table} limit 0").description  # noqa: S608  names are ours
-        _columns[table] = [column[0] for column in described or ()]
+        _columns[table] = {name: str(kind) for name, kind, *_ in described or ()}
     return _columns[table]
 
 
+def _json_columns(connection: duckdb.DuckDBPyConnection, table: str) -> Collection[str]:
+    return [name for name, kind in _columns_of(connection, table).items() if kind == "JSON"]
+
+
 @contextmanager
-def registered(connection: duckdb.DuckDBPyConnection, **frames: pl.DataFrame) -> Iterator[None]:
-    """Frames visible to SQL under their names for the length of a `with`."""
+def registered(
+    connection: duckdb.DuckDBPyConnection, json: Collection[str] = (), **frames: pl.DataFrame
+) -> Iterator[None]:
+    """Frames visible to SQL under their names for the length of a `with`. `json`: columns that our own encoder wrote, or that were decoded."""
     for name, frame in frames.items():
-        # As Arrow, not as polars: DuckDB would turn it into Arrow again for each statement that reads it.
-        connection.register(name, frame.to_arrow())
+        connection.register(name, _as_arrow(frame, json))
     try:
         yield
     finally:
         for name in frames:
             connection.unregister(name)
+
+
+def _as_arrow(frame: pl.DataFrame, json: Collection[str]) -> pa.Table:
+    """A frame as DuckDB reads it at the least cost: as Arrow, since it would turn polars into that for each statement that reads it.
+
+    A column that is declared to be JSON is taken as such: a cast from text would parse each document once more, a third of what an insert costs. Texts
+    are no views, as polars holds them: filters reach them, and pyarrow cannot filter views.
+    """
+    table = frame.to_arrow()
+    declared = {b"ARROW:extension:name": b"arrow.json", b"ARROW:extension:metadata": b""}
+    for place, name in enumerate(table.column_names):
+        if name in json:
+            table = table.set_column(place, table.field(place).with_metadata(declared), table.column(place))
+    return table
 
 
 def _equal(left: str, right: str, columns: Sequence[str]) -> str:

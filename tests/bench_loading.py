@@ -163,6 +163,7 @@ class Rows:
             updated_at=pl.lit(at, pl.Datetime("us", "UTC")),
             fetched_at=pl.lit(at, pl.Datetime("us", "UTC")),
             content_hash=pl.col("content_hash").str.reverse(),
+            document=pl.col("document").str.replace('"attributes":{', '"attributes":{"changed":1,', literal=True),
         )
         return self.of(chosen)
 

@@ -42,7 +42,8 @@ ALLOWED: dict[str, set[str]] = {
     "resources.alive": set(),
     "resources.database": {"resources.errors", "resources.settings"},
     "resources.part": set(),
-    "resources.merging": {"resources.database", "resources.part"},
+    "resources.content": set(),
+    "resources.merging": {"resources.content", "resources.database", "resources.part"},
     "resources.ledger": {"resources.part"},
     "resources.generic": {"resources.database"},
     "resources.warehouse": {

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -26,11 +27,13 @@ from pipelines.plan import BEGINNING, Window, watermark
 from pipelines.records import Fetched, index
 from pipelines.renormalise import renormalise_stream
 from pipelines.streams import ACCOUNTS, BOOKINGS, CUSTOMERS, Stream
-from resources import database
+from resources import database, merging
 from resources.appointedd import _decode
+from resources.content import same_content
 from resources.contract import Contract, load_contract
 from resources.database import connect, open_for_writing, transaction
 from resources.errors import ContractError, LeaseHeldError, PublishBlockedError, WarehouseError
+from resources.merging import COMPARED_AT_ONCE
 from resources.part import Commit, Counts, Part, Reconciliation
 from resources.publish import publish
 from resources.settings import Settings
@@ -249,14 +252,203 @@ def test_whatever_the_order_of_commits_the_newest_version_stays(shared: Writer, 
     assert replaced == sorted((later(u), later(f)) for u, f in rising[:-1])
 
 
-# ---- children ----------------------------------------------------------------------------------------------------------------
-
-
 def people(*names: str, **more: Any) -> list[Json]:
     return [
         {"customer_booking_id": n, "customer_id": f"c-{n}", "spaces": 1, "questions": [{"id": "q", "value": n}], **more}
         for n in names
     ]
+
+
+# ---- hashes that differ ------------------------------------------------------------------------------------------------------
+
+
+def hashed(commit: Commit, salt: str = "") -> Commit:
+    """The same commit with each row's hash taken over its document's text, so that it also differs where the content is the same."""
+    texts = commit.rows.get_column("document")
+    hashes = [hashlib.blake2b(f"{salt}{text}".encode(), digest_size=16).hexdigest() for text in texts]
+    return replace(commit, rows=commit.rows.with_columns(pl.Series("content_hash", hashes, dtype=pl.String())))
+
+
+def put_hashed(writer: Writer, *records: Json, salt: str = "", fetched: float = 0, **own: Any) -> Counts:
+    (counts,) = writer.commit(hashed(part_of(BOOKINGS, records, fetched=fetched, **own), salt))
+    return counts
+
+
+def turned(value: Any) -> Any:
+    """The same with all members the other way round."""
+    if isinstance(value, dict):
+        return {k: turned(v) for k, v in reversed(value.items())}
+    return [turned(v) for v in value] if isinstance(value, list) else value
+
+
+STORED = booking(price=1, customers=people("p1"), tags=["x", "y"])
+EVERYTHING = "select to_json(b) from core.bookings as b union all select to_json(c) from core.booking_customers as c order by all"
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        turned(STORED),
+        {**STORED, "links": {"self": "/elsewhere"}},
+        {**STORED, "meta": {"seen": 2}},
+        {**STORED, "relationships": {**STORED["relationships"], "other": {"links": {}}}},
+    ],
+    ids=["members in another order", "links", "meta", "links of a relationship"],
+)
+@pytest.mark.parametrize("fetched", [5, -5])
+@pytest.mark.parametrize("kind", ["nightly", "sweep"])
+def test_the_same_content_under_another_hash_is_not_written(
+    writer: Writer, again: Json, fetched: float, kind: str
+) -> None:
+    put_hashed(writer, STORED)
+    before = rows(writer, EVERYTHING)
+    assert put_hashed(writer, again, fetched=fetched, kind=kind) == Counts(read=1, unchanged=1)
+    assert rows(writer, EVERYTHING) == before
+    assert rows(writer, "select count(*) from history.records") == [(0,)]
+    assert rows(writer, "select count(*) from ops.late_arrivals") == [(0,)]
+
+
+def test_included_resources_are_content_and_their_links_are_not(writer: Writer) -> None:
+    linkage = {"customerBookings": {"data": [{"type": "customerBookings", "id": "p1"}]}}
+    record = booking(related=linkage)
+    person: Json = {"type": "customerBookings", "id": "p1", "attributes": {"status": "Arrived"}}
+    put_hashed(writer, record, included=[person])
+    again = put_hashed(writer, turned(record), included=[{"links": {"self": "/x"}, **person}], fetched=1)
+    assert (again.unchanged, again.updated) == (1, 0)
+    late = {**person, "attributes": {"status": "Late"}}
+    assert put_hashed(writer, record, included=[late], fetched=2).updated == 1
+    assert rows(writer, "select status_raw from core.booking_customers") == [("Late",)]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        booking(price=2, customers=people("p1"), tags=["x", "y"]),
+        booking(price=1, customers=people("p1"), tags=["y", "x"]),  # the order of a list is content
+        booking(price="1", customers=people("p1"), tags=["x", "y"]),
+        booking(price=1, customers=people("p1"), tags=["x", "y"], new=None),
+        booking(price=1, customers=people("p1", "p2"), tags=["x", "y"]),
+    ],
+)
+def test_other_content_is_an_update_with_history(writer: Writer, again: Json) -> None:
+    put_hashed(writer, STORED)
+    ((before,),) = rows(writer, "select document::text from core.bookings")
+    counts = put_hashed(writer, turned(again), fetched=1)
+    assert counts == Counts(read=1, updated=1, silent=1)
+    assert rows(writer, "select document::text, slice_id from core.bookings") != [(before, "s0")]
+    assert rows(writer, "select document::text, superseded_by_slice_id from history.records") == [(before, "s1")]
+
+
+def test_a_hash_of_another_version_of_this_product_changes_nothing(writer: Writer) -> None:
+    put_hashed(writer, STORED, salt="hashed in another way ")
+    before = rows(writer, EVERYTHING)
+    assert put_hashed(writer, STORED, fetched=1).unchanged == 1
+    assert rows(writer, EVERYTHING) == before
+    newer = booking(updated=2, price=2, customers=people("p1"))
+    assert put_hashed(writer, newer, fetched=2).updated == 1
+    assert put_hashed(writer, turned(newer), fetched=3).unchanged == 1
+    assert rows(writer, "select count(*) from history.records") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("again", "action"),
+    [
+        ({"updated": 0, "price": 1, "fetched": -5}, "unchanged"),  # the same, read before: not stale
+        ({"updated": 0, "price": 2, "fetched": -5}, "stale"),
+        ({"updated": None, "price": 1, "fetched": -5}, "stale"),  # `updated` is content
+        ({"updated": -1, "price": 1, "fetched": 5}, "stale"),
+        ({"updated": -1, "price": 1, "fetched": 5, "kind": "sweep"}, "stale"),
+        ({"updated": -1, "price": 1, "fetched": 7200, "kind": "sweep"}, "updated"),
+        ({"updated": 1, "price": 1, "fetched": -5}, "updated"),
+        ({"updated": 0, "price": 2, "fetched": 5, "kind": "sweep"}, "updated"),
+    ],
+)
+def test_which_version_wins_under_other_hashes(writer: Writer, again: Json, action: str) -> None:
+    put_hashed(writer, booking(price=1))
+    fetched, kind = again.pop("fetched"), again.pop("kind", "nightly")
+    counts = put_hashed(writer, turned(booking(**again)), fetched=fetched, kind=kind)
+    assert counts == Counts(read=1, **{action: 1}, silent=counts.silent)
+    assert counts.silent == (1 if action == "updated" and again["updated"] == 0 else 0)
+
+
+def test_a_tombstone_comes_back_with_the_same_content_under_any_hash(writer: Writer) -> None:
+    put_hashed(writer, STORED)
+    gone(writer, ("a1", "b1"), at=10)
+    assert put_hashed(writer, turned(STORED), fetched=9).stale == 1
+    assert put_hashed(writer, turned(STORED), fetched=11).updated == 1
+    assert rows(writer, "select deleted_at from core.bookings") == [(None,)]
+    assert rows(writer, "select count(*) from history.records") == [(2,)]
+
+
+def test_many_rows_of_several_slices_are_told_apart_each_by_itself(writer: Writer) -> None:
+    """More rows than are compared at once, in every state, of two slices; what is unchanged lies between what is not."""
+    number = 2 * COMPARED_AT_ONCE + 100
+    put_hashed(writer, *(booking(f"b{n}", price=1, x=1) for n in range(number)))
+    same, other = [n for n in range(number) if n % 3], [n for n in range(number) if n % 3 == 0]
+    found = [turned(booking(f"b{n}", price=1, x=1)) for n in same] + [booking(f"b{n}", price=2, x=1) for n in other]
+    found += [booking(f"new{n}") for n in range(5)]
+    commit = hashed(part_of(BOOKINGS, found, fetched=1, slice_id="first"))
+    is_first = pl.col("booking_id").str.ends_with("7")
+    mixed = commit.rows.with_columns(slice_id=pl.when(is_first).then(pl.lit("first")).otherwise(pl.lit("second")))
+    parts = (commit.parts[0], replace(commit.parts[0], slice_id="second"))
+    first, second = writer.commit(replace(commit, rows=mixed, parts=parts))
+    assert (first.unchanged, second.unchanged) == (
+        sum(n % 10 == 7 for n in same),
+        sum(n % 10 != 7 for n in same),
+    )
+    assert (first.updated, second.updated) == (sum(n % 10 == 7 for n in other), sum(n % 10 != 7 for n in other))
+    assert (first.silent, second.silent) == (first.updated, second.updated)
+    assert (first.inserted, second.inserted) == (0, 5)
+    assert rows(writer, "select price::int, count(*) from core.bookings group by all order by all") == [
+        (1, len(same)),
+        (2, len(other)),
+        (None, 5),
+    ]
+    assert rows(writer, "select count(*), count(distinct record_id) from history.records") == [(len(other),) * 2]
+    assert rows(
+        writer, "select count(*) from core.bookings where fetched_at > (select min(fetched_at) from core.bookings)"
+    ) == [(len(other) + 5,)]
+
+
+def test_documents_are_compared_only_where_hashes_differ(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def noted(one: str | None, other: str | None) -> bool:
+        compared.append(one)
+        return same_content(one, other)
+
+    monkeypatch.setattr(merging, "same_content", noted)
+    put_hashed(writer, *(booking(f"b{n}", price=1) for n in range(20)))
+    assert put_hashed(writer, *(booking(f"b{n}", price=1) for n in range(20)), fetched=1).unchanged == 20
+    assert compared == []
+    put_hashed(writer, booking("b1", price=2), booking("b2", price=1), booking("b99"), fetched=2)
+    assert len(compared) == 1
+    put_hashed(writer, booking("b3", updated=-1, price=5), fetched=3)  # older: stale whatever it holds
+    assert len(compared) == 1
+
+
+def test_a_row_without_a_document_takes_the_one_that_comes(writer: Writer) -> None:
+    put_hashed(writer, STORED)
+    writer.connection.execute("update core.bookings set document = null")
+    assert put_hashed(writer, turned(STORED), fetched=1).updated == 1
+    assert rows(writer, "select document is not null from core.bookings") == [(True,)]
+
+
+def test_json_is_handed_over_as_json_and_not_parsed_again(writer: Writer) -> None:
+    frame = pl.DataFrame({"key": ["a", "b"], "document": ['{"a":0.10}', None], "text": ["{}", None]})
+    with merging.registered(writer.connection, ["document", "absent"], incoming=frame):
+        kinds = {name: str(kind) for name, kind, *_ in writer.connection.execute("from incoming").description or ()}
+        assert kinds == {"key": "VARCHAR", "document": "JSON", "text": "VARCHAR"}
+        assert rows(writer, "select key, document, text from incoming where key <> 'c' order by key") == frame.rows()
+    put(writer, resource("customers", "c1", customFields={"a": 0.10, "b": None}))
+    assert rows(writer, "select field_id, value_raw::text from core.customer_custom_fields order by all")[0] == (
+        "a",
+        "0.1",
+    )
+    assert rows(writer, "select typeof(document), json_valid(document) from core.customers") == [("JSON", True)]
+
+
+# ---- children ----------------------------------------------------------------------------------------------------------------
 
 
 def listed(writer: Writer, table: str = "booking_customers", column: str = "customer_booking_id") -> dict[str, bool]:
@@ -745,6 +937,14 @@ def test_a_new_file_is_for_its_owner_alone_in_utc_and_old_clients_can_read_it(tm
         assert tags["storage_version"].startswith("v1.4.0")
     assert warehouse.path.stat().st_mode & 0o777 == 0o600
     assert not warehouse.path.with_name("warehouse.duckdb.wal").exists()
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "log"), [(128, "72.4 MiB"), (256, "145.9 MiB"), (512, "244.1 MiB"), (4096, "244.1 MiB")]
+)
+def test_the_log_is_a_share_of_what_memory_may_hold(tmp_path: Path, memory_mb: int, log: str) -> None:
+    with connect(tmp_path / "warehouse.duckdb", read_only=False, memory_limit_mb=memory_mb) as connection:
+        assert connection.execute("select current_setting('wal_autocheckpoint')").fetchone() == (log,)
 
 
 def test_a_migration_runs_once_and_keeps_a_copy_of_what_was(tmp_path: Path, sql: Path) -> None:

@@ -1,17 +1,14 @@
 -- severity: block
 -- stream: bookings
 -- says: A participant, bookable resource or answer belongs to a booking that the warehouse does not have, so joins lose it: publishing is held back; keep the last published file and report it as a fault of the merge.
-select 'core.booking_customers' as table_name, account_id, booking_id, count(*) as rows_count
-from core.booking_customers
+select table_name, account_id, booking_id, count(*) as rows_count
+from (
+    select 'core.booking_customers' as table_name, account_id, booking_id from core.booking_customers
+    union all
+    select 'core.booking_resources' as table_name, account_id, booking_id from core.booking_resources
+    union all
+    select 'core.booking_answers' as table_name, account_id, booking_id from core.booking_answers
+) as children
+-- One look at the bookings for all three tables.
 anti join core.bookings using (account_id, booking_id)
-group by account_id, booking_id
-union all
-select 'core.booking_resources' as table_name, account_id, booking_id, count(*) as rows_count
-from core.booking_resources
-anti join core.bookings using (account_id, booking_id)
-group by account_id, booking_id
-union all
-select 'core.booking_answers' as table_name, account_id, booking_id, count(*) as rows_count
-from core.booking_answers
-anti join core.bookings using (account_id, booking_id)
-group by account_id, booking_id
+group by table_name, account_id, booking_id
