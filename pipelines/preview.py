@@ -170,7 +170,7 @@ def _ask(client: ApiClient, piece: Slice) -> tuple[int | None, int | None, float
     seconds = (client.traffic.answering_s - before) / len(pages)
     totals = [page.total for page in pages if page.total is not None]
     is_whole = all(page.next_url is None for page in pages)
-    read = sum(len(page.records) for page in pages)
+    read = sum(page.count for page in pages)
     told = sum(totals) if len(totals) == len(pages) else read if is_whole else None
-    full = None if is_whole else max(len(page.records) for page in pages)
+    full = None if is_whole else max(page.count for page in pages)
     return told, full, seconds

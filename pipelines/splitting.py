@@ -89,9 +89,9 @@ class Splitter:
         if count < 2 or not self._edges(piece.window, count):
             return
         changes = list(change_times(page, self.updated))
-        if not is_counted_well or _is_coarse(piece, changes, len(page.records)):
+        if not is_counted_well or _is_coarse(piece, changes, page.count):
             raise CoarseFilterError(piece.api_client)
-        is_whole = number == 1 and len(changes) == len(page.records)
+        is_whole = number == 1 and len(changes) == page.count
         is_rising = is_whole and changes == sorted(changes) and changes[0] < changes[-1]
         raise LargeSliceError(count, changes[0] if is_rising else None)
 
@@ -109,10 +109,10 @@ class Splitter:
 
     def pieces(self, page: Page, number: int) -> int:
         """In how many pieces a slice is better read, judging by its page `number`; 1 or less where it is read as it is."""
-        if page.next_url is None or not page.records:
+        if page.next_url is None or not page.count:
             return 1
         if page.total is not None and number == 1:
-            pages = -(-page.total // len(page.records))
+            pages = -(-page.total // page.count)
         elif page.total is None and number == LEAST_PAGES:
             # How much is left is not known. Where it is little, the pieces end after a page or two.
             pages = 2 * LONGEST_CHAIN

@@ -45,8 +45,9 @@ def whole(window: Window = ALL) -> Slice:
 def page(total: int | None, rows: int = 100, *, changed: datetime = END, has_next: bool = True) -> Page:
     record = {"type": "booking", "id": "1", "attributes": {"updated": changed.isoformat()}}
     return Page(
-        records=[record] * rows,
-        included=[],
+        keys=[1] * rows,
+        parts=([record] * rows, []),
+        size=0,
         next_url="https://api.example.com/next" if has_next else None,
         total=total,
         fetched_at=END,
