@@ -161,7 +161,7 @@ class Walker:
             nonlocal number
             number += 1
             if can_split:
-                self.splitter.look(piece, page, number)
+                self.splitter.look(piece, page, number, client.busy(self.splitter.in_flight))
             self.progress.note(page)
 
         zones, is_stopped = self.run.zones, self.stopped.is_set

@@ -232,6 +232,13 @@ class ApiClient:
         event: threading.Event | None = getattr(self._own, "stopped", None)
         return event
 
+    def busy(self, most: int) -> int:
+        """How many requests side by side, of at most so many, the pace can keep busy: one that answers sooner than the next may be sent needs no other."""
+        traffic = self.traffic
+        if not traffic.requests:
+            return most
+        return max(1, min(most, 1 + int(self.rate.per_second * traffic.answering_s / traffic.requests)))
+
     def has(self, stream: str, ability: str) -> bool:
         """Whether the contract declares an ability for a stream and this server has not refused it."""
         if (stream, ability) in self.without:
