@@ -31,8 +31,12 @@ def test_bytes_beyond_the_room_wait_until_others_are_given_back() -> None:
     assert shaper.take(1000)  # alone it may come in, however large
     assert not shaper.take(1)
     came = threading.Event()
-    waiting = threading.Thread(target=lambda: (shaper.wait_and_take(60), came.set()), daemon=True)
-    waiting.start()
+
+    def wait() -> None:
+        shaper.wait_and_take(60)
+        came.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     assert not came.wait(0.1)
     shaper.give_back(1000)
     assert came.wait(5)
@@ -43,7 +47,12 @@ def test_bytes_beyond_the_room_wait_until_others_are_given_back() -> None:
 def test_the_end_wakes_whoever_waits() -> None:
     shaper = Shaper(most_bytes=100)
     begun, go_on = threading.Event(), threading.Event()
-    running = shaper.submit(lambda: begun.set() or go_on.wait(5))
+
+    def work() -> bool:
+        begun.set()
+        return go_on.wait(5)
+
+    running = shaper.submit(work)
     queued = shaper.submit(lambda: 1)
     assert shaper.take(100)
     waiting = [threading.Thread(target=shaper.wait_and_take, args=(60,), daemon=True) for _ in range(3)]
