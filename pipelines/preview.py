@@ -17,7 +17,7 @@ from pipelines.accounts import list_accounts
 from pipelines.plan import BEGINNING, Request, Slice, pages_needed
 from pipelines.reading import PAGES_PER_PART, filters_of
 from pipelines.run import Run, StreamReport, counted, new_run_id
-from pipelines.splitting import LONGEST_CHAIN, requests_needed
+from pipelines.splitting import longest_chain, requests_needed
 from pipelines.status import Source, reading
 from pipelines.streams import ACCOUNTS, Stream
 from pipelines.sync import never_swept, plan_stream, stored_windows
@@ -143,16 +143,17 @@ def _estimate(run: Run, piece: Slice, known: Writer | None, *, is_asked: bool) -
     accounts = [piece.only_account] if piece.only_account else list(run.listed[piece.api_client])
     since = None if piece.window.since == BEGINNING else piece.window.since
     rows = known.count_rows(piece.stream, accounts, since, piece.window.until) if known else 0
-    client, in_flight = run.clients[piece.api_client], run.settings.sync_concurrency
+    client = run.clients[piece.api_client]
     size = int(run.contract.parameters.page_size_value)
     told, full, answering_s = _ask(client, piece) if is_asked else (None, None, 0.0)
+    in_flight = client.busy(run.settings.sync_concurrency)
     pages = pages_needed(rows if told is None else told, full or size)
     # What is asked for besides: the other lists of the contract, the account list once more after a long read, the count that ends a first load.
     besides = len(run.contract.streams[piece.stream].queries) - 1 + (piece.kind == "sweep") + pages // PAGES_PER_PART
     is_cut = client.has(piece.stream, "upper_bound") and (piece.kind != "sweep" or run.request.kind == "nightly")
     requests = (requests_needed(pages, in_flight) if is_cut else pages) + besides
     is_known = told is not None or (rows > 0 and client.has(piece.stream, "page_size"))
-    is_chain = not is_cut or pages <= LONGEST_CHAIN
+    is_chain = not is_cut or pages <= longest_chain(in_flight)
     seconds = requests * answering_s / (1 if is_chain else in_flight)
     return PlannedSlice(piece, rows, told, requests, is_at_least=not is_known, answering_s=seconds)
 
@@ -170,7 +171,7 @@ def _ask(client: ApiClient, piece: Slice) -> tuple[int | None, int | None, float
     seconds = (client.traffic.answering_s - before) / len(pages)
     totals = [page.total for page in pages if page.total is not None]
     is_whole = all(page.next_url is None for page in pages)
-    read = sum(len(page.records) for page in pages)
+    read = sum(page.count for page in pages)
     told = sum(totals) if len(totals) == len(pages) else read if is_whole else None
-    full = None if is_whole else max(len(page.records) for page in pages)
+    full = None if is_whole else max(page.count for page in pages)
     return told, full, seconds

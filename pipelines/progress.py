@@ -33,7 +33,7 @@ class Progress:
         """One page came, in any thread."""
         with self.lock:
             self.pages += 1
-            self.rows += len(page.records)
+            self.rows += page.count
             self.total = page.total if page.total is not None else self.total
             now = self.clock()
             if now - self.told < PROGRESS_EVERY_S:

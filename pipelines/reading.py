@@ -1,14 +1,15 @@
 """One slice, read: its lists walked to a proven end, the pages turned into batches that are small enough to hold.
 
 What lives here: the order of walking, restarting and judging one slice; it runs in a thread of its own and touches no warehouse. What does not: planning,
-committing. Memory is bounded by the length of a part, whatever the length of the walk.
+committing, where and when a batch is shaped (`shaping`). Memory is bounded by the length of a part, whatever the length of the walk.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import datetime
 
 from pipelines.completeness import Verdict, Walk, judge
@@ -16,13 +17,16 @@ from pipelines.extract import DriftKey, NoAccountError
 from pipelines.normalise import Batch, combine, normalise
 from pipelines.plan import Slice
 from pipelines.records import Fetched, index
+from pipelines.shaping import AtOnce, Shaper
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient, Page
+from resources.contract import Contract
 from resources.errors import BrokenAnswerError, DeadCursorError, UnprovenEndError
 from resources.part import Reconciliation
 
 # Pages normalised together: few enough that their decoded records are soon gone, many enough that polars works on whole columns.
 PAGES_PER_BATCH = 10
+BYTES_PER_BATCH = 4 * 1024 * 1024
 # A walk commits in parts of so many pages: what a kill may cost, and what memory may hold.
 PAGES_PER_PART = 100
 RESTARTS = 3
@@ -43,17 +47,6 @@ class ReadPart:
     fetched_at: datetime
     is_last: bool = False
     reconciliations: tuple[Reconciliation, ...] = ()
-
-
-@dataclass
-class _Draft:
-    """The part that is being filled."""
-
-    batches: list[Batch] = field(default_factory=list)
-    pages: list[Page] = field(default_factory=list)
-    pages_count: int = 0
-    fetched_at: datetime | None = None
-    media_types: Counter[str] = field(default_factory=Counter)
 
 
 def filters_of(piece: Slice, client: ApiClient) -> dict[str, str]:
@@ -86,15 +79,42 @@ def read_slice(
     default_account: str | None,
     is_stopped: Callable[[], bool],
     note_page: Callable[[Page], None],
+    shaper: AtOnce | Shaper | None = None,
 ) -> Iterator[ReadPart]:
-    """Walk a slice; yields its parts, the last one with `is_last` and the evidence that it is complete.
+    """Walk a slice; yields its parts, the last one with `is_last` and the evidence that it is complete. `shaper` does what is done with pages.
 
     Raises the errors of `ApiClient.pages`, and `AccountsUnnamedError`. Ends early, without a last part, when `is_stopped` says so.
     """
-    own_queries = client.contract.streams[stream.name].queries
-    draft, began_at = _Draft(), None
+    drafts = _Drafts(piece, stream, client.contract, zones, default_account, shaper or AtOnce())
+    try:
+        evidence = yield from _walks(piece, stream, client, drafts, is_stopped, note_page)
+        if evidence is None:
+            return
+        drafts.end_part()
+    except Exception:
+        if not is_stopped():
+            yield from drafts.rest()  # what was full before it happened
+        raise
+    finally:
+        drafts.let_go()
+    *parts, last = drafts.rest()
+    yield from parts
+    last.is_last = True
+    last.reconciliations = _evidence(evidence)
+    yield last
+
+
+def _walks(
+    piece: Slice,
+    stream: Stream,
+    client: ApiClient,
+    drafts: _Drafts,
+    is_stopped: Callable[[], bool],
+    note_page: Callable[[Page], None],
+) -> Generator[ReadPart, None, list[tuple[list[Walk], Verdict]] | None]:
+    """Walk the lists of a slice; yields the parts that are full on the way, and gives the walks of each list with its verdict; None when stopped."""
     evidence: list[tuple[list[Walk], Verdict]] = []
-    for own in own_queries:
+    for own in client.contract.streams[stream.name].queries:
         walks: list[Walk] = []
         known: set[int] = set()
         restarts = 0
@@ -104,19 +124,11 @@ def read_slice(
             try:
                 for page in client.pages(stream.name, filters_of(piece, client), own):
                     if is_stopped():
-                        return
+                        return None
                     note_page(page)
-                    began_at = began_at or page.fetched_at
                     counted.add(page)
-                    draft.pages.append(page)
-                    draft.pages_count += 1
-                    draft.fetched_at = page.fetched_at
-                    draft.media_types[page.media_type] += 1
-                    if len(draft.pages) >= PAGES_PER_BATCH:
-                        _settle(draft, stream, client, zones, default_account, piece.keeps)
-                    if draft.pages_count >= PAGES_PER_PART and page.next_url is not None:
-                        yield _part(piece, draft, began_at, stream, client, zones, default_account)
-                        draft = _Draft()
+                    drafts.add(page)
+                    yield from drafts.ready()
             except DeadCursorError:
                 restarts += 1
                 if restarts > RESTARTS:
@@ -131,12 +143,133 @@ def read_slice(
                 f"Run again at a quieter time, or give the contract a cursor or a smaller window (abilities.filters)."
             )
         evidence.append((walks, verdict))
-    if began_at is None:
+    if drafts.began_at is None:
         raise BrokenAnswerError(f"{stream.name}: the walk ended without a page.")
-    last = _part(piece, draft, began_at, stream, client, zones, default_account)
-    last.is_last = True
-    last.reconciliations = _evidence(evidence)
-    yield last
+    return evidence
+
+
+class _Drafts:
+    """The pages of a slice on their way to parts: those in hand, the batches of the part that is being filled, the parts that are being shaped."""
+
+    def __init__(
+        self,
+        piece: Slice,
+        stream: Stream,
+        contract: Contract,
+        zones: Mapping[str, str],
+        default_account: str | None,
+        shaper: AtOnce | Shaper,
+    ) -> None:
+        self.piece = piece
+        self.stream = stream
+        self.contract = contract
+        self.zones = zones
+        self.default_account = default_account
+        self.shaper = shaper
+        self.began_at: datetime | None = None
+        self.fetched_at: datetime | None = None
+        self.pages: list[Page] = []
+        self.pages_count = 0
+        self.batches: list[Future[Batch]] = []
+        self.media_types: Counter[str] = Counter()
+        self.parts: deque[Future[ReadPart]] = deque()
+
+    def add(self, page: Page) -> None:
+        """Take one more page in, once there is room for it."""
+        if not self.shaper.take(page.size):
+            self._settle()  # nobody holds pages back while waiting, or all might wait for one another
+            self.shaper.wait_and_take(page.size)
+        self.began_at = self.began_at or page.fetched_at
+        self.fetched_at = page.fetched_at
+        self.pages.append(page)
+        self.pages_count += 1
+        self.media_types[page.media_type] += 1
+        if len(self.pages) >= PAGES_PER_BATCH or sum(p.size for p in self.pages) >= BYTES_PER_BATCH:
+            self._settle()
+        if self.pages_count >= PAGES_PER_PART and page.next_url is not None:
+            self.end_part()
+
+    def ready(self) -> Iterator[ReadPart]:
+        """The parts that are shaped; more than one that is not is waited for. Raises what shaping raised."""
+        while self.parts and (self.parts[0].done() or len(self.parts) > 1):
+            yield self.parts.popleft().result()
+        for batch in self.batches if not self.parts else ():
+            if not batch.done():
+                break
+            batch.result()
+
+    def rest(self) -> Iterator[ReadPart]:
+        """All parts that are still to come. Raises what shaping raised, in the part that is being filled too."""
+        while self.parts:
+            yield self.parts.popleft().result()
+        for batch in self.batches:
+            batch.result()
+
+    def let_go(self) -> None:
+        """Give up the pages in hand."""
+        self.shaper.give_back(sum(page.size for page in self.pages))
+        self.pages = []
+
+    def _settle(self) -> None:
+        """Have the pages in hand turned into a batch, and let go of them."""
+        pages, self.pages = self.pages, []
+        if not pages and self.batches:
+            return
+
+        def shape() -> Batch:
+            try:
+                return batch_of(self.stream, self.contract, pages, self.zones, self.default_account, self.piece.keeps)
+            finally:
+                self.shaper.give_back(sum(page.size for page in pages))
+                pages.clear()
+
+        self.batches.append(self.shaper.submit(shape))
+
+    def end_part(self) -> None:
+        """Have what came since the last part combined to one."""
+        self._settle()
+        batches, media_types = self.batches, self.media_types
+        began_at, fetched_at, pages_count = self.began_at, self.fetched_at, self.pages_count
+        assert began_at is not None  # noqa: S101  a part has pages; narrows the type
+        asked = self.contract.http.media_type
+
+        def shape() -> ReadPart:
+            batch = combine([done.result() for done in batches])  # they were submitted before this
+            batches.clear()
+            for media_type, count in media_types.items():
+                if media_type != asked:
+                    batch.drift[
+                        DriftKey("media_type", "Content-Type", f"{media_type or 'none'} where {asked} was asked for")
+                    ] += count
+            return ReadPart(
+                slice=self.piece,
+                batch=batch,
+                pages_count=pages_count,
+                began_at=began_at,
+                fetched_at=fetched_at or began_at,
+            )
+
+        self.parts.append(self.shaper.submit(shape))
+        self.batches, self.media_types, self.pages_count, self.fetched_at = [], Counter(), 0, None
+
+
+def batch_of(
+    stream: Stream,
+    contract: Contract,
+    pages: Sequence[Page],
+    zones: Mapping[str, str],
+    default_account: str | None,
+    keeps: frozenset[str] | None,
+) -> Batch:
+    """Pages of one slice as one batch. The only step that looks into their records."""
+    fetched = []
+    for page in pages:
+        included = index(page.included)
+        fetched += [Fetched(record, included, page.fetched_at) for record in page.records]
+    try:
+        return normalise(stream, contract, fetched, zones, default_account, keeps)
+    except NoAccountError:
+        raise AccountsUnnamedError from None
 
 
 class _Counted:
@@ -155,10 +288,7 @@ class _Counted:
         self.pages += 1
         self.last_total = page.total
         self.is_shifting |= page.is_shifting
-        self.keys.update(
-            hash(r["id"]) if isinstance(r, dict) and isinstance(r.get("id"), str | int) else hash(str(r))
-            for r in page.records
-        )
+        self.keys.update(page.keys)
 
     def walk(self, known: set[int]) -> Walk:
         return Walk(
@@ -169,51 +299,6 @@ class _Counted:
             distinct_count=len(self.keys),
             new_count=len(self.keys - known),
         )
-
-
-def _settle(
-    draft: _Draft,
-    stream: Stream,
-    client: ApiClient,
-    zones: Mapping[str, str],
-    default_account: str | None,
-    keeps: frozenset[str] | None,
-) -> None:
-    """Turn the pages held so far into a batch, and let go of them."""
-    fetched = []
-    for page in draft.pages:
-        included = index(page.included)
-        fetched += [Fetched(record, included, page.fetched_at) for record in page.records]
-    draft.pages.clear()
-    try:
-        draft.batches.append(normalise(stream, client.contract, fetched, zones, default_account, keeps))
-    except NoAccountError:
-        raise AccountsUnnamedError from None
-
-
-def _part(
-    piece: Slice,
-    draft: _Draft,
-    began_at: datetime,
-    stream: Stream,
-    client: ApiClient,
-    zones: Mapping[str, str],
-    default_account: str | None,
-) -> ReadPart:
-    _settle(draft, stream, client, zones, default_account, piece.keeps)
-    batch, asked = combine(draft.batches), client.contract.http.media_type
-    for media_type, count in draft.media_types.items():
-        if media_type != asked:
-            batch.drift[
-                DriftKey("media_type", "Content-Type", f"{media_type or 'none'} where {asked} was asked for")
-            ] += count
-    return ReadPart(
-        slice=piece,
-        batch=batch,
-        pages_count=draft.pages_count,
-        began_at=began_at,
-        fetched_at=draft.fetched_at or began_at,
-    )
 
 
 def _evidence(evidence: list[tuple[list[Walk], Verdict]]) -> tuple[Reconciliation, ...]:

@@ -19,6 +19,9 @@ from resources.appointedd import Page
 
 # A chain of so many pages is not cut: each piece costs a request or two of its own.
 LONGEST_CHAIN = 25
+# Nor one of so many where one request at a time is all that can be kept busy. Longer ones are cut there too, for what a kill costs, and since the whole walk
+# of a first load would compare each account's total, a request for each.
+LONGEST_ALONE = 75
 # A piece is not meant to be shorter than this, in pages. A list that tells no total is known to be large after as many.
 LEAST_PAGES = 10
 # Nor longer, whatever the list: a window counts only when its piece is read to the end, so this is what a kill costs for each that is in flight.
@@ -52,14 +55,23 @@ class CoarseFilterError(Exception):
         self.api_client = api_client
 
 
+def longest_chain(in_flight: int) -> int:
+    """Up to how many pages a slice is read as it is: where one request after the other is all that can be kept busy, cutting costs and gains nothing."""
+    return LONGEST_CHAIN if in_flight > 1 else LONGEST_ALONE
+
+
 def piece_pages(pages: int, in_flight: int) -> int:
     """How many pages a piece of a slice of so many pages is meant to have."""
+    if in_flight == 1:
+        return LONGEST_ALONE * 2 // 3
     return min(MOST_PAGES, max(LEAST_PAGES, pages // (PIECES_IN_FLIGHT * in_flight)))
 
 
 def requests_needed(pages: int, in_flight: int) -> int:
     """About how many requests a slice of so many pages takes with its cuts: a piece ends with a page that is not full, and some are cut again."""
-    return pages if pages <= LONGEST_CHAIN else pages + pages * 3 // 4 // piece_pages(pages, in_flight) + 1
+    if pages <= longest_chain(in_flight):
+        return pages
+    return pages + pages * 3 // 4 // piece_pages(pages, in_flight) + 1
 
 
 @dataclass
@@ -82,16 +94,19 @@ class Splitter:
         self.totals: dict[Slice, int] = {}
         self.families: dict[Slice, _Family] = {}
 
-    def look(self, piece: Slice, page: Page, number: int) -> None:
-        """Look at page `number` of a slice, counted from 1; raises `LargeSliceError` or `CoarseFilterError` where it should not be walked on as it is."""
+    def look(self, piece: Slice, page: Page, number: int, busy: int | None = None) -> None:
+        """Look at page `number` of a slice, counted from 1; raises `LargeSliceError` or `CoarseFilterError` where it should not be walked on as it is.
+
+        `busy`: how many requests side by side the pace that is allowed can keep busy; None where it is no limit.
+        """
         is_counted_well = self._note_total(piece, page, number)
-        count = self.pieces(page, number)
+        count = self.pieces(page, number, busy)
         if count < 2 or not self._edges(piece.window, count):
             return
         changes = list(change_times(page, self.updated))
-        if not is_counted_well or _is_coarse(piece, changes, len(page.records)):
+        if not is_counted_well or _is_coarse(piece, changes, page.count):
             raise CoarseFilterError(piece.api_client)
-        is_whole = number == 1 and len(changes) == len(page.records)
+        is_whole = number == 1 and len(changes) == page.count
         is_rising = is_whole and changes == sorted(changes) and changes[0] < changes[-1]
         raise LargeSliceError(count, changes[0] if is_rising else None)
 
@@ -107,21 +122,23 @@ class Splitter:
             family.counted += page.total
             return family.counted <= 2 * family.total
 
-    def pieces(self, page: Page, number: int) -> int:
+    def pieces(self, page: Page, number: int, busy: int | None = None) -> int:
         """In how many pieces a slice is better read, judging by its page `number`; 1 or less where it is read as it is."""
-        if page.next_url is None or not page.records:
+        if page.next_url is None or not page.count:
             return 1
+        in_flight = self.in_flight
         if page.total is not None and number == 1:
-            pages = -(-page.total // len(page.records))
+            in_flight = min(in_flight, busy or in_flight)
+            pages = -(-page.total // page.count)
         elif page.total is None and number == LEAST_PAGES:
             # How much is left is not known. Where it is little, the pieces end after a page or two.
-            pages = 2 * LONGEST_CHAIN
+            in_flight, pages = max(2, in_flight), 2 * LONGEST_CHAIN
         else:
             return 1
         self.most_pages = max(self.most_pages, pages)
-        if pages <= LONGEST_CHAIN:
+        if pages <= longest_chain(in_flight):
             return 1
-        return min(MOST_PIECES, -(-pages // piece_pages(self.most_pages, self.in_flight)))
+        return min(MOST_PIECES, -(-pages // piece_pages(self.most_pages, in_flight)))
 
     def split(self, piece: Slice, large: LargeSliceError, kind: Kind) -> list[Slice]:
         """The pieces of a slice, newest first, each of `kind`; together they cover its window, and no instant lies in two of them."""
@@ -148,7 +165,9 @@ class Splitter:
             if until - EARLIEST < LONG_AGO:
                 return []
             since = self.history_start if self.history_start <= until - A_YEAR else until - LONG_AGO
-        if oldest is not None and since < oldest < until - SHORTEST:
+        # A stretch of its own for nothing is a request too; in a window that rows were seen to fill, it would be a few minutes long.
+        is_far = oldest is not None and (window.since == BEGINNING or oldest - since > (until - oldest) / count)
+        if oldest is not None and is_far and since < oldest < until - SHORTEST:
             since = oldest
         if until - since < SHORTEST:
             return []  # events of one instant are a chain

@@ -1,7 +1,7 @@
 """The slices of one plan: read side by side in threads, and handed to the thread that holds the warehouse.
 
 What lives here: threads, the queues between them, which failure ends what. What does not: what to ask (`plan`), where a large slice is cut
-(`splitting`), how one slice is read (`reading`), what is done with what was read (`committing`).
+(`splitting`), how one slice is read (`reading`), the thread that shapes pages (`shaping`), what is done with what was read (`committing`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from pipelines.plan import Request, Slice
 from pipelines.progress import Progress, Tell
 from pipelines.reading import AccountsUnnamedError, ReadPart, read_slice
 from pipelines.run import Run, StreamReport
+from pipelines.shaping import Shaper
 from pipelines.splitting import CoarseFilterError, LargeSliceError, Splitter
 from pipelines.streams import Stream
 from resources.appointedd import Page
@@ -32,6 +34,9 @@ from resources.warehouse import Writer
 log = logging.getLogger(__name__)
 # How long threads that were told to stop are waited for: what waits ends at once, a page in hand is soon done with, and only a silent socket takes longer.
 STOP_WITHIN_S = 1.5
+# How long a thread that computes keeps the interpreter's lock from one that waits for it. Python's own 5 ms would be paid by a page that is being received
+# at every one of its dozen reads and writes, while another is shaped.
+SWITCH_AFTER_S = 0.0005
 
 
 class NeedsAccountError(Exception):
@@ -55,6 +60,7 @@ class Walker:
         self.report = report
         self.progress = Progress(stream.name, tell)
         self.stopped = threading.Event()
+        self.shaper: Shaper | None = None
         self.committer = Committer(run, stream, writer, report, self.stopped.is_set)
         self.proof = self.committer.proof
         # Bounded, so that reading waits for committing and memory stays flat.
@@ -65,7 +71,7 @@ class Walker:
 
     def walk(self, slices: Sequence[Slice]) -> None:
         """Read and commit; raises what the plan must be made again for, after all threads have been stopped."""
-        with _rarer_collections():
+        with _rarer_collections(), _quicker_switches():
             self._walk(slices)
 
     def _walk(self, slices: Sequence[Slice]) -> None:
@@ -80,6 +86,7 @@ class Walker:
             threading.Thread(target=self._work, args=(todo,), name=f"slice_{number}", daemon=True)
             for number in range(self.run.settings.sync_concurrency if slices else 0)
         ]
+        self.shaper = shaper = Shaper()
         try:
             for thread in threads:
                 thread.start()
@@ -115,9 +122,10 @@ class Walker:
             raise error.__cause__ from None  # DuckDB wraps what a signal raises during a query
         finally:
             self.stopped.set()
+            shaper.end()
             todo.end(len(threads))
             deadline = time.monotonic() + STOP_WITHIN_S
-            for thread in threads:
+            for thread in (*threads, shaper.thread):
                 if thread.ident is not None:
                     thread.join(max(0.0, deadline - time.monotonic()))
         missing, at = self.proof.of_all(filled)
@@ -153,11 +161,12 @@ class Walker:
             nonlocal number
             number += 1
             if can_split:
-                self.splitter.look(piece, page, number)
+                self.splitter.look(piece, page, number, client.busy(self.splitter.in_flight))
             self.progress.note(page)
 
+        zones, is_stopped = self.run.zones, self.stopped.is_set
         try:
-            for part in read_slice(piece, self.stream, client, self.run.zones, default, self.stopped.is_set, note):
+            for part in read_slice(piece, self.stream, client, zones, default, is_stopped, note, self.shaper):
                 self._put(piece, part)
         except BaseException as error:  # noqa: BLE001  handed over, and raised or written down there
             self._put(piece, error)
@@ -208,6 +217,16 @@ def _rarer_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+@contextmanager
+def _quicker_switches() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_AFTER_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 class _Todo:

@@ -15,11 +15,12 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import InvalidOperation
+from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
@@ -28,6 +29,7 @@ import msgspec
 import stamina
 import stamina.instrumentation
 
+from resources import envelope
 from resources.contract import Contract, StreamContract
 from resources.errors import (
     AbilityRefusedError,
@@ -55,12 +57,11 @@ log = logging.getLogger(__name__)
 # Retries are told by this module's own log lines; stamina's would go to standard output where structlog is installed.
 stamina.instrumentation.set_on_retry_hooks(())
 
-Record = dict[str, Any]
+Record = envelope.Record
 Query = Mapping[str, str]
 # A text of the server's without secrets, ready to be quoted.
 Hide = Callable[[str], str]
-# Whole numbers stay int, all others become Decimal: 0.10 and 12.1 survive as written (evidence 5.12).
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_decode, _decoded, _at = envelope.decode, envelope.decoded, envelope.at
 # Lengths at which a page without any pagination member may just be full (design 3).
 SUSPICIOUS_STEPS = (10, 25)
 TIMEOUT = httpx.Timeout(60.0, connect=15.0)
@@ -85,17 +86,47 @@ class Page:
     """One page of a list.
 
     `fetched_at` is the answer's `Date` (server time, UTC). `total` counts everything that matches, where the server says so.
-    `is_shifting` tells that the next link numbers pages or rows, so that a row which leaves the list moves the others.
+    `is_shifting` tells that the next link numbers pages or rows, so that a row which leaves the list moves the others. `keys` has a value for each
+    record, equal where the ids are. `body` is the document as it came, known to be whole; None where it was not of the plain form (`envelope`), and then
+    `parts` has its records, with their linkage complete, and what it includes.
     """
 
-    records: list[Any]
-    included: list[Any]
+    keys: Sequence[int]
     next_url: str | None
     total: int | None
     fetched_at: datetime
     has_pagination: bool
     is_shifting: bool
     media_type: str
+    size: int
+    body: bytes | None = None
+    parts: tuple[list[Any], list[Any]] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many records it has."""
+        return len(self.keys)
+
+    @property
+    def records(self) -> list[Any]:
+        """Its records, decoded when they are asked for."""
+        return self._decoded[0]
+
+    @property
+    def included(self) -> list[Any]:
+        """The resources that it includes, decoded when they are asked for."""
+        return self._decoded[1]
+
+    @cached_property
+    def _decoded(self) -> tuple[list[Any], list[Any]]:
+        if self.parts is not None:
+            return self.parts
+        try:
+            document = _decode(self.body or b"")
+        except (InvalidOperation, RecursionError) as error:
+            # The stack may be deeper here than where the body was read at first.
+            raise BrokenAnswerError(f"A body holds a nesting beyond all measure: {type(error).__name__}.") from None
+        return document["data"], document.get("included") or []
 
 
 @dataclass(frozen=True)
@@ -157,6 +188,7 @@ class ApiClient:
         self.traffic = Traffic()
         self.rate = RateBudget(settings.sync_requests_per_second)
         self.without: set[tuple[str, str]] = set()
+        self._plain = envelope.Plain(contract.document.next, contract.document.total)
         self._own = threading.local()
         self._base_url = access.base_url + "/"
         self._origin = _origin(self._base_url)
@@ -199,6 +231,13 @@ class ApiClient:
     def _stopped(self) -> threading.Event | None:
         event: threading.Event | None = getattr(self._own, "stopped", None)
         return event
+
+    def busy(self, most: int) -> int:
+        """How many requests side by side, of at most so many, the pace can keep busy: one that answers sooner than the next may be sent needs no other."""
+        traffic = self.traffic
+        if not traffic.requests:
+            return most
+        return max(1, min(most, 1 + int(self.rate.per_second * traffic.answering_s / traffic.requests)))
 
     def has(self, stream: str, ability: str) -> bool:
         """Whether the contract declares an ability for a stream and this server has not refused it."""
@@ -247,9 +286,9 @@ class ApiClient:
             page = self._page(stream, page.next_url, None)
         size = int(optional.get(self.contract.parameters.page_size, "0") or 0)
         is_told = first.has_pagination or self.contract.document.lists_are_whole
-        if not is_told and may_be_cut(len(first.records), size):
+        if not is_told and may_be_cut(first.count, size):
             raise UnprovenEndError(
-                f"{stream}: the only page holds exactly {len(first.records)} records and no pagination member, so nothing shows that it is "
+                f"{stream}: the only page holds exactly {first.count} records and no pagination member, so nothing shows that it is "
                 f"all. Say in the contract where the next link stands (document.next), or that the server never paginates (document.lists_are_whole)."
             )
 
@@ -269,7 +308,7 @@ class ApiClient:
         document = _document(response, self._auth.hide)
         if not isinstance(document.get("data"), dict):
             raise BrokenAnswerError(f"{stream}: a single record came without an object under data.")
-        return self._whole(stream, self._read(response, {**document, "data": [document["data"]]}))
+        return self._whole(stream, self._read_in_full(response, {**document, "data": [document["data"]]}))
 
     def look(self, address: str, query: Query | None = None) -> Look:
         """One GET whose answer is taken as it is, a refusal too; `address` is a path of this API or a link of its own, `query` None leaves a link alone.
@@ -361,19 +400,31 @@ class ApiClient:
         return self._whole(stream, self._list(stream, response))
 
     def _list(self, stream: str, response: httpx.Response) -> Page:
+        found = response.extensions.get("envelope")
+        if isinstance(found, envelope.Envelope):
+            page = self._read(response, found.around, list(map(hash, found.ids)))
+            return replace(page, body=response.content)
         document = _document(response, self._auth.hide)
         if not isinstance(document["data"], list):
             raise BrokenAnswerError(
                 f"{stream}: data is one object where a list is due; is streams.{stream}.path right in the contract?"
             )
-        return self._read(response, document)
+        return self._read_in_full(response, document)
+
+    def _read_in_full(self, response: httpx.Response, document: Record) -> Page:
+        records, included = document["data"], document.get("included") or []
+        page = self._read(response, document, list(map(_key, records)))
+        return replace(page, parts=(records, included))
 
     def _whole(self, stream: str, page: Page) -> Page:
-        for record in page.records:
-            self._complete_linkage(stream, record, page.included)
+        """The page with its linkage complete; of one with a body it is."""
+        if page.parts is not None:
+            records, included = page.parts
+            for record in records:
+                self._complete_linkage(stream, record, included)
         return page
 
-    def _read(self, response: httpx.Response, document: Record) -> Page:
+    def _read(self, response: httpx.Response, document: Record, keys: Sequence[int]) -> Page:
         date = http_date(response.headers.get("Date"))
         if date is None:
             raise BrokenAnswerError(
@@ -384,14 +435,14 @@ class ApiClient:
         total = _at(document, names.total) if names.total else None
         query = parse_qs(urlsplit(next_url or "").query)
         return Page(
-            records=document["data"],
-            included=document.get("included") or [],
+            keys=keys,
             next_url=next_url,
             total=total if isinstance(total, int) and not isinstance(total, bool) else None,
             fetched_at=date,
             has_pagination=tells_of_pages(document, names.next, names.total),
             is_shifting=any(p in query for p in names.shifting_parameters),
             media_type=response.headers.get("Content-Type", "").partition(";")[0].strip(),
+            size=len(response.content),
         )
 
     def _link(self, link: object, base: str) -> str | None:
@@ -477,7 +528,11 @@ class ApiClient:
                 if is_any and response.status_code < 500 and response.status_code not in RETRIED_STATUS:
                     return response
                 if response.status_code == httpx.codes.OK:
-                    _document(response, self._auth.hide)
+                    found = self._plain.read(response.content)
+                    if found is None:
+                        _document(response, self._auth.hide)
+                    else:
+                        response.extensions["envelope"] = found
                     return response
                 raise self._trouble(response)
         raise AssertionError("stamina ends with an answer or an error")
@@ -625,28 +680,6 @@ def _whole(response: httpx.Response, most_bytes: int, stopped: threading.Event |
 
 # True of the body as it came over the wire, and no longer of the decoded one.
 _OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
-# Half of a surrogate pair, as programs that cut an emoji in two send it; no decoder takes it, and a whole list would be lost for one letter.
-_LONE_SURROGATE = re.compile(
-    rb"(\\\\)|(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
-)
-
-
-def _mended(found: re.Match[bytes]) -> bytes:
-    return found[0] if found[1] or found[2] else b"\\ufffd"
-
-
-def _decoded(body: bytes) -> Any:
-    """A body as Python values; raises what the decoder raises.
-
-    Looking for halves of surrogate pairs costs three times what decoding does, so only a body that cannot be decoded is looked through.
-    """
-    try:
-        return _decode(body)
-    except msgspec.DecodeError:
-        mended = _LONE_SURROGATE.sub(_mended, body)
-        if mended == body:
-            raise
-        return _decode(mended)
 
 
 def _document(response: httpx.Response, hide: Hide) -> Record:
@@ -673,6 +706,12 @@ def _document(response: httpx.Response, hide: Hide) -> Record:
         raise TroubleError(f"data or included has the wrong form {where}")
     response.extensions["document"] = value
     return value
+
+
+def _key(record: object) -> int:
+    if isinstance(record, dict) and isinstance(record.get("id"), str | int):
+        return hash(record["id"])
+    return hash(str(record))
 
 
 def _json_object(body: bytes) -> Record | None:
@@ -721,13 +760,6 @@ def _give_up(stream: str, trouble: TroubleError) -> GaveUpError:
     else:
         cure = f" Gave up after {ATTEMPTS} attempts; what was committed stays, and the next run asks for the rest."
     return GaveUpError(f"{stream}: {trouble}.{cure}")
-
-
-def _at(document: Record, dotted: str) -> Any:
-    value: Any = document
-    for name in dotted.split(".") if dotted else ():
-        value = value.get(name) if isinstance(value, dict) else None
-    return value if dotted else document
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

@@ -17,6 +17,7 @@ import stamina
 
 from resources.appointedd import ApiClient, Page, open_clients
 from resources.contract import load_contract
+from resources.envelope import Plain
 from resources.errors import (
     AbilityRefusedError,
     BrokenAnswerError,
@@ -796,3 +797,37 @@ def test_two_clients_keep_their_own_tokens_and_budgets() -> None:
             assert len([r for p in whole.pages("accounts", {}, {}) for r in p.records]) == 2
             assert whole.rate is not north.rate
             assert (whole.traffic.requests, north.traffic.requests) == (2, 2)
+
+
+def test_a_plain_page_is_walked_by_its_envelope_and_decoded_when_asked() -> None:
+    with bench() as b:
+        pages = b.pages()
+        assert all("_decoded" not in vars(p) for p in pages)
+        for page in pages:
+            assert page.body is not None
+            assert page.parts is None
+            assert page.size == len(page.body)
+            assert page.keys == [hash(r["id"]) for r in page.records]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_plain"),
+    [
+        (b'{"data":[{"id":"1"},{"id":2}],"links":{"next":null},"included":[{}]}', True),
+        (b'{"data":[{"id":"1","relationships":{"a":{"links":{"next":"/b"}}}}],"links":{"next":null}}', False),
+        (b'{"data":[{"id":"1","relationships":{"a":{"links":{"n\\u0065xt":"/b"}}}}]}', False),
+        (b'{"data":[{"id":1.5}]}', False),
+        (b'{"data":[{"type":"a"}]}', False),
+        (b'{"data":[7]}', False),
+        (b'{"data":{"id":"1"}}', False),
+        (b'{"data":[],"errors":null}', False),
+        (b'{"data":[],"included":{}}', False),
+        (b'{"data":[{"id":"1","a":"\xff"}]}', False),
+        (b'{"data":[{"id":"1","a":1e99999999999999999999}]}', False),
+        (b'{"data":[{"id":"1","a":' + b"7" * 5000 + b"}]}", False),
+        (b'{"data":[{"id":"1","a":"\\ud83d"}]}', False),
+        (b'{"data":[{"id":"1","a":tru}]}', False),
+    ],
+)
+def test_only_a_plain_body_is_taken_by_its_envelope(text: bytes, *, is_plain: bool) -> None:
+    assert (Plain("links.next", "meta.total").read(text) is not None) == is_plain

@@ -88,7 +88,7 @@ def without_updated(emulator: Emulator, ids: set[str], monkeypatch: pytest.Monke
 def page_of(changes: Sequence[str]) -> Page:
     """The first of many pages, whose records changed at these times."""
     records = [{"type": "booking", "id": "1", "attributes": {"updated": at}} for at in changes]
-    return replace(page(100_000), records=records)
+    return replace(page(100_000), keys=[1] * len(records), parts=(records, []))
 
 
 # ---- servers that lie --------------------------------------------------------------------------------------------------------

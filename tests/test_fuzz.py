@@ -34,6 +34,7 @@ from pipelines.streams import BUILT_IN, Stream
 from resources.appointedd import ApiClient, _document
 from resources.contract import Contract, load_contract
 from resources.database import checks
+from resources.envelope import Plain
 from resources.errors import ProductError, SliceError
 from resources.publish import run_checks
 from resources.retries import TroubleError
@@ -239,9 +240,27 @@ def mutated_bodies(seed: int, count: int) -> Iterator[bytes]:
         yield body
 
 
+PLAIN = Plain("links.next", "meta.total")
+
+
+def pages_a_linkage(record: Json) -> bool:
+    """Whether one of its relationships has a next link."""
+    relationships = record.get("relationships")
+    found = relationships.values() if isinstance(relationships, dict) else ()
+    return any(isinstance(r, dict) and isinstance(r.get("links"), dict) and "next" in r["links"] for r in found)
+
+
 def judge_page(body: bytes) -> str:
     """Compare one page as the product reads it with the standard library; gives what became of it."""
     response = httpx.Response(200, content=body, request=httpx.Request("GET", "https://api.example/v2/bookings"))
+    plain = PLAIN.read(body)
+    if plain is not None:
+        # What is taken for whole by its envelope alone must be whole, and hold what was read of it.
+        value = decode(body)
+        assert is_document(value), body[:300]
+        assert [r["id"] for r in value["data"]] == plain.ids, body[:300]
+        assert plain.around == {name: value[name] for name in ("links", "meta") if name in value}, body[:300]
+        assert not any(pages_a_linkage(r) for r in value["data"]), body[:300]
     try:
         expected = strict(body)
         is_good = is_document(expected)

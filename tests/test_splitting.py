@@ -14,7 +14,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipelines.plan import BEGINNING, WIDER, Slice, Window, islands
-from pipelines.splitting import LEAST_PAGES, LONGEST_CHAIN, MOST_PIECES, CoarseFilterError, LargeSliceError, Splitter
+from pipelines.splitting import (
+    LEAST_PAGES,
+    LONGEST_CHAIN,
+    MOST_PIECES,
+    CoarseFilterError,
+    LargeSliceError,
+    Splitter,
+    requests_needed,
+)
 from resources.appointedd import Page
 from resources.contract import Contract
 from tests.emulator import Emulator, Switches, World
@@ -45,8 +53,9 @@ def whole(window: Window = ALL) -> Slice:
 def page(total: int | None, rows: int = 100, *, changed: datetime = END, has_next: bool = True) -> Page:
     record = {"type": "booking", "id": "1", "attributes": {"updated": changed.isoformat()}}
     return Page(
-        records=[record] * rows,
-        included=[],
+        keys=[1] * rows,
+        parts=([record] * rows, []),
+        size=0,
         next_url="https://api.example.com/next" if has_next else None,
         total=total,
         fetched_at=END,
@@ -96,10 +105,20 @@ def test_a_list_that_tells_no_total_is_large_after_some_pages() -> None:
 
 def test_pieces_suit_the_number_that_is_fetched_side_by_side() -> None:
     few, many = splitter(1), splitter(32)
-    assert few.pieces(page(40_000), 1) == 4
+    assert few.pieces(page(40_000), 1) == 8
     assert many.pieces(page(40_000), 1) == MOST_PIECES
     # A piece of a large list may be longer than one of a small list, so that it is not cut once more for nothing.
-    assert few.pieces(page(9_000), 1) == 1
+    assert few.pieces(page(7_500), 1) == 1
+
+
+def test_a_pace_that_keeps_one_request_busy_is_cut_into_few() -> None:
+    """Each piece costs a request or two, which a limit makes expensive, and side by side they would only wait for their turn."""
+    assert splitter(32).pieces(page(40_000), 1, 1) == 8
+    assert splitter(32).pieces(page(40_000), 1, 32) == MOST_PIECES
+    assert splitter(32).pieces(page(7_500), 1, 1) == 1
+    assert splitter(32).pieces(page(7_500), 1, 4) > 1
+    assert requests_needed(75, 1) == 75
+    assert requests_needed(400, 1) < requests_needed(400, 4)
 
 
 def test_what_happened_within_a_second_is_a_chain() -> None:
