@@ -15,6 +15,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from pipelines.columns import (
+    FORMS,
+    Around,
     Form,
     Judge,
     Members,
@@ -23,6 +25,7 @@ from pipelines.columns import (
     as_is,
     digits,
     formed,
+    identifiers,
     known_members,
     types_of,
     without_blanks,
@@ -31,15 +34,14 @@ from pipelines.documents import json_texts, redacted_names
 from pipelines.records import (
     MISSING,
     JsonObject,
-    Links,
-    Surroundings,
     first,
     identifier_id,
     included_of,
-    links_of,
+    kinds_in,
     object_at,
     spelling,
 )
+from pipelines.slots import Identifier, Resources, Sheaf, plain
 from pipelines.streams import BOOKINGS, CUSTOMERS, Stream
 from resources.contract import Contract
 
@@ -63,7 +65,7 @@ class Lists:
 
 @dataclass(frozen=True)
 class Listing:
-    """Records whose lists are read: `accounts` and `members` stand side by side."""
+    """Records whose lists are read: `accounts` and `members` stand side by side; `sheaf` where they came in slots."""
 
     stream: Stream
     contract: Contract
@@ -71,6 +73,7 @@ class Listing:
     members: Members
     accounts: Sequence[str]
     zones: Mapping[str, str]
+    sheaf: Sheaf | None = None
 
 
 def children(listing: Listing) -> Lists:
@@ -93,6 +96,14 @@ def _listed(values: Values | None, count: int) -> tuple[list[list[Any]], list[bo
     return lists, [value is not MISSING for value in values]
 
 
+def _flat(lists: Sequence[list[Any]]) -> tuple[list[int], list[Any]]:
+    """The elements of many lists in one, and for each the place of the list that it stands in."""
+    return (
+        [place for place, elements in enumerate(lists) for _ in elements],
+        [element for elements in lists for element in elements],
+    )
+
+
 def _typed(values: Values) -> list[str]:
     """Free values told by their JSON type; `""` and null are empty, `false` is an answer (5.15)."""
     return ["empty" if value is None or value == "" else _KINDS.get(type(value), "other") for value in values]
@@ -110,7 +121,7 @@ def _tags(listing: Listing, lists: Lists) -> None:
     sent, whole = _listed(listing.members.values(names), len(listing.accounts))
     owners, tags = [], []
     for place, elements in enumerate(sent):
-        for element in elements:
+        for element in map(plain, elements):
             text = element if isinstance(element, str) else _name(element)
             if isinstance(text, str) and text:
                 owners.append(place)
@@ -130,7 +141,7 @@ def _custom_fields(listing: Listing, lists: Lists) -> None:
     sent, whole = _listed(found, len(listing.accounts))
     owners, ids, values = [], [], []
     for place, elements in enumerate(sent):
-        for element in elements:
+        for element in map(plain, elements):
             field_id = identifier_id(element)
             if field_id is None:
                 whole[place] = False
@@ -189,22 +200,26 @@ def _day(listing: Listing, value: object, field_id: str, place: int) -> date | N
 def _resources(listing: Listing, lists: Lists) -> None:
     aliases = listing.contract.streams[BOOKINGS.name].columns["resources"]
     sent, whole = _listed(listing.members.values(aliases), len(listing.accounts))
-    owners, ids, names = [], [], []
-    for place, elements in enumerate(sent):
-        for element in elements:
-            resource_id = identifier_id(element)
+    owners, elements = _flat(sent)
+    found = identifiers(elements, types_of(elements))
+    if None in found:
+        for place, resource_id in zip(owners, found, strict=True):
             if resource_id is None:
                 whole[place] = False
                 listing.judge.notes.add("bad_value", "resources", "a bookable resource without id", place)
-                continue
-            named = included_of(element, listing.members.arounds[place].included)
-            owners.append(place)
-            ids.append(resource_id)
-            names.append(object_at(named, "attributes").get("name") if named else _name(element))
+        named = [row for row, resource_id in enumerate(found) if resource_id is not None]
+        owners, elements, found = ([column[row] for row in named] for column in (owners, elements, found))
+    if kinds_in(elements).isdisjoint(listing.members.kinds):
+        names = list(map(_name, elements))
+    else:
+        names = []
+        for place, element in zip(owners, map(plain, elements), strict=True):
+            resource = included_of(element, listing.members.arounds[place].included)
+            names.append(object_at(resource, "attributes").get("name") if resource else _name(element))
     lists.wholes["booking_resources"] = whole
     lists.sheets["booking_resources"] = {
         OWNER: owners,
-        "resource_id": ids,
+        "resource_id": found,
         "resource_name": listing.judge.texts(names, owners, "resources.name"),
     }
 
@@ -219,18 +234,21 @@ class _People:
     partials: list[bool] = field(default_factory=list)
     attributes: list[JsonObject] = field(default_factory=list)
     relationships: list[JsonObject] = field(default_factory=list)
-    links: list[Links] = field(default_factory=list)
-    arounds: list[Surroundings] = field(default_factory=list)
+    arounds: list[Around] = field(default_factory=list)
+    in_slots: Resources | None = None
 
-    def add(
-        self, record_id: str | None, customer_id: str | None, resource: JsonObject, links: Links, *, is_partial: bool
-    ) -> None:
+    def members(self, known: frozenset[str]) -> Members:
+        """Their members as columns."""
+        if self.in_slots is not None:
+            return Members.in_slots(self.places, self.in_slots, self.arounds, known)
+        return Members.of(self.places, self.attributes, self.relationships, self.arounds, known)
+
+    def add(self, record_id: str | None, customer_id: str | None, resource: JsonObject, *, is_partial: bool) -> None:
         self.ids.append(record_id)
         self.customer_ids.append(customer_id)
         self.partials.append(is_partial)
         self.attributes.append(object_at(resource, "attributes"))
         self.relationships.append(object_at(resource, "relationships"))
-        self.links.append(links)
 
 
 def _participants(listing: Listing, lists: Lists) -> None:
@@ -239,9 +257,11 @@ def _participants(listing: Listing, lists: Lists) -> None:
     aliases = contract.streams[BOOKINGS.name].columns["participants"]
     sent, whole = _listed(members.values(aliases), len(listing.accounts))
     whole_answers = whole.copy()
-    people = _People()
-    for place, elements in enumerate(sent):
-        for element in elements:
+    owners, elements = _flat(sent)
+    people = _in_slots(owners, elements, listing)
+    if people is None:
+        people = _People()
+        for place, element in zip(owners, map(plain, elements), strict=True):
             if not isinstance(element, dict):
                 whole[place] = whole_answers[place] = False
                 judge.notes.add("bad_value", "participants", "a participant that is not an object", place)
@@ -249,9 +269,8 @@ def _participants(listing: Listing, lists: Lists) -> None:
             people.places.append(place)
             people.arounds.append(members.arounds[place])
             _meet(people, element, contract, judge)
-    known = known_members(contract, names)
-    own = Members(people.places, people.attributes, people.relationships, people.links, people.arounds, known)
-    judge.note_unknown(own, known, "participant.")
+    own = people.members(known_members(contract, names))
+    judge.note_unknown(own, "participant.")
     sheet = judge.sheet(own, listing.stream.children[0].columns, names, "participant")
     _complete(sheet, people, own, names, judge)
     lists.wholes["booking_customers"] = whole
@@ -265,6 +284,28 @@ def _participants(listing: Listing, lists: Lists) -> None:
     lists.sheets["booking_answers"] = _answers(judge, own, people, names["answers"], whole_answers)
 
 
+def _in_slots(owners: list[int], elements: Sequence[Any], listing: Listing) -> _People | None:
+    """The participants where each is a mere identifier and came with the page, as they do as a rule; None where one is otherwise. See `_meet`."""
+    if listing.sheaf is None or not types_of(elements) <= {Identifier}:
+        return None
+    keys = [(element.type, element.id) for element in elements]
+    pages = [listing.sheaf.pages[place] for place in owners]
+    if not {kind for kind, _ in keys}.isdisjoint(listing.contract.streams[CUSTOMERS.name].types):
+        return None
+    try:
+        resources = [page.resources[page.keys[key]] for page, key in zip(pages, keys, strict=True)]
+    except KeyError:
+        return None
+    return _People(
+        places=owners,
+        ids=[record_id for _, record_id in keys],
+        customer_ids=[None] * len(keys),
+        partials=[False] * len(keys),
+        arounds=list(pages),
+        in_slots=Resources(listing.sheaf.around, resources),
+    )
+
+
 def _meet(people: _People, element: JsonObject, contract: Contract, judge: Judge) -> None:
     """One customer on a booking, in whatever form: named, included, or embedded with or without an envelope."""
     element_id, around = identifier_id(element), people.arounds[-1]
@@ -272,20 +313,18 @@ def _meet(people: _People, element: JsonObject, contract: Contract, judge: Judge
     if isinstance(element.get("type"), str) and element_id is not None:
         if element["type"] in contract.streams[CUSTOMERS.name].types:
             # The relationship names the customers themselves: who took part is known, the participation has no id.
-            people.add(None, element_id, {}, {}, is_partial=False)
+            people.add(None, element_id, {}, is_partial=False)
             return
-        links, is_missing = {}, False
-        if "attributes" in element:
-            links = links_of(element)
-        else:
+        is_missing = False
+        if "attributes" not in element:
             key = (element["type"], element_id)
             is_missing = key not in around.included
-            resource, links = around.included.get(key, {}), around.links.get(key, {})
+            resource = around.included.get(key, {})
         is_unreadable = not isinstance(resource.get("attributes") or {}, dict)
         if is_unreadable:  # nothing can be read from it, so what was read before stays
             told = f"{type(resource['attributes']).__name__} where an object is due"
             judge.notes.add("bad_value", "participant.attributes", told, people.places[-1])
-        people.add(element_id, None, resource, links, is_partial=is_missing or is_unreadable)
+        people.add(element_id, None, resource, is_partial=is_missing or is_unreadable)
         return
     # Embedded without an envelope: its own id has a name of its own, and a bare `id` is the customer's (5.30), unless the contract says otherwise.
     aliases = contract.streams[BOOKINGS.name].participant_columns["customer_booking_id"]
@@ -296,7 +335,6 @@ def _meet(people: _People, element: JsonObject, contract: Contract, judge: Judge
         None if own_id is MISSING else identifier_id(own_id),
         None if is_own else element_id,
         resource,
-        {},
         is_partial=False,
     )
 
@@ -332,30 +370,33 @@ def _complete(
 def _answers(judge: Judge, members: Members, people: _People, names: Iterable[str], whole: list[bool]) -> Sheet:
     """The answers of participants; `whole` becomes False for the bookings of which they did not come whole, so that stored ones must be kept."""
     sent, came = _listed(members.values(names), len(people.ids))
-    owners, people_ids, ids, labels, values = [], [], [], [], []
-    equals: Counter[tuple[int, str]] = Counter()
-    for row, elements in enumerate(sent):
-        place = people.places[row]
+    for row, place in enumerate(people.places):
         if people.partials[row] or not came[row]:
             whole[place] = False
         if people.partials[row]:
-            continue
-        for element in elements:
+            sent[row] = []
+    rows, elements = _flat(sent)
+    if not types_of(elements) <= {dict}:
+        for row, element in zip(rows, elements, strict=True):
             if not isinstance(element, dict):
-                whole[place] = False
-                judge.notes.add("bad_value", "questions", "a question that is not an object", place)
-                continue
-            question_id, label = identifier_id(element), element.get("label")
-            if question_id is None:  # missing in old data (5.15)
+                whole[people.places[row]] = False
+                judge.notes.add("bad_value", "questions", "a question that is not an object", people.places[row])
+        objects = [number for number, element in enumerate(elements) if isinstance(element, dict)]
+        rows, elements = [rows[number] for number in objects], [elements[number] for number in objects]
+    labels = [element.get("label") for element in elements]
+    given_ids = [element.get("id") for element in elements]
+    ids = list(formed(*without_blanks(given_ids, types_of(given_ids)), FORMS["reference"]))
+    if None in ids:  # missing in old data (5.15)
+        equals: Counter[tuple[int, str]] = Counter()
+        for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
+            if ids[number] is None:
                 # A label that is no text could hold anything, so it is named by its type alone.
                 stem = f"({type(label).__name__})" if isinstance(label, dict | list) else str(label)
                 equals[row, stem] += 1
-                question_id = f"label:{stem}:{equals[row, stem]}"
-            owners.append(place)
-            people_ids.append(people.ids[row])
-            ids.append(question_id)
-            labels.append(label)
-            values.append(element.get("value"))
+                ids[number] = f"label:{stem}:{equals[row, stem]}"
+    owners = [people.places[row] for row in rows]
+    people_ids = [people.ids[row] for row in rows]
+    values = [element.get("value") for element in elements]
     given, types = without_blanks(values, types_of(values))
     return {
         OWNER: owners,

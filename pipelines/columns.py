@@ -7,29 +7,19 @@ resources (`extract`, `children`), dtypes and casts (`normalise`). Values that p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 from zoneinfo import available_timezones
 
 import polars as pl
 
 from pipelines.documents import json_texts
 from pipelines.drift import Notes
-from pipelines.records import (
-    MISSING,
-    Fetched,
-    JsonObject,
-    Links,
-    Surroundings,
-    included_of,
-    linkage,
-    lookup,
-    spelling,
-    steps,
-    surroundings_of,
-)
+from pipelines.records import MISSING, Included, JsonObject, included_of, kinds_in, linkage_of, lookup, spelling, steps
+from pipelines.slots import Identifier, NotPlainError, Resources, plain
 from pipelines.streams import Column, Kind
 from resources.contract import Contract
 
@@ -47,39 +37,86 @@ def _readings(alias: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return ((alias, ()), (name, rest)) if rest else ((name, ()),)
 
 
-class Members:
-    """Resources side by side. `places`: where in the batch the record of each stands, `relationships`: as sent, `links`: their linkage.
+class Around(Protocol):
+    """What came with the records of one page: the included resources, and the types that there are among them."""
 
-    `known`: the names that may be asked for, those of the contract.
+    @property
+    def included(self) -> Included: ...  # noqa: D102
+    @property
+    def kinds(self) -> frozenset[str]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """A member under one name, at the records that have it: `note` is what a person is told of it."""
+
+    level: str
+    name: str
+    places: Sequence[int]
+
+
+class Members:
+    """Resources side by side, a column for each name that the contract knows. `places`: where in the batch the record of each stands.
+
+    `own` and `links`: their attributes and their linkage by name, `MISSING` where one has none. `odd`: relationships that are no objects, by type of JSON.
     """
 
     def __init__(
         self,
         places: Sequence[int],
-        attributes: Sequence[JsonObject],
-        relationships: Sequence[JsonObject],
-        links: Sequence[Links],
-        arounds: Sequence[Surroundings],
-        known: frozenset[str],
+        own: Mapping[str, Values],
+        links: Mapping[str, Values],
+        arounds: Sequence[Around],
+        strangers: Sequence[Stranger],
+        odd: Sequence[tuple[str, str, int]] = (),
     ) -> None:
         self.places = places
-        self.attributes = attributes
-        self.relationships = relationships
-        self.links = links
         self.arounds = arounds
-        self.attribute_names = set[str]().union(*attributes)
-        self.link_names = set[str]().union(*links)
-        self._own = _side_by_side(attributes, sorted(self.attribute_names & known))
+        self.kinds = frozenset[str]().union(*(around.kinds for around in set(arounds)))
+        self.strangers = strangers
+        self.odd = odd
+        self._own = own
+        self._links = links
 
     @classmethod
-    def of(cls, fetched: Sequence[Fetched], known: frozenset[str]) -> Members:
-        """Records as they came."""
-        attributes, relationships = [], []
-        for one in fetched:
-            attributes.append(one.record.get("attributes") or {})
-            relationships.append(one.record.get("relationships") or {})
-        links = [linkage(own) for own in relationships]
-        return cls(range(len(fetched)), attributes, relationships, links, surroundings_of(fetched), known)
+    def of(
+        cls,
+        places: Sequence[int],
+        attributes: Sequence[JsonObject],
+        relationships: Sequence[JsonObject],
+        arounds: Sequence[Around],
+        known: frozenset[str],
+    ) -> Members:
+        """Resources as dictionaries. `known`: the names that may be asked for, those of the contract."""
+        strangers, columns = [], []
+        for level, sent in (("attributes", attributes), ("relationships", relationships)):
+            names = set[str]().union(*sent)
+            columns.append(_side_by_side(sent, sorted(names & known)))
+            for name in sorted(names - known):
+                have = [place for place, own in zip(places, sent, strict=True) if name in own]
+                strangers.append(Stranger(level, name, have))
+        odd = [
+            (name, type(one).__name__, place)
+            for place, sent in zip(places, relationships, strict=True)
+            for name, one in sent.items()
+            if one is not None and type(one) is not dict
+        ]
+        links = {name: _linkages(sent) for name, sent in columns[1].items()}
+        return cls(places, columns[0], _told(links), arounds, strangers, odd)
+
+    @classmethod
+    def in_slots(
+        cls, places: Sequence[int], resources: Resources, arounds: Sequence[Around], known: frozenset[str]
+    ) -> Members:
+        """Resources in slots; see `of`."""
+        strangers = [
+            Stranger(level, name, [p for p, value in zip(places, column, strict=True) if value is not MISSING])
+            for level, columns in (("attributes", resources.attributes), ("relationships", resources.related))
+            for name, column in columns.items()
+            if name not in known
+        ]
+        links = {name: column for name, column in resources.linked.items() if name in known}
+        return cls(places, resources.attributes, _told(links), arounds, strangers)
 
     def attribute(self, name: str) -> Values | None:
         """For each resource the attribute, or `MISSING`; None where no resource has it."""
@@ -94,7 +131,7 @@ class Members:
         found: Values | None = None
         types: set[type] = set()
         for name, rest in (reading for alias in aliases for reading in _readings(alias)):
-            if name not in self._own and name not in self.link_names:
+            if name not in self._own and name not in self._links:
                 continue
             values = self._values(name, rest)
             found = values if found is None else [b if a is MISSING else a for a, b in zip(found, values, strict=True)]
@@ -109,9 +146,9 @@ class Members:
         if own is not None:
             for step in rest:
                 own = [value.get(step, MISSING) if isinstance(value, dict) else MISSING for value in own]
-            if name not in self.link_names:
+            if name not in self._links:
                 return own
-        linked: Values = [links.get(name, MISSING) for links in self.links]
+        linked = self._links[name]
         if rest:
             linked = self._behind(linked, rest)
         if sent is None or own is None:
@@ -120,10 +157,10 @@ class Members:
 
     def _behind(self, linked: Values, rest: tuple[str, ...]) -> Values:
         """What a path reads in the included resources that are linked. Where none of their types came at all, that is nothing."""
-        came = set[str]().union(*(around.kinds for around in set(self.arounds)))
-        named = {kind for one in linked if isinstance(one, dict) and isinstance(kind := one.get("type"), str)}
-        if named.isdisjoint(came):
+        if kinds_in(linked).isdisjoint(self.kinds):
             return [MISSING] * len(linked)
+        if Identifier in types_of(linked):
+            raise NotPlainError  # what stands behind linkage is read from dictionaries
         path = ".".join(rest)
         resources = [included_of(one, around.included) for one, around in zip(linked, self.arounds, strict=True)]
         return [MISSING if resource is None else lookup(resource, path, {}) for resource in resources]
@@ -138,6 +175,18 @@ def _side_by_side(objects: Sequence[JsonObject], names: Sequence[str]) -> dict[s
     except KeyError:
         rows = [tuple([own.get(name, MISSING) for name in names]) for own in objects]
     return dict(zip(names, zip(*rows, strict=True), strict=False))
+
+
+def _told(links: Mapping[str, Values]) -> dict[str, Values]:
+    """Linkage without the names under which no resource says anything."""
+    return {name: column for name, column in links.items() if types_of(column) != {_ABSENT}}
+
+
+def _linkages(sent: Values) -> Values:
+    try:
+        return [one["data"] for one in sent]
+    except (KeyError, TypeError):
+        return list(map(linkage_of, sent))
 
 
 def known_members(contract: Contract, columns: Mapping[str, Iterable[str]]) -> frozenset[str]:
@@ -214,8 +263,13 @@ def formed(values: Values, types: set[type], forms: Mapping[type, Form]) -> Valu
 
 def identifiers(values: Values, types: set[type]) -> Values:
     """As `identifier_id`, for many values: the id in an identifier, an embedded object or a bare id; None where there is none."""
-    if dict in types:
-        values = [value.get("id") if isinstance(value, dict) else value for value in values]
+    if types == {Identifier}:
+        return [value.id for value in values]
+    if dict in types or Identifier in types:
+        values = [
+            value.get("id") if isinstance(value, dict) else value.id if isinstance(value, Identifier) else value
+            for value in values
+        ]
         types = types_of(values)
     return formed(*without_blanks(values, types), FORMS["reference"])
 
@@ -244,6 +298,9 @@ class Judge:
             sent, types = members.typed_values(names)
             if sent is None:
                 continue
+            if column.kind != "reference" and Identifier in types:
+                sent = list(map(plain, sent))
+                types = types_of(sent)
             values, types = without_blanks(sent, types)
             if column.kind == "json":
                 sheet[column.name] = json_texts(values, self.redacted)
@@ -282,22 +339,10 @@ class Judge:
                 self.notes.add("bad_value", path, f"{type(value).__name__} where text is due", place)
         return [value or None if isinstance(value, str) else None for value in values]
 
-    def note_unknown(self, members: Members, known: frozenset[str], prefix: str) -> None:
+    def note_unknown(self, members: Members, prefix: str) -> None:
         """Members that map to no column, and relationships that are none."""
-        for level, found, names in (
-            ("attributes", members.attributes, members.attribute_names),
-            ("relationships", members.relationships, set[str]().union(*members.relationships)),
-        ):
-            unknown = names - known
-            if not unknown:
-                continue
-            for place, own in zip(members.places, found, strict=True):
-                for name in own.keys() & unknown:
-                    self.notes.add("unknown_member", f"{prefix}{level}.{name}", "maps to no column", place)
-        for place, own, links in zip(members.places, members.relationships, members.links, strict=True):
-            if len(own) == len(links):
-                continue
-            for name, relationship in own.items():
-                if relationship is not None and not isinstance(relationship, dict):
-                    told = f"{type(relationship).__name__} where a relationship is due"
-                    self.notes.add("bad_value", f"{prefix}relationships.{name}", told, place)
+        for stranger in members.strangers:
+            path = f"{prefix}{stranger.level}.{stranger.name}"
+            self.notes.add_many("unknown_member", path, "maps to no column", stranger.places)
+        for name, kind, place in members.odd:
+            self.notes.add("bad_value", f"{prefix}relationships.{name}", f"{kind} where a relationship is due", place)

@@ -8,35 +8,39 @@ through the finished texts finds the few records where one stands deeper, and on
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from hashlib import blake2b
+from itertools import accumulate
 from typing import Any
 
 import msgspec
 import polars as pl
+from msgspec import Raw
 
 from pipelines.records import (
+    MISSING,
     Included,
     JsonObject,
-    Links,
+    Key,
     Surroundings,
-    identifier_id,
-    links_of,
+    leading_names,
+    linkage_of,
     object_at,
     spelling,
 )
+from pipelines.slots import Identifier, Page, Resources, Sheaf, as_object, as_value
 
-# How far a record's document follows its relationships: booking → participation → its customer. Further would copy the world into each row.
-DOCUMENT_DEPTH = 2
 # Above this many bytes hashlib lets go of the interpreter's lock, and with several threads reading it then waits milliseconds to get it back, for
 # microseconds of work.
 HASHED_AT_ONCE = 2047
 # Letters that fold to several ("ß" is "ss"), which a search without case does not see: a key that holds one is looked at by itself.
 _FOLDED = "ß\u0130\u0149\u01f0\u0390\u03b0\u0587\u1e96-\u1e9e\u1f50-\u1fff\ufb00-\ufb17"
 
+_EMPTY = (b"null", b'""')
+_COLON, _COMMA = b":,"
+
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-_encode_sorted = msgspec.json.Encoder(decimal_format="number", order="sorted").encode
 
 
 @cache
@@ -56,7 +60,12 @@ def _redacted_key(names: tuple[str, ...]) -> str:
     """Finds in encoded JSON whatever may be a member of such a name: a look that spares nearly all records the walk through everything."""
     letters = ([re.escape(_encode(c)[1:-1].decode()) for c in name] for name in sorted(redacted_names(names)))
     spelt = "|".join("[-_ ]*".join(name) for name in letters)
-    return f'(?i)"[-_ ]*(?:{spelt})[-_ ]*":|[{_FOLDED}][^"]*":'
+    # A name that was sent with escapes says nothing before it is decoded.
+    return rf'(?i)"[-_ ]*(?:{spelt})[-_ ]*"\s*:|\\u(?:[^"\\]|\\.)*"\s*:'
+
+
+# The same for a key with a letter that folds to several; only a text that is not all ASCII can hold one.
+_FOLDED_KEY = rf'[{_FOLDED}][^"]*"\s*:'
 
 
 def _without(value: Any, names: tuple[str, ...]) -> Any:
@@ -90,19 +99,38 @@ def as_json(value: object, redacted: tuple[str, ...] = ()) -> str:
 
 def _texts(encoded: Sequence[bytes | None], redacted: tuple[str, ...]) -> tuple[pl.Series, list[int]]:
     """Encoded JSON as texts, and the places of those that may hold a member in `redacted`."""
-    texts = pl.Series(encoded, dtype=pl.Binary()).cast(pl.String())
-    return texts, texts.str.contains(_redacted_key(redacted)).arg_true().to_list() if redacted else []
+    texts = pl.Series("text", encoded, dtype=pl.Binary()).cast(pl.String())
+    if not redacted:
+        return texts, []
+    text = pl.col("text")
+    found = texts.to_frame().select(
+        pl.arg_where(text.str.contains(_redacted_key(redacted))).implode().alias("keys"),
+        pl.arg_where(text.str.len_bytes() != text.str.len_chars()).implode().alias("wide"),
+    )
+    suspects, wide = set(found["keys"][0]), found["wide"][0]
+    if len(wide):
+        suspects.update(wide.filter(texts.gather(wide).str.contains(_FOLDED_KEY)))
+    return texts, sorted(suspects)
 
 
 def json_texts(values: Sequence[Any], redacted: tuple[str, ...]) -> pl.Series:
     """Decoded JSON values as texts, without the members in `redacted`; None has none."""
-    encoded = [None if value is None else _encode(value) for value in values]
+    encoded = [_json(value) for value in values]
     texts, suspects = _texts(encoded, redacted)
     if not suspects:
         return texts
     for place in suspects:
-        encoded[place] = _encode(_without(values[place], redacted))
+        value = values[place]
+        encoded[place] = _encode(_without(as_value(value) if type(value) is Raw else value, redacted))
     return _texts(encoded, ())[0]
+
+
+def _json(value: Any) -> bytes | None:
+    """A value as JSON; one that was left as it was sent is empty where it would be without that, too (5.15)."""
+    if type(value) is Raw:
+        sent = bytes(value)
+        return None if sent in _EMPTY else sent
+    return None if value is None else _encode(value)
 
 
 def _kept(
@@ -124,15 +152,6 @@ def _kept(
     return kept
 
 
-def _bare(resource: JsonObject, links: Links) -> JsonObject:
-    """A resource without links and meta: what the content hash is taken over."""
-    bare = resource.copy()
-    bare.pop("links", None)
-    bare.pop("meta", None)
-    bare["relationships"] = links
-    return bare
-
-
 def _digest(content: bytes) -> str:
     """BLAKE2b-128, hexadecimal; fed in pieces where it is long."""
     state = blake2b(content[:HASHED_AT_ONCE], digest_size=16)
@@ -141,70 +160,151 @@ def _digest(content: bytes) -> str:
     return state.hexdigest()
 
 
-def related(links: Links, around: Surroundings) -> list[tuple[str, str]]:
-    """The (type, id) of the included resources that a record names, directly or through one of them, in order."""
-    kinds, known = around.kinds, around.links
-    found: set[tuple[str, str]] = set()
-    layer = [links] if kinds else []
-    for _ in range(DOCUMENT_DEPTH):
-        following = []
-        for one in layer:
-            for data in one.values():
-                for identifier in data if isinstance(data, list) else (data,):
-                    # Most linkage names what did not come: its type alone says so.
-                    if (
-                        isinstance(identifier, dict)
-                        and isinstance(kind := identifier.get("type"), str)
-                        and kind in kinds
-                    ):
-                        key = (kind, identifier_id(identifier) or "")
-                        if key in known and key not in found:
-                            found.add(key)
-                            following.append(known[key])
-        layer = following
-    return sorted(found)
+def related(relationships: Sequence[JsonObject], arounds: Sequence[Surroundings]) -> list[Sequence[Key]]:
+    """For each record the (type, id) of the included resources that it names, directly or through one of them, in order.
 
-
-class _Page:
-    """The included resources of one page, as they are kept and as they are hashed, by (type, id)."""
-
-    def __init__(self, around: Surroundings, redacted: tuple[str, ...]) -> None:
-        self.around = around
-        resources = around.included.values()
-        kept = _kept(resources, [object_at(resource, "attributes") for resource in resources], redacted)
-        self.kept = dict(zip(around.included, kept, strict=True))
-        self.bare = {key: _bare(resource, around.links[key]) for key, resource in self.kept.items()}
+    No further (booking → participation → its customer): that would copy the world into each row.
+    """
+    kinds = frozenset[str]().union(*(around.kinds for around in set(arounds)))
+    leading = leading_names(relationships, kinds)
+    if not leading:
+        return [()] * len(relationships)
+    found: list[Sequence[Key]] = []
+    for own, around in zip(relationships, arounds, strict=True):
+        keys = [key for name in leading if name in own for key in around.named(linkage_of(own[name]))]
+        beyond = [other for key in keys for other in around.further(key)]
+        found.append(keys if len(keys) < 2 and not beyond else sorted({*keys, *beyond}))
+    return found
 
 
 def documents(
-    records: Sequence[JsonObject], links: Sequence[Links], arounds: Sequence[Surroundings], redacted: tuple[str, ...]
+    records: Sequence[JsonObject],
+    relationships: Sequence[JsonObject],
+    arounds: Sequence[Surroundings],
+    redacted: tuple[str, ...],
 ) -> tuple[pl.Series, list[str]]:
-    """The document that is kept of each record (one JSON:API document, as text) and the hash of its content (BLAKE2b-128, hexadecimal).
+    """The document that is kept of each record (one JSON:API document, as text) and its hash (BLAKE2b-128 of that text, hexadecimal).
 
-    Members named in `redacted` carry capability URLs (evidence 5.21); they are in neither.
+    A record that comes again in another order of its members has another hash; whether its content is another, the merge finds out
+    (`resources.content`). Members named in `redacted` carry capability URLs (evidence 5.21); they are in neither.
     """
-    distinct = {id(around): around for around in arounds}
-    pages = {key: _Page(around, redacted) for key, around in distinct.items()}
-    encoded: list[bytes | None] = []
-    hashes = []
+    named = related(relationships, arounds)
+    pages: dict[Surroundings, dict[Key, bytes]] = {around: {} for around in set(arounds)}
+    for around, page in pages.items():
+        page.update(_encoded(around.included, redacted))
     kept = _kept(records, [object_at(record, "attributes") for record in records], redacted)
-    for record, own, around in zip(kept, links, arounds, strict=True):
-        page, keys = pages[id(around)], related(own, around)
-        encoded.append(_encode({"data": record, "included": [page.kept[key] for key in keys]}))
-        hashes.append(_digest(_encode_sorted([_bare(record, own), [page.bare[key] for key in keys]])))
+    encoded: list[bytes | None] = []
+    for record, keys, around in zip(kept, named, arounds, strict=True):
+        included = pages[around]
+        encoded.append(
+            b'{"data":%b,"included":[%b]}'
+            % (_encode(record), b",".join(map(included.__getitem__, keys)) if keys else b"")
+        )
+    return _finished(
+        encoded,
+        redacted,
+        lambda place: (records[place], [arounds[place].included[key] for key in named[place]]),
+    )
+
+
+def _finished(
+    encoded: list[bytes | None], redacted: tuple[str, ...], sent: Callable[[int], tuple[JsonObject, list[JsonObject]]]
+) -> tuple[pl.Series, list[str]]:
+    """Documents as text, and their hashes. `sent`: a record and what belongs to it, by place, where a member in `redacted` may stand deeper."""
     texts, suspects = _texts(encoded, redacted)
     for place in suspects:
-        included = [arounds[place].included[key] for key in related(links[place], arounds[place])]
-        document = _without({"data": records[place], "included": included}, redacted)
-        encoded[place] = _encode(document)
-        content = [_bare(r, links_of(r)) for r in (document["data"], *document["included"])]
-        hashes[place] = _digest(_encode_sorted([content[0], content[1:]]))
+        record, included = sent(place)
+        encoded[place] = _encode(_without({"data": record, "included": included}, redacted))
     if suspects:
         texts, _ = _texts(encoded, ())
-    return texts, hashes
+    return texts, [_digest(one) for one in encoded if one is not None]
 
 
-def document_of(record: JsonObject, included: Included, redacted: tuple[str, ...]) -> tuple[str, str]:
+def _encoded(included: Included, redacted: tuple[str, ...]) -> dict[Key, bytes]:
+    """The included resources of one page, as they are kept."""
+    resources = included.values()
+    kept = _kept(resources, [object_at(resource, "attributes") for resource in resources], redacted)
+    return dict(zip(included, map(_encode, kept), strict=True))
+
+
+def documents_in_slots(sheaf: Sheaf, records: Resources, redacted: tuple[str, ...]) -> tuple[pl.Series, list[str]]:
+    """As `documents`, of records in slots: out of the bytes that were sent."""
+    pages = list(dict.fromkeys(sheaf.pages))
+    included = Resources(sheaf.around, [resource for page in pages for resource in page.resources])
+    sent = [raw for page in pages for raw in page.raws]
+    own_kept, around_kept = _cut(sheaf.raws, records, redacted), _cut(sent, included, redacted)
+    starts = dict(zip(pages, accumulate((len(page.raws) for page in pages), initial=0), strict=False))
+    owners = [page for page in pages for _ in page.raws]
+    named, beyond = _named(records, sheaf.pages), _named(included, owners)
+    if any(beyond):
+        for place, (keys, page) in enumerate(zip(named, sheaf.pages, strict=True)):
+            further = [other for key in keys for other in beyond[starts[page] + page.keys[key]]]
+            named[place] = list({*keys, *further}) if further else keys
+    encoded: list[bytes | None] = []
+    for own, keys, page in zip(own_kept, named, sheaf.pages, strict=True):
+        start = starts[page]
+        around = [around_kept[start + page.keys[key]] for key in (sorted(keys) if len(keys) > 1 else keys)]
+        encoded.append(b'{"data":%b,"included":[%b]}' % (own, b",".join(around)))
+    return _finished(
+        encoded,
+        redacted,
+        lambda place: (
+            as_object(sheaf.raws[place]),
+            [sheaf.pages[place].included[key] for key in sorted(named[place])],
+        ),
+    )
+
+
+def _named(resources: Resources, pages: Sequence[Page]) -> list[Sequence[Key]]:
+    """For each resource in slots the (type, id) of the included resources that its own linkage names; each once."""
+    kinds = frozenset[str]().union(*(page.kinds for page in set(pages)))
+    leading = [column for name, column in resources.linked.items() if not resources.leads_to(name).isdisjoint(kinds)]
+    if not leading:
+        return [()] * resources.count
+    found: list[Sequence[Key]] = []
+    for page, *values in zip(pages, *leading, strict=True):
+        keys = [
+            key
+            for value in values
+            for one in (value if type(value) is list else (value,))
+            if type(one) is Identifier and (key := (one.type, one.id)) in page.keys
+        ]
+        found.append(keys if len(keys) < 2 else list(dict.fromkeys(keys)))
+    return found
+
+
+def _cut(raws: Sequence[Raw], resources: Resources, redacted: tuple[str, ...]) -> list[bytes]:
+    """The resources as they were sent, without their attributes in `redacted`; a server that puts space between members does so everywhere."""
+    kept = list(map(bytes, raws))
+    if kept and (b'": ' in kept[0] or b"\n" in kept[0]):
+        kept = list(map(_encode, map(as_object, kept)))
+    for name, column in resources.attributes.items():
+        if not is_redacted(name, redacted):
+            continue
+        key = _encode(name)
+        for place, value in enumerate(column):
+            if value is not MISSING:
+                kept[place] = (_cut_out(kept[place], key, bytes(value)) if type(value) is Raw else None) or _encode(
+                    _without(as_object(kept[place]), redacted)
+                )
+    return kept
+
+
+def _cut_out(resource: bytes, key: bytes, value: bytes) -> bytes | None:
+    """A resource without one member; None where its bytes do not show surely where that stands."""
+    start = resource.find(key)
+    colon = start + len(key)
+    if start < 1 or resource.find(key, colon) >= 0 or resource[colon] != _COLON:
+        return None
+    if not resource.startswith(value, colon + 1):
+        return None
+    end = colon + 1 + len(value)
+    if resource[end] == _COMMA:
+        return resource[:start] + resource[end + 1 :]
+    return resource[: start - 1] + resource[end:] if resource[start - 1] == _COMMA else None
+
+
+def document_of(record: JsonObject, included: Included, redacted: tuple[str, ...]) -> Key:
     """The document and the hash of a single record, as `documents` makes them."""
-    texts, hashes = documents([record], [links_of(record)], [Surroundings(included)], redacted)
+    texts, hashes = documents([record], [object_at(record, "relationships")], [Surroundings(included)], redacted)
     return texts[0], hashes[0]

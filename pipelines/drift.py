@@ -33,6 +33,13 @@ class Notes:
         self.drift[key] += 1
         self.places[key] = min(place, self.places.get(key, place))
 
+    def add_many(self, kind: str, path: str, detail: str, places: Sequence[int]) -> None:
+        """Count the same thing in many records; `places` in their order."""
+        if places:
+            key = DriftKey(kind, path, detail)
+            self.drift[key] += len(places)
+            self.places[key] = min(places[0], self.places.get(key, places[0]))
+
     def add_lost(self, path: str, detail: str, places: Sequence[int]) -> None:
         """Count values that a cast lost; the example is the first of the first table that shows it."""
         key = DriftKey("bad_value", path, detail)

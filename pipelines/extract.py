@@ -7,16 +7,20 @@ lists (`children`), what is kept of a record (`documents`), dtypes and casts (`n
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from typing import Protocol, cast
+
+import polars as pl
 
 from pipelines.children import Listing, children
 from pipelines.columns import Judge, Members, Sheet, identifiers, known_members, types_of, without_blanks
-from pipelines.documents import as_json, documents
+from pipelines.documents import as_json, documents, documents_in_slots
 from pipelines.drift import DriftKey as DriftKey
 from pipelines.drift import Notes
-from pipelines.records import Fetched, identifier_id, steps
+from pipelines.records import Fetched, identifier_id, steps, surroundings_of
+from pipelines.slots import NotPlainError, Resources, Sheaf
 from pipelines.streams import Stream
 from resources.contract import Contract, StreamContract
 
@@ -38,44 +42,140 @@ class Extract:
     present: set[str]
 
 
+class Sent(Protocol):
+    """The records of a batch that become rows, in whatever form they were decoded. `quarantine`: those that do not. `sheaf`: where they came in slots."""
+
+    ids: list[str]
+    members: Members
+    fetched_at: list[datetime]
+    quarantine: list[tuple[str, str, datetime]]
+    read_count: int
+
+    @property
+    def sheaf(self) -> Sheaf | None: ...  # noqa: D102
+
+    def chosen(self, places: Sequence[int]) -> Sent:
+        """Only the records at these places; what is in quarantine stays there."""
+
+    def documents(self, redacted: tuple[str, ...]) -> tuple[pl.Series, list[str]]:
+        """Their documents and hashes: see `documents.documents`."""
+
+
+class Loose:
+    """Records as dictionaries, whatever they hold."""
+
+    sheaf: Sheaf | None = None
+
+    def __init__(self, stream: Stream, contract: Contract, records: Iterable[Fetched]) -> None:
+        names = contract.streams[stream.name]
+        self.quarantine: list[tuple[str, str, datetime]] = []
+        usable: list[Fetched] = []
+        self.read_count = 0
+        for one in records:
+            self.read_count += 1
+            reason = _unusable(one.record, stream.name, names)
+            if reason is None:
+                usable.append(one)
+            else:
+                self.quarantine.append((reason, as_json(one.record, contract.redact.members), one.fetched_at))
+        self._known = _known(contract, stream)
+        self._hold(usable)
+
+    def _hold(self, usable: list[Fetched]) -> None:
+        self._usable = usable
+        self._relationships = [one.record.get("relationships") or {} for one in usable]
+        attributes = [one.record.get("attributes") or {} for one in usable]
+        self._arounds = surroundings_of(usable)
+        self.ids = [str(one.record["id"]) for one in usable]
+        self.fetched_at = [one.fetched_at for one in usable]
+        self.members = Members.of(range(len(usable)), attributes, self._relationships, self._arounds, self._known)
+
+    def chosen(self, places: Sequence[int]) -> Loose:
+        """See `Sent`."""
+        other = copy(self)
+        other._hold([self._usable[place] for place in places])
+        return other
+
+    def documents(self, redacted: tuple[str, ...]) -> tuple[pl.Series, list[str]]:
+        """See `Sent`."""
+        return documents([one.record for one in self._usable], self._relationships, self._arounds, redacted)
+
+
+class Slotted:
+    """Records in slots; raises `NotPlainError` where one could not become a row."""
+
+    def __init__(self, stream: Stream, contract: Contract, sheaf: Sheaf) -> None:
+        types = contract.streams[stream.name].types
+        if not {record.type for record in sheaf.records} <= set(types):
+            raise NotPlainError
+        self.quarantine: list[tuple[str, str, datetime]] = []
+        self.read_count = len(sheaf.records)
+        self._known = _known(contract, stream)
+        self._hold(sheaf)
+
+    def _hold(self, sheaf: Sheaf) -> None:
+        self.sheaf = sheaf
+        self._resources = Resources(sheaf.form, sheaf.records)
+        self.ids = [record.id for record in sheaf.records]
+        self.fetched_at = [page.fetched_at for page in sheaf.pages]
+        self.members = Members.in_slots(range(len(sheaf.records)), self._resources, sheaf.pages, self._known)
+
+    def chosen(self, places: Sequence[int]) -> Slotted:
+        """See `Sent`."""
+        other = copy(self)
+        other._hold(self.sheaf.chosen(places))
+        return other
+
+    def documents(self, redacted: tuple[str, ...]) -> tuple[pl.Series, list[str]]:
+        """See `Sent`."""
+        return documents_in_slots(self.sheaf, self._resources, redacted)
+
+
 def extract(
     stream: Stream,
     contract: Contract,
-    records: Iterable[Fetched],
+    sent: Sent,
     zones: Mapping[str, str],
     default_account: str | None,
     keeps: Collection[str] | None,
 ) -> Extract:
-    """Records as columns; raises `NoAccountError`. The arguments are those of `normalise`."""
+    """Records as columns; raises `NoAccountError`, and `NotPlainError` of records in slots. The arguments are those of `normalise`."""
     names = contract.streams[stream.name]
-    sent, quarantine = list(records), []
-    usable = []
-    for one in sent:
-        reason = _unusable(one.record, stream.name, names)
-        if reason is None:
-            usable.append(one)
-        else:
-            quarantine.append((reason, as_json(one.record, contract.redact.members), one.fetched_at))
-    known = known_members(contract, names.columns)
-    asked = known | {steps(name)[0] for name in contract.account_reference.relationships}
-    members = Members.of(usable, asked)
-    accounts = _accounts(usable, members, stream, contract, default_account)
+    accounts = _accounts(sent, stream, contract, default_account)
     if keeps is not None and not all(account in keeps for account in accounts):
         kept = [place for place, account in enumerate(accounts) if account in keeps]
-        usable, accounts = [usable[place] for place in kept], [accounts[place] for place in kept]
-        members = Members.of(usable, asked)
-    ids = [str(one.record["id"]) for one in usable]
-    judge = Judge(contract, Notes())
+        sent, accounts = sent.chosen(kept), [accounts[place] for place in kept]
+    members, judge = sent.members, Judge(contract, Notes())
     rows = judge.sheet(members, stream.columns, names.columns, "booking")
     present = {column.name for column in stream.columns} & rows.keys()
     if not stream.is_generic:  # there, document is where everything belongs
-        judge.note_unknown(members, known, "")
-    lists = children(Listing(stream, contract, judge, members, accounts, zones))
-    texts, hashes = documents([one.record for one in usable], members.links, members.arounds, contract.redact.members)
-    rows |= {"account_id": accounts, **({stream.id_column: ids} if stream.id_column else {})}
-    rows |= {"document": texts, "content_hash": hashes, "fetched_at": [one.fetched_at for one in usable]}
+        judge.note_unknown(members, "")
+    lists = children(Listing(stream, contract, judge, members, accounts, zones, sent.sheaf))
+    texts, hashes = sent.documents(contract.redact.members)
+    rows |= {"account_id": accounts, **({stream.id_column: sent.ids} if stream.id_column else {})}
+    rows |= {"document": texts, "content_hash": hashes, "fetched_at": sent.fetched_at}
     rows |= {f"whole_{table}": wholes for table, wholes in lists.wholes.items()}
-    return Extract(ids, rows, lists.sheets, judge.notes, quarantine, len(sent), present)
+    return Extract(sent.ids, rows, lists.sheets, judge.notes, sent.quarantine, sent.read_count, present)
+
+
+def _known(contract: Contract, stream: Stream) -> frozenset[str]:
+    """The members of a record that are no news: see `known_members`."""
+    named = {steps(name)[0] for name in contract.account_reference.relationships}
+    return known_members(contract, contract.streams[stream.name].columns) | named
+
+
+def left_as_sent(contract: Contract, stream: Stream) -> frozenset[str]:
+    """Attributes that nobody reads: they are taken out, or are stored as the JSON that they are."""
+    names = contract.streams[stream.name]
+    aliases: dict[bool, set[str]] = {True: set(contract.redact.members), False: set()}
+    listed = [(names.columns, stream.columns)]
+    listed += [(names.participant_columns, child.columns) for child in stream.children[:1]]
+    for own, columns in listed:
+        kinds = {column.name: column.kind for column in columns}
+        for column, known in own.items():
+            for name in known:
+                aliases[kinds.get(column) == "json"] |= {name, steps(name)[0]}
+    return frozenset(aliases[True] - aliases[False])
 
 
 def _unusable(record: object, stream: str, names: StreamContract) -> str | None:
@@ -95,16 +195,14 @@ def _unusable(record: object, stream: str, names: StreamContract) -> str | None:
     return None
 
 
-def _accounts(
-    usable: Sequence[Fetched], members: Members, stream: Stream, contract: Contract, default_account: str | None
-) -> list[str]:
+def _accounts(sent: Sent, stream: Stream, contract: Contract, default_account: str | None) -> list[str]:
     """The account that each record belongs to: itself, the one that it names, or the only one that there is."""
     if stream.id_column is None:
-        return [str(one.record["id"]) for one in usable]
-    reference = contract.account_reference
+        return sent.ids
+    members, reference = sent.members, contract.account_reference
     named = [members.values((name,)) for name in reference.relationships]
     named += [members.attribute(name) for name in reference.attributes]
-    accounts: list[str | None] = [None] * len(usable)
+    accounts: list[str | None] = [None] * len(sent.ids)
     for values in named:
         if values is not None:
             accounts = [

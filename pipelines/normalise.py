@@ -18,8 +18,9 @@ import polars as pl
 from pipelines.children import OWNER
 from pipelines.columns import Sheet, Values
 from pipelines.drift import DriftKey, Notes
-from pipelines.extract import extract
+from pipelines.extract import Extract, Loose, Slotted, extract, left_as_sent
 from pipelines.records import Fetched
+from pipelines.slots import Body, sheaf
 from pipelines.streams import DTYPES, Column, Kind, Stream
 from resources.contract import Contract
 
@@ -86,43 +87,35 @@ def _frame(
     sheet: Sheet, schema: Mapping[str, pl.DataType], columns: Iterable[Column], places: Sequence[int], notes: Notes
 ) -> pl.DataFrame:
     """A sheet as a typed frame; a value that a cast loses is null here, and drift. `places`: of each row's record."""
-    height, table = len(places), {}
-    raw: dict[Kind, list[str]] = {kind: [] for kind in CAST_KINDS}
-    for column in columns:
-        if column.kind in raw and column.name in sheet:
-            raw[column.kind].append(column.name)
-    cast = {name for names in raw.values() for name in names}
-    for name, dtype in schema.items():
-        table[name] = _series(sheet.get(name), pl.String() if name in cast else dtype, height).alias(name)
-    for kind, names in raw.items():  # all columns of a kind in one go: a call costs as much as some hundred values
-        if not names:
-            continue
-        texts = pl.concat([table[name] for name in names])
-        typed = _cast(texts, kind)
-        lost = texts.is_not_null() & typed.is_null()
-        has_lost = lost.any()
-        for number, name in enumerate(names):
-            table[name] = typed.slice(number * height, height).alias(name)
-            if has_lost and (rows := lost.slice(number * height, height).arg_true().to_list()):
-                notes.add_lost(name, f"text that is no {kind}", [places[row] for row in rows])
-    return pl.DataFrame(list(table.values()))
+    height = len(places)
+    kinds = {c.name: c.kind for c in columns if c.kind in CAST_KINDS and c.name in sheet}
+    sent = pl.DataFrame(
+        [
+            _series(sheet.get(name), pl.String() if name in kinds else dtype, height).alias(name)
+            for name, dtype in schema.items()
+        ]
+    )
+    if not kinds:
+        return sent
+    # All casts in one call: each call costs as much as some hundred values.
+    typed = sent.with_columns(_cast(pl.col(name), kind) for name, kind in kinds.items())
+    for name, kind in kinds.items():
+        if typed.get_column(name).null_count() > sent.get_column(name).null_count():
+            lost = (sent.get_column(name).is_not_null() & typed.get_column(name).is_null()).arg_true()
+            notes.add_lost(name, f"text that is no {kind}", [places[row] for row in lost])
+    return typed
 
 
-def _cast(raw: pl.Series, kind: Kind) -> pl.Series:
+def _cast(raw: pl.Expr, kind: Kind) -> pl.Expr:
     if kind == "instant":
         # 5.6: second or millisecond, Z or an offset. An instant without a zone is not guessed at.
+        instant = raw.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
         # Beyond the years 1 to 9999 neither Python nor most clients can read it back.
-        typed = raw.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
-        ticks = typed.to_physical()
-        if ticks.null_count() == len(ticks) or (ticks.min() >= FIRST_TICK and ticks.max() <= LAST_TICK):  # type: ignore[operator]  # whole numbers
-            return typed
-        return pl.select(pl.when(typed.dt.year().is_between(1, 9999)).then(typed)).to_series().alias(raw.name)
+        return pl.when(instant.to_physical().is_between(FIRST_TICK, LAST_TICK)).then(instant)
     if kind == "integer":
         return raw.str.replace(r"\.0+$", "").cast(pl.Int32, strict=False)
-    typed = raw.cast(DTYPES[kind], strict=False)
     # A cast to decimal rounds without a word, so the text itself must show that no digit is lost.
-    exact = raw.str.contains(EXACT[kind])
-    return pl.select(pl.when(exact).then(typed)).to_series().alias(raw.name)
+    return pl.when(raw.str.contains(EXACT[kind])).then(raw.cast(DTYPES[kind], strict=False))
 
 
 def normalise(
@@ -138,21 +131,39 @@ def normalise(
     `zones`: account id → IANA zone, for dates that are epochs. `default_account`: the account of rows that do not name theirs; None where the list
     may hold several, and then such a row raises `NoAccountError`. `keeps`: records of other accounts are counted and left out; None: all are kept.
     """
-    found = extract(stream, contract, records, zones, default_account, keeps)
+    return _batch(stream, extract(stream, contract, Loose(stream, contract, records), zones, default_account, keeps))
+
+
+def normalise_pages(
+    stream: Stream,
+    contract: Contract,
+    bodies: Sequence[Body],
+    zones: Mapping[str, str],
+    default_account: str | None = None,
+    keeps: Collection[str] | None = None,
+) -> Batch:
+    """As `normalise`, of pages as they came; raises `NotPlainError` where their records must be read as dictionaries instead."""
+    sent = Slotted(stream, contract, sheaf(stream.name, bodies, left_as_sent(contract, stream)))
+    return _batch(stream, extract(stream, contract, sent, zones, default_account, keeps))
+
+
+def _batch(stream: Stream, found: Extract) -> Batch:
     text, flag = DTYPES["text"], DTYPES["boolean"]
     schema = {POSITION: pl.Int64(), **dict.fromkeys(stream.key, text), **schema_of(stream.columns)}
     schema |= {"document": text, "content_hash": text, "fetched_at": DTYPES["instant"]}
     schema |= {f"whole_{child.table}": flag for child in stream.children}
     places = range(len(found.ids))
     rows = _frame({**found.rows, POSITION: places}, schema, stream.columns, places, found.notes)
+    parents = rows.select(POSITION, *stream.key)
     children = {}
     for child in stream.children:
         sheet = found.children[child.table]
         owners: list[int] = list(sheet[OWNER])
         schema = {POSITION: pl.Int64(), **dict.fromkeys((*stream.key, *child.key), text), **schema_of(child.columns)}
         schema |= {"is_partial": flag}
-        keys = {name: rows.get_column(name).gather(owners) for name in (POSITION, *stream.key)}
-        children[child.table] = _frame({**sheet, **keys}, schema, child.columns, owners, found.notes)
+        keys = parents[owners].get_columns()
+        sheet |= {column.name: column for column in keys}
+        children[child.table] = _frame(sheet, schema, child.columns, owners, found.notes)
     return Batch(
         stream=stream,
         rows=rows,

@@ -6,7 +6,7 @@ kept and its hash (`documents`). Sources: JSON:API 1.1 (resource objects, compou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -16,9 +16,11 @@ from typing import Any
 import msgspec
 
 JsonObject = dict[str, Any]
-Included = Mapping[tuple[str, str], JsonObject]
-Links = dict[str, Any]
-MISSING: Any = object()
+# (type, id) of a resource.
+Key = tuple[str, str]
+Included = Mapping[Key, JsonObject]
+# Told from null, which is a value. A slot of a decoded resource that holds nothing holds this too.
+MISSING: Any = msgspec.UNSET
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
@@ -52,25 +54,61 @@ def object_at(parent: object, name: str) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
-def links_of(resource: JsonObject) -> Links:
-    """Linkage by relationship name. A relationship without `data` says nothing and is left out."""
-    return linkage(object_at(resource, "relationships"))
-
-
-def linkage(relationships: JsonObject) -> Links:
-    """As `links_of`, of the relationships themselves."""
-    return {n: r["data"] for n, r in relationships.items() if isinstance(r, dict) and "data" in r}
-
-
 class Surroundings:
-    """What came with a page's records, looked at once for all of them: `links` by (type, id), and the types that there are."""
+    """What came with a page's records, looked at once for all of them: `kinds` are the types that there are."""
 
-    __slots__ = ("included", "kinds", "links")
+    __slots__ = ("_further", "included", "kinds")
 
     def __init__(self, included: Included) -> None:
         self.included = included
-        self.links = {key: links_of(resource) for key, resource in included.items()}
         self.kinds = frozenset(kind for kind, _ in included)
+        self._further: dict[Key, tuple[Key, ...]] | None = None
+
+    def named(self, linkage: Any) -> list[Key]:
+        """The (type, id) of those included resources that one relationship's linkage names."""
+        found = []
+        for one in linkage if isinstance(linkage, list) else (linkage,):
+            # Most linkage names what did not come: its type alone says so.
+            if isinstance(one, dict) and isinstance(kind := one.get("type"), str) and kind in self.kinds:
+                key = (kind, identifier_id(one) or "")
+                if key in self.included:
+                    found.append(key)
+        return found
+
+    def further(self, key: Key) -> tuple[Key, ...]:
+        """The (type, id) of the included resources that one of them names itself."""
+        if self._further is None:
+            relationships = {key: object_at(resource, "relationships") for key, resource in self.included.items()}
+            leading = leading_names(relationships.values(), self.kinds)
+            self._further = {
+                key: tuple(other for name in leading if name in own for other in self.named(linkage_of(own[name])))
+                for key, own in relationships.items()
+            }
+        return self._further[key]
+
+
+def linkage_of(relationship: object) -> Any:
+    """The linkage of one relationship; `MISSING` where it says nothing about it."""
+    return relationship.get("data", MISSING) if isinstance(relationship, dict) else MISSING
+
+
+def kinds_in(linkage: Iterable[Any]) -> set[Any]:
+    """The types that linkage names, over many resources."""
+    ones = [one for value in linkage for one in (value if type(value) is list else (value,))]
+    kinds = [one.get("type") if type(one) is dict else getattr(one, "type", None) for one in ones]
+    return {kind for kind in kinds if isinstance(kind, str)}
+
+
+def leading_names(relationships: Iterable[JsonObject], kinds: Collection[str]) -> list[str]:
+    """The names of relationships whose linkage leads to a resource of these types anywhere."""
+    if not kinds:
+        return []
+    sent = list(relationships)
+    return [
+        name
+        for name in sorted(set[str]().union(*sent))
+        if not kinds_in([linkage_of(own[name]) for own in sent if name in own]).isdisjoint(kinds)
+    ]
 
 
 def surroundings_of(fetched: Iterable[Fetched]) -> list[Surroundings]:

@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
-from pipelines.columns import Members
-from pipelines.documents import documents
-from pipelines.normalise import combine, normalise
+from pipelines.normalise import combine, normalise, normalise_pages
 from pipelines.records import Fetched, index
+from pipelines.slots import Body
 from pipelines.streams import BUILT_IN
 from resources.appointedd import _decode
 from resources.contract import load_contract
@@ -64,17 +63,16 @@ def main() -> None:
     """Print what each step costs; decoding is the unit of the ratios."""
     contract = load_contract()
     for name, include in (("bookings", "customerBookings"), ("customers", "")):
-        stream, bodies, clock = BUILT_IN[name], pages(name, include), Clock()
+        stream, clock = BUILT_IN[name], Clock()
+        sent = [Body(body, NOW) for body in pages(name, include)]
         for _ in range(BATCHES):  # decoded anew each time: what a sync shapes has just come
-            decoded = clock.timed("decode", list, map(_decode, bodies))
-            fetched = clock.timed("index", fetched_of, decoded)
-            batch = clock.timed("shape (normalise)", normalise, stream, contract, fetched, {})
+            batch = clock.timed("in slots, from bytes to frames", normalise_pages, stream, contract, sent, {})
             clock.timed("one version for each key (combine)", combine, [batch])
-            members, records = Members.of(fetched, frozenset()), [one.record for one in fetched]
-            step, redacted = "of shaping: document and hash", contract.redact.members
-            clock.timed(step, documents, records, members.links, members.arounds, redacted)
-        unit = median(clock.times["decode"])
-        print(f"{name}: {len(fetched)} records, {sum(map(len, bodies)) // len(fetched):,} bytes each")
+            decoded = clock.timed("decode to dictionaries", list, map(_decode, [page.body for page in sent]))
+            fetched = clock.timed("index", fetched_of, decoded)
+            clock.timed("shape dictionaries (normalise)", normalise, stream, contract, fetched, {})
+        unit = median(clock.times["decode to dictionaries"])
+        print(f"{name}: {len(fetched)} records, {sum(len(page.body) for page in sent) // len(fetched):,} bytes each")
         for step, taken in clock.times.items():
             print(f"  {step:36} {median(taken) / len(fetched) * 1e6:7.1f} µs  {median(taken) / unit:6.2f} x")
 

@@ -27,9 +27,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipelines import slots
 from pipelines.extract import NoAccountError
-from pipelines.normalise import Batch, combine, normalise
+from pipelines.normalise import Batch, combine, normalise, normalise_pages
 from pipelines.records import Fetched, index, read_document
+from pipelines.slots import Body, NotPlainError
 from pipelines.streams import BUILT_IN, Stream
 from resources.appointedd import ApiClient, _document
 from resources.contract import Contract, load_contract
@@ -529,6 +531,7 @@ def judge_batch(stream: Stream, contract: Contract, fetched: Sequence[Fetched]) 
     batch = normalise(stream, contract, fetched, {}, default_account="the-account")
     names, members = contract.streams[stream.name], contract.redact.members
     rows = batch.rows.to_dicts()
+    judge_slots(stream, contract, fetched, batch)
     assert batch.read_count == len(fetched) == len(rows) + len(batch.quarantine)
     whole = combine([batch])
     assert whole.rows.height + whole.duplicate_count + len(whole.quarantine) == len(fetched)
@@ -567,6 +570,27 @@ def judge_batch(stream: Stream, contract: Contract, fetched: Sequence[Fetched]) 
     for name, frame in batch.children.items():
         assert again.children[name].equals(frame), name
     return whole
+
+
+IN_SLOTS: Counter[bool] = Counter()
+
+
+def judge_slots(stream: Stream, contract: Contract, fetched: Sequence[Fetched], batch: Batch) -> None:
+    """The same records as pages of their own, in slots: the same batch, or a word that they are not of the plain form."""
+    slots._forms.clear()  # other cases' names would be learned too, until there are too many
+    pages = [Body(encode({"data": [one.record], "included": list(one.included.values())}), NOW) for one in fetched]
+    try:
+        found = normalise_pages(stream, contract, pages, {}, default_account="the-account")
+    except NotPlainError:
+        IN_SLOTS[False] += 1
+        return
+    IN_SLOTS[True] += 1
+    assert found.rows.equals(batch.rows)
+    assert found.drift == batch.drift
+    assert found.examples == batch.examples
+    assert found.present == batch.present
+    for name, frame in batch.children.items():
+        assert found.children[name].equals(frame), name
 
 
 def is_whole(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""One JSON:API record as it is read and kept: aliases, linkage, the document, and a hash of its content and of nothing else."""
+"""One JSON:API record as it is read and kept: aliases, linkage, the document, and what of it is content."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any
 
 import pytest
@@ -22,12 +23,12 @@ from pipelines.records import (
     identifier_id,
     included_of,
     index,
-    links_of,
     lookup,
     object_at,
     read_document,
 )
 from resources.appointedd import _decode
+from resources.content import same_content
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=60)
 Json = dict[str, Any]
@@ -72,12 +73,18 @@ OTHER: Json = {"type": "services", "id": "s1", "attributes": {"name": "Not named
 INCLUDED = [C2, OTHER, C1, P2, P1]
 
 
-def hash_of(record: Json, included: list[Json] | None = None) -> str:
-    return document_of(record, index(INCLUDED if included is None else included), REDACTED)[1]
+def kept(record: Json, included: list[Json] | None = None) -> str:
+    return document_of(record, index(INCLUDED if included is None else included), REDACTED)[0]
+
+
+def is_as_before(record: Json, included: list[Json] | None = None) -> bool:
+    """Whether a record says the same as `BOOKING` with all that came with it."""
+    return same_content(kept(BOOKING), kept(record, included))
 
 
 def related(record: Json, included: Included) -> list[Json]:
-    return [included[key] for key in related_keys(links_of(record), Surroundings(included))]
+    (keys,) = related_keys([object_at(record, "relationships")], [Surroundings(included)])
+    return [included[key] for key in keys]
 
 
 def changed(record: Json, path: str, value: object) -> Json:
@@ -210,8 +217,8 @@ def test_capability_urls_are_in_neither_document_nor_hash() -> None:
     assert "reschedule_url" not in text
     assert "Arrived" in text
     other = changed(P1, "attributes.cancellationUrl", "https://x/?token=another")
-    assert hash_of(BOOKING, [P2, C1, other]) == content_hash
-    assert hash_of(BOOKING, [P2, C1, changed(P1, "attributes.cancellationUrl", MISSING)]) == content_hash
+    for one in (other, changed(P1, "attributes.cancellationUrl", MISSING)):
+        assert document_of(BOOKING, index([P2, C1, one]), REDACTED) == (text, content_hash)
     assert P1["attributes"]["cancellationUrl"]  # and the page itself is left alone
 
 
@@ -253,24 +260,30 @@ OTHERWISE: list[tuple[str, Json]] = [
 
 
 @pytest.mark.parametrize("record", [r for _, r in SAME], ids=[n for n, _ in SAME])
-def test_the_hash_does_not_see_what_is_not_content(record: Json) -> None:
-    assert hash_of(record) == hash_of(BOOKING)
+def test_what_is_not_content_makes_no_other(record: Json) -> None:
+    assert is_as_before(record)
 
 
 @pytest.mark.parametrize("record", [r for _, r in OTHERWISE], ids=[n for n, _ in OTHERWISE])
-def test_the_hash_sees_content(record: Json) -> None:
-    assert hash_of(record) != hash_of(BOOKING)
+def test_content_makes_another(record: Json) -> None:
+    assert not is_as_before(record)
 
 
-def test_the_hash_sees_the_included_resources_that_are_named_and_no_others() -> None:
-    whole = hash_of(BOOKING)
-    assert hash_of(BOOKING, [P1, P2, C1]) == whole
-    assert hash_of(BOOKING, [P1, P2, C1, changed(OTHER, "attributes.name", "z")]) == whole
-    assert hash_of(BOOKING, [changed(P1, "links.self", "/y"), P2, C1]) == whole
-    assert hash_of(BOOKING, [changed(P1, "attributes.status", "Complete"), P2, C1]) != whole
-    assert hash_of(BOOKING, [P1, P2, changed(C1, "attributes.firstName", "Eve")]) != whole
-    assert hash_of(BOOKING, [P1, P2]) != whole
-    assert len(whole) == 32
+def test_the_included_resources_that_are_named_are_content_and_no_others() -> None:
+    assert is_as_before(BOOKING, [P1, P2, C1])
+    assert is_as_before(BOOKING, [P1, P2, C1, changed(OTHER, "attributes.name", "z")])
+    assert is_as_before(BOOKING, [changed(P1, "links.self", "/y"), P2, C1])
+    assert not is_as_before(BOOKING, [changed(P1, "attributes.status", "Complete"), P2, C1])
+    assert not is_as_before(BOOKING, [P1, P2, changed(C1, "attributes.firstName", "Eve")])
+    assert not is_as_before(BOOKING, [P1, P2])
+
+
+def test_the_hash_is_of_the_document_as_it_is_kept() -> None:
+    text, content_hash = document_of(BOOKING, index(INCLUDED), REDACTED)
+    assert content_hash == blake2b(text.encode(), digest_size=16).hexdigest()
+    long = {"type": "x", "id": "1", "attributes": {"notes": "ü" * 5000}}
+    text, content_hash = document_of(long, {}, REDACTED)
+    assert content_hash == blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 json_values: st.SearchStrategy[Any] = st.recursive(
@@ -315,8 +328,8 @@ def test_a_stored_document_reads_back_as_what_came(record: Json, included: list[
 @PROPERTY
 @given(resources, st.lists(resources, max_size=4, unique_by=lambda r: (r["type"], r["id"])))
 def test_the_order_of_members_and_of_included_is_no_content(record: Json, included: list[Json]) -> None:
-    plain = document_of(record, index(included), REDACTED)[1]
-    assert document_of(shuffled(record), index(map(shuffled, reversed(included))), REDACTED)[1] == plain
+    plain = document_of(record, index(included), REDACTED)[0]
+    assert same_content(plain, document_of(shuffled(record), index(map(shuffled, reversed(included))), REDACTED)[0])
 
 
 def test_json_keeps_decimals_as_written() -> None:
@@ -357,8 +370,10 @@ def test_a_record_that_is_looked_through_changes_no_other_of_its_batch() -> None
     deep = changed(BOOKING, "attributes.profile", {"list": [{"cancellation-url": "CANARY"}], "name": "x"})
     records = [BOOKING, deep, changed(BOOKING, "id", "b2"), changed(BOOKING, "attributes.notes", '"cancellationUrl":')]
     around = Surroundings(index(INCLUDED))
-    texts, hashes = documents(records, [links_of(r) for r in records], [around] * len(records), REDACTED)
+    texts, hashes = documents(
+        records, [object_at(r, "relationships") for r in records], [around] * len(records), REDACTED
+    )
     alone = [document_of(record, index(INCLUDED), REDACTED) for record in records]
     assert list(zip(texts.to_list(), hashes, strict=True)) == alone
     assert "CANARY" not in "".join(texts)
-    assert hash_of(changed(BOOKING, "attributes.profile", {"list": [{}], "name": "x"})) == hashes[1]
+    assert texts[1] == kept(changed(BOOKING, "attributes.profile", {"list": [{}], "name": "x"}))

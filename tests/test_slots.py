@@ -1,0 +1,173 @@
+"""Pages in slots: names are learned, bytes are kept, what must not be kept is not, and whatever is otherwise is read as dictionaries.
+
+That slots and dictionaries give the same rows for any record is the fuzzer's part (`test_fuzz.judge_slots`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from pipelines import slots
+from pipelines.normalise import Batch, normalise, normalise_pages
+from pipelines.records import Fetched, index
+from pipelines.slots import Body, NotPlainError
+from pipelines.streams import BOOKINGS, BUILT_IN
+from resources.appointedd import _decode
+from resources.contract import load_contract
+from tests.test_fuzz import true_bodies
+
+Json = dict[str, Any]
+NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
+CONTRACT = load_contract()
+TOKEN = "CANARY"
+
+
+@pytest.fixture(autouse=True)
+def nothing_learned() -> Iterator[None]:
+    slots._forms.clear()
+    yield
+    slots._forms.clear()
+
+
+def page(*records: Json, included: list[Json] | None = None, **dumped: Any) -> Body:
+    return Body(json.dumps({"data": records, "included": included or []}, **dumped).encode(), NOW)
+
+
+def booking(record_id: str = "b1", people: tuple[str, ...] = (), **attributes: Any) -> Json:
+    linkage = [{"type": "customerBookings", "id": one} for one in people]
+    return {
+        "type": "bookings",
+        "id": record_id,
+        "attributes": attributes,
+        "relationships": {
+            "account": {"data": {"type": "accounts", "id": "a1"}},
+            "customerBookings": {"data": linkage},
+        },
+    }
+
+
+def person(record_id: str, **attributes: Any) -> Json:
+    return {"type": "customerBookings", "id": record_id, "attributes": attributes}
+
+
+def in_slots(*pages: Body) -> Batch:
+    return normalise_pages(BOOKINGS, CONTRACT, pages, {})
+
+
+def as_dictionaries(*pages: Body, stream: str = "bookings") -> Batch:
+    fetched = []
+    for one in pages:
+        document = _decode(one.body)
+        included = index(document.get("included") or [])
+        fetched += [Fetched(record, included, NOW) for record in document["data"]]
+    return normalise(BUILT_IN[stream], CONTRACT, fetched, {})
+
+
+@pytest.mark.parametrize("stream", [name for name in BUILT_IN if name != "accounts"])
+def test_whole_pages_give_the_rows_that_dictionaries_give(stream: str) -> None:
+    pages = [Body(body, NOW) for body in true_bodies()[stream]]
+    found, other = normalise_pages(BUILT_IN[stream], CONTRACT, pages, {}), as_dictionaries(*pages, stream=stream)
+    assert found.rows.height > 0
+    assert found.rows.equals(other.rows)
+    assert (found.drift, found.examples, found.present) == (other.drift, other.examples, other.present)
+    for name, frame in other.children.items():
+        assert found.children[name].equals(frame), name
+
+
+def test_names_are_learned_on_the_way_and_strangers_are_told_of() -> None:
+    batch = in_slots(
+        page(booking("b1", status="confirmed")), page(booking("b2", status="confirmed", price=12, zoom={"id": 1}))
+    )
+    assert batch.rows.get_column("price").to_list()[0] is None
+    assert str(batch.rows.get_column("price").to_list()[1]) == "12.0000"
+    assert {key.path: count for key, count in batch.drift.items()} == {"attributes.zoom": 1}
+    again = in_slots(page(booking("b3")))  # a form that knows more than came
+    assert not again.drift
+    assert again.present == set()
+
+
+def test_documents_are_cut_out_of_the_page_as_they_were_sent() -> None:
+    sent = page(
+        booking(people=("p1",), note="\u00fc/<", price=12.1), included=[person("p1", spaces=1)], separators=(",", ":")
+    )
+    (document,) = in_slots(sent).rows.get_column("document").to_list()
+    assert "\\u00fc" in document  # not encoded anew
+    assert json.loads(document) == {
+        "data": json.loads(sent.body)["data"][0],
+        "included": json.loads(sent.body)["included"],
+    }
+
+
+@pytest.mark.parametrize("dumped", [{"indent": 2}, {"separators": (", ", ": ")}, {"separators": (",", " : ")}])
+def test_space_between_members_is_not_kept(dumped: Json) -> None:
+    sent = page(booking(people=("p1",), status="confirmed"), included=[person("p1", cancellationUrl=TOKEN)], **dumped)
+    (document,) = in_slots(sent).rows.get_column("document").to_list()
+    assert TOKEN not in document
+    if dumped != {"separators": (",", " : ")}:
+        assert " " not in document
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '"cancellationUrl":"CANARY"',
+        '"cancellationUrl":"CANARY","z":1',
+        '"a":1,"cancellationUrl":"CANARY"',
+        '"a":"cancellationUrl","cancellationUrl":"CANARY","b":"cancellationUrl"',
+        '"cancellationUrl" : "CANARY","z":1',
+        '"cancellation\\u0055rl":"CANARY"',
+        '"\\u0063ancellation-url":"CANARY"',
+        '"cancellationUrl":{"href":"CANARY"}',
+        '"cancellationUrl":"CANARY","cancellationUrl":"CANARY 2"',
+        '"deep":{"list":[{"reschedule_url":"CANARY"}]}',
+        '"deep":{"list":[{"reschedule_\\u0075rl" : "CANARY"}]}',
+        '"pricePoints":[{"cancelUrl":"CANARY"}]',
+        '"pricePoints":[{"cancel\\u0055rl":"CANARY"}]',
+        '"questions":[{"id":"q","value":"x","cancel url":"CANARY"}]',
+    ],
+)
+def test_no_capability_link_is_kept_however_it_is_written(written: str) -> None:
+    participant = f'{{"type":"customerBookings","id":"p1","attributes":{{{written}}}}}'
+    text = json.dumps(booking(people=("p1",), status="confirmed"))
+    body = f'{{"data":[{text}],"included":[{participant}]}}'.encode()
+    batch = in_slots(Body(body, NOW))
+    assert "CANARY" not in batch.rows.write_csv() + "".join(f.write_csv() for f in batch.children.values())
+    json.loads(batch.rows.get_column("document")[0])
+    assert batch.rows.get_column("status").to_list() == ["confirmed"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"id": 7},
+        {"id": ""},
+        {"type": "strangers"},
+        {"attributes": []},
+        {"relationships": {"account": "a1"}},
+        {"relationships": {"account": {"data": {"type": "accounts", "id": "a1", "meta": {}}}}},
+        {"attributes": {'quo"ted': 1}},
+        {"attributes": {f"name {n}": n for n in range(slots.MOST_NAMES + 1)}},
+    ],
+)
+def test_what_is_otherwise_is_left_to_dictionaries(odd: Json) -> None:
+    with pytest.raises(NotPlainError):
+        in_slots(page(booking() | odd))
+    assert in_slots(page(booking())).rows.height == 1  # and spoils nothing for the pages after it
+
+
+def test_an_included_resource_is_kept_with_whoever_names_it_directly_or_through_another() -> None:
+    customer = {"type": "customers", "id": "c1", "attributes": {"firstName": "Ada"}}
+    linked = person("p1") | {"relationships": {"customer": {"data": {"type": "customers", "id": "c1"}}}}
+    sent = page(
+        booking("b1", ("p1",)), booking("b2", ("p2", "p0")), included=[customer, linked, person("p2"), person("p0")]
+    )
+    kept = [json.loads(text)["included"] for text in in_slots(sent).rows.get_column("document")]
+    assert [[one["id"] for one in own] for own in kept] == [["p1", "c1"], ["p0", "p2"]]
+    assert in_slots(sent).rows.equals(
+        as_dictionaries(page(*json.loads(sent.body)["data"], included=json.loads(sent.body)["included"])).rows
+    )
