@@ -23,6 +23,8 @@ _LONE_SURROGATE = re.compile(
 # Only a number with an exponent of so many digits, or with some thousands, is refused; what is skipped is never looked at for that.
 _DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
 _BEYOND_MEASURE = b"0" * 18
+_OF_A_NUMBER = b"0123456789+-.eE"
+_BEFORE_A_NUMBER = b":,[ \t\r\n"
 # Letters of "next" written as escapes begin like this.
 _ESCAPED_LETTERS = (b"\\u006", b"\\u007")
 # Beside a next link that stands at the top.
@@ -67,6 +69,18 @@ class _Head(msgspec.Struct, gc=False):
     id: str | int
 
 
+def _has_long_number(body: bytes) -> bool:
+    """Whether a number may be so long that it is beyond measure; as many digits inside a text, such as an id, are not one."""
+    digits = body.translate(_DIGITS)
+    start = digits.find(_BEYOND_MEASURE)
+    while start >= 0:
+        before = body[max(0, start - 64) : start].rstrip(_OF_A_NUMBER)[-1:]
+        if not before or before in _BEFORE_A_NUMBER:
+            return True
+        start = digits.find(_BEYOND_MEASURE, digits.find(b" ", start))
+    return False
+
+
 class Plain:
     """Reads bodies of the plain form: records that are objects with ids, and no relationship in pages. `next_place`, `total_place`: as in the contract."""
 
@@ -103,7 +117,7 @@ class Plain:
             return None
         if bytes(found.errors) or bytes(memoryview(found.included)[:1]) not in (b"", b"["):
             return None
-        if _BEYOND_MEASURE in body.translate(_DIGITS):
+        if _has_long_number(body):
             return None
         values = ((name, getattr(found, field)) for field, name in self._fields)
         around = {name: value for name, value in values if value is not msgspec.UNSET}
