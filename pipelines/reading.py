@@ -9,24 +9,30 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from pipelines.beside import Question, ShapingProcess
 from pipelines.completeness import Verdict, Walk, judge
 from pipelines.extract import DriftKey, NoAccountError
-from pipelines.normalise import Batch, combine, normalise
+from pipelines.normalise import Batch, combine, normalise, normalise_pages
 from pipelines.plan import Slice
 from pipelines.records import Fetched, index
 from pipelines.shaping import AtOnce, Shaper
+from pipelines.slots import Body, NotPlainError
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient, Page
 from resources.contract import Contract
 from resources.errors import BrokenAnswerError, DeadCursorError, UnprovenEndError
 from resources.part import Reconciliation
 
-# Pages normalised together: few enough that their decoded records are soon gone, many enough that polars works on whole columns.
-PAGES_PER_BATCH = 10
+# Pages normalised together: few enough that their decoded records are soon gone, many enough that polars works on whole columns. So much is held for
+# each slice that is being read, beside what waits to be shaped.
+PAGES_PER_BATCH = 20
 BYTES_PER_BATCH = 4 * 1024 * 1024
+# As long as nothing waits to be shaped, so few are better than waiting for more.
+PAGES_WHILE_IDLE = 4
 # A walk commits in parts of so many pages: what a kill may cost, and what memory may hold.
 PAGES_PER_PART = 100
 RESTARTS = 3
@@ -95,8 +101,6 @@ def read_slice(
         if not is_stopped():
             yield from drafts.rest()  # what was full before it happened
         raise
-    finally:
-        drafts.let_go()
     *parts, last = drafts.rest()
     yield from parts
     last.is_last = True
@@ -175,16 +179,14 @@ class _Drafts:
         self.parts: deque[Future[ReadPart]] = deque()
 
     def add(self, page: Page) -> None:
-        """Take one more page in, once there is room for it."""
-        if not self.shaper.take(page.size):
-            self._settle()  # nobody holds pages back while waiting, or all might wait for one another
-            self.shaper.wait_and_take(page.size)
+        """Take one more page in; a full batch waits for room where many wait to be shaped."""
         self.began_at = self.began_at or page.fetched_at
         self.fetched_at = page.fetched_at
         self.pages.append(page)
         self.pages_count += 1
         self.media_types[page.media_type] += 1
-        if len(self.pages) >= PAGES_PER_BATCH or sum(p.size for p in self.pages) >= BYTES_PER_BATCH:
+        least = PAGES_WHILE_IDLE if self.shaper.is_idle else PAGES_PER_BATCH
+        if len(self.pages) >= least or sum(p.size for p in self.pages) >= BYTES_PER_BATCH:
             self._settle()
         if self.pages_count >= PAGES_PER_PART and page.next_url is not None:
             self.end_part()
@@ -205,11 +207,6 @@ class _Drafts:
         for batch in self.batches:
             batch.result()
 
-    def let_go(self) -> None:
-        """Give up the pages in hand."""
-        self.shaper.give_back(sum(page.size for page in self.pages))
-        self.pages = []
-
     def _settle(self) -> None:
         """Have the pages in hand turned into a batch, and let go of them."""
         pages, self.pages = self.pages, []
@@ -218,12 +215,19 @@ class _Drafts:
 
         def shape() -> Batch:
             try:
-                return batch_of(self.stream, self.contract, pages, self.zones, self.default_account, self.piece.keeps)
+                return batch_of(
+                    self.stream,
+                    self.contract,
+                    pages,
+                    self.zones,
+                    self.default_account,
+                    self.piece.keeps,
+                    self.shaper.beside,
+                )
             finally:
-                self.shaper.give_back(sum(page.size for page in pages))
                 pages.clear()
 
-        self.batches.append(self.shaper.submit(shape))
+        self.batches.append(self.shaper.submit(shape, sum(page.size for page in pages)))
 
     def end_part(self) -> None:
         """Have what came since the last part combined to one."""
@@ -260,13 +264,22 @@ def batch_of(
     zones: Mapping[str, str],
     default_account: str | None,
     keeps: frozenset[str] | None,
+    beside: ShapingProcess | None = None,
 ) -> Batch:
-    """Pages of one slice as one batch. The only step that looks into their records."""
-    fetched = []
-    for page in pages:
-        included = index(page.included)
-        fetched += [Fetched(record, included, page.fetched_at) for record in page.records]
+    """Pages of one slice as one batch. The only step that looks into their records. `beside`: a process that is asked first."""
+    bodies = [Body(page.body, page.fetched_at) for page in pages if page.body is not None]
     try:
+        if len(bodies) == len(pages):
+            question = Question(stream, contract, bodies, zones, default_account, keeps)
+            answer = None if beside is None else beside.batch_of(question)
+            if answer is not None:
+                return answer
+            with suppress(NotPlainError):
+                return normalise_pages(stream, contract, bodies, zones, default_account, keeps)
+        fetched = []
+        for page in pages:
+            included = index(page.included)
+            fetched += [Fetched(record, included, page.fetched_at) for record in page.records]
         return normalise(stream, contract, fetched, zones, default_account, keeps)
     except NoAccountError:
         raise AccountsUnnamedError from None

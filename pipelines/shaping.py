@@ -1,19 +1,21 @@
 """Work on pages that is done beside fetching them: one thread that shapes, and a limit to what waits for it.
 
-What lives here: that thread, its queue, the bytes that are fetched and not yet shaped. What does not: what shaping is (`reading`, `normalise`), the
+What lives here: that thread, its queue, the bytes that wait in it. What does not: what shaping is (`reading`, `normalise`), the
 threads that fetch and the one that commits (`walker`). One thread, since shaping holds the interpreter's lock: with as many as fetch, they fought over it.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
-# Bodies that are fetched and not yet shaped, for all slices of a plan together. Decoded, one batch of them at a time is about eight times as large.
-MOST_WAITING_BYTES = 64 * 1024 * 1024
+from pipelines.beside import ShapingProcess
+
+# Bodies that wait to be shaped, for all slices of a plan together. Decoded, one batch of them at a time is a few times as large.
+MOST_WAITING_BYTES = 32 * 1024 * 1024
 
 T = TypeVar("T")
 
@@ -30,91 +32,82 @@ def _do(work: Callable[[], T], done: Future[T]) -> None:
 class AtOnce:
     """Does all work where it is asked for, for lists that are walked by the thread that needs them; nothing waits."""
 
-    def submit(self, work: Callable[[], T]) -> Future[T]:
+    beside = None
+    is_idle = False
+
+    def submit(self, work: Callable[[], T], size: int = 0) -> Future[T]:
         """Do it."""
         done: Future[T] = Future()
         _do(work, done)
         return done
 
-    def take(self, size: int) -> bool:
-        """There is room."""
-        return True
-
-    def wait_and_take(self, size: int) -> None:
-        """There is room."""
-
-    def give_back(self, size: int) -> None:
-        """Nothing was taken."""
-
 
 class Shaper:
-    """A thread that does one piece of work after the other, in the order in which they were submitted. End it, or use it in a `with`.
+    """A thread that does one piece of work after the other, in the order in which they were submitted. `end` it.
 
-    Whoever holds a page takes its bytes first and gives them back after it was shaped. Nobody may hold pages that are not submitted while waiting for
-    room: then what is held is either being worked off or belongs to a thread that does not wait, so every wait ends.
+    Whoever submits work on many bytes waits while as many wait already. What waits is worked off without anybody's help, so every such wait ends.
+    `beside`: a process that the work may be given to; then there are two threads, so that it has its next piece while its last one is unpacked.
     """
 
-    def __init__(self, most_bytes: int = MOST_WAITING_BYTES) -> None:
+    def __init__(self, most_bytes: int = MOST_WAITING_BYTES, beside: ShapingProcess | None = None) -> None:
         self.most_bytes = most_bytes
-        self.held = 0
+        self.beside = beside
         self.is_ended = False
-        self._room = threading.Condition()
-        self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._undone: set[Future[object]] = set()
-        self.thread = threading.Thread(target=self._work, name="shaper", daemon=True)
-        self.thread.start()
+        self._waiting_bytes = 0
+        self._changed = threading.Condition()
+        self._todo: deque[tuple[Future[Any], Callable[[], Any], int]] = deque()
+        self.threads = [
+            threading.Thread(target=self._work, name=f"shaper_{number}", daemon=True)
+            for number in range(1 if beside is None else 2)
+        ]
+        for thread in self.threads:
+            thread.start()
 
-    def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Have it done after all that was submitted before. Once the shaper has ended, the result is cancelled."""
+    def submit(self, work: Callable[[], T], size: int = 0) -> Future[T]:
+        """Have it done after all that was submitted before. `size`: bytes that it holds. Once the shaper has ended, the result is cancelled."""
         done: Future[T] = Future()
-        with self._room:
+        with self._changed:
+            # A piece that is larger than all the room comes in alone.
+            self._changed.wait_for(
+                lambda: (
+                    self.is_ended
+                    or not self._waiting_bytes
+                    or self._waiting_bytes + size <= self.most_bytes
+                    or not size
+                )
+            )
             if self.is_ended:
                 done.cancel()
                 return done
-            self._undone.add(done)  # type: ignore[arg-type]  # only to be cancelled
-            self._todo.put(lambda: _do(work, done))
-        done.add_done_callback(self._forget)
+            self._todo.append((done, work, size))
+            self._waiting_bytes += size
+            self._changed.notify_all()
         return done
 
-    def _forget(self, done: Future[T]) -> None:
-        with self._room:
-            self._undone.discard(done)
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits."""
+        return not self._todo
 
     def _work(self) -> None:
-        while (work := self._todo.get()) is not None:
-            work()
-            del work  # and with it the pages, before the next piece is waited for
-
-    def take(self, size: int) -> bool:
-        """Take so many bytes where there is room for them; a page that is larger than all the room comes in alone."""
-        with self._room:
-            return self._take(size)
-
-    def _take(self, size: int) -> bool:
-        if not self.is_ended and self.held and self.held + size > self.most_bytes:
-            return False
-        self.held += size
-        return True
-
-    def wait_and_take(self, size: int) -> None:
-        """Take so many bytes as soon as there is room, or the shaper has ended."""
-        with self._room:
-            while not self._take(size):
-                self._room.wait()
-            self._room.notify()  # there may be room for another
-
-    def give_back(self, size: int) -> None:
-        """So many bytes are let go of."""
-        with self._room:
-            self.held -= size
-            self._room.notify()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self.is_ended or self._todo)
+                if self.is_ended:
+                    return
+                done, work, size = self._todo.popleft()
+            _do(work, done)
+            del done, work  # and with them the pages and what was made of them, before the next piece is waited for
+            with self._changed:
+                self._waiting_bytes -= size
+                self._changed.notify_all()
 
     def end(self) -> None:
-        """Begin nothing more, cancel what waits, wake whoever waits for room. What is being done goes on to its end; `thread` ends after it."""
-        with self._room:
+        """Begin nothing more, cancel what waits, wake whoever waits for room. What is being done goes on to its end; `threads` end after it."""
+        with self._changed:
             self.is_ended = True
-            undone = list(self._undone)
-            self._room.notify_all()
-        for done in undone:
+            waiting = list(self._todo)
+            self._todo.clear()
+            self._changed.notify_all()
+        for done, _, _ in waiting:
             done.cancel()
-        self._todo.put(None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 
 import pytest
 
@@ -17,30 +17,30 @@ def test_work_is_done_in_order_in_one_thread_and_raises_where_it_is_asked_for() 
     broken = shaper.submit(lambda: 1 // 0)
     for future in futures:
         future.result(5)
-    assert seen == [(n, "shaper") for n in range(50)]
+    assert seen == [(n, "shaper_0") for n in range(50)]
     with pytest.raises(ZeroDivisionError):
         broken.result(5)
     assert shaper.submit(lambda: 7).result(5) == 7  # a failure ends nothing but itself
     shaper.end()
-    shaper.thread.join(5)
-    assert not shaper.thread.is_alive()
+    (thread,) = shaper.threads
+    thread.join(5)
+    assert not thread.is_alive()
 
 
-def test_bytes_beyond_the_room_wait_until_others_are_given_back() -> None:
+def test_work_beyond_the_room_waits_until_other_work_is_done() -> None:
     shaper = Shaper(most_bytes=100)
-    assert shaper.take(1000)  # alone it may come in, however large
-    assert not shaper.take(1)
-    came = threading.Event()
+    go_on, came = threading.Event(), threading.Event()
+    first = shaper.submit(lambda: go_on.wait(5), 1000)  # alone it may come in, however large
 
-    def wait() -> None:
-        shaper.wait_and_take(60)
+    def submit() -> None:
+        shaper.submit(lambda: None, 60).result(5)
         came.set()
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=submit, daemon=True).start()
     assert not came.wait(0.1)
-    shaper.give_back(1000)
+    go_on.set()
+    assert first.result(5)
     assert came.wait(5)
-    assert shaper.held == 60
     shaper.end()
 
 
@@ -53,9 +53,11 @@ def test_the_end_wakes_whoever_waits() -> None:
         return go_on.wait(5)
 
     running = shaper.submit(work)
-    queued = shaper.submit(lambda: 1)
-    assert shaper.take(100)
-    waiting = [threading.Thread(target=shaper.wait_and_take, args=(60,), daemon=True) for _ in range(3)]
+    queued = shaper.submit(lambda: 1, 100)
+    late: list[Future[int]] = []
+    waiting = [
+        threading.Thread(target=lambda: late.append(shaper.submit(lambda: 1, 60)), daemon=True) for _ in range(3)
+    ]
     for thread in waiting:
         thread.start()
     assert begun.wait(5)
@@ -65,7 +67,8 @@ def test_the_end_wakes_whoever_waits() -> None:
         assert not thread.is_alive()
     with pytest.raises(CancelledError):
         queued.result(5)
-    with pytest.raises(CancelledError):
-        shaper.submit(lambda: 1).result(5)
+    for future in (*late, shaper.submit(lambda: 1)):
+        with pytest.raises(CancelledError):
+            future.result(5)
     go_on.set()
     assert running.result(5)

@@ -1,0 +1,201 @@
+"""Pages shaped in a process beside this one: Python shapes in one thread at a time, and with many requests in flight that is what a first load waits for.
+
+What lives here: the process, what is said to it and what it answers. What does not: what shaping is (`reading.batch_of`), when it is asked for
+(`walker`). The process only ever makes frames out of bytes. It ends when its standard input does, so it never outlives this one, however that ends; and
+whatever it does not answer is shaped here, so nothing depends on it but time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import io
+import logging
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import IO, BinaryIO, Literal, cast
+
+import polars as pl
+
+from pipelines.normalise import Batch, normalise_pages
+from pipelines.slots import Body
+from pipelines.streams import Stream
+from resources.contract import Contract
+
+log = logging.getLogger(__name__)
+# With fewer requests in flight fetching is what is waited for, and a second process would only take memory.
+LEAST_IN_FLIGHT = 8
+# Starting costs half a second of another core; a night that brings less than so many pages ends before that has paid.
+LEAST_PAGES = 60
+PIPE_BYTES = 1024 * 1024
+_PROGRAM = "from pipelines.beside import serve; serve()"
+READY = "ready"
+
+
+@dataclass(frozen=True)
+class Question:
+    """Pages to be shaped: the arguments of `normalise_pages`."""
+
+    stream: Stream
+    contract: Contract
+    bodies: Sequence[Body]
+    zones: Mapping[str, str]
+    default_account: str | None
+    keeps: frozenset[str] | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A batch on its way: its frames as Arrow streams, the rest as it is."""
+
+    batch: Batch
+    rows: bytes
+    children: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, batch: Batch) -> Answer:
+        """A batch, packed."""
+        children = {name: _packed(frame) for name, frame in batch.children.items()}
+        return cls(replace(batch, rows=pl.DataFrame(), children={}), _packed(batch.rows), children)
+
+    def unpacked(self) -> Batch:
+        """The batch again."""
+        children = {name: pl.read_ipc_stream(stream) for name, stream in self.children.items()}
+        return replace(self.batch, rows=pl.read_ipc_stream(self.rows), children=children)
+
+
+def _packed(frame: pl.DataFrame) -> bytes:
+    stream = io.BytesIO()
+    frame.write_ipc_stream(stream)
+    return stream.getvalue()
+
+
+def is_of_use(in_flight: int) -> bool:
+    """Whether a second process is worth its memory."""
+    return in_flight >= LEAST_IN_FLIGHT and (os.cpu_count() or 1) > 1
+
+
+class ShapingProcess:
+    """The process, started when enough pages have come. Several threads may ask it; it works on one question while the next is on its way. Close it."""
+
+    def __init__(self, least_pages: int = LEAST_PAGES) -> None:
+        self._pages_left = least_pages
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_ready = self._is_over = False
+        self._asking = threading.Lock()
+        self._answering = threading.Condition()
+        self._asked = self._answered = 0
+
+    def batch_of(self, question: Question) -> Batch | None:
+        """What the process makes of the pages; None where it makes nothing of them: they are not plain, or it is not there."""
+        try:
+            with self._asking:
+                self._pages_left -= len(question.bodies)
+                if self._is_over or self._pages_left > 0 or not self._has_begun():
+                    return None
+                number, self._asked = self._asked, self._asked + 1
+                _send(_pipe(self._process, "stdin"), question)
+            with self._answering:  # answers come in the order of the questions
+                self._answering.wait_for(lambda: self._is_over or self._answered == number)
+                if self._answered != number:
+                    return None
+                answer = pickle.load(_pipe(self._process, "stdout"))  # noqa: S301  our own process
+                self._answered += 1
+                self._answering.notify_all()
+        except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            if not self._is_over:
+                log.warning("The shaping process ended (%s); this process shapes by itself from now on.", error)
+            self.close()
+            return None
+        return answer.unpacked() if isinstance(answer, Answer) else None
+
+    def _has_begun(self) -> bool:
+        """Start it, or look whether it has come up meanwhile; nobody waits for that."""
+        if self._process is None:
+            try:
+                # By the interpreter that runs this, with what it can import.
+                self._process = process = subprocess.Popen(  # noqa: S603  our own program
+                    [sys.executable, "-c", _PROGRAM],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=_environment(),
+                )
+                for pipe in (process.stdin, process.stdout):
+                    if pipe is not None and hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux: fewer hand-overs for a page
+                        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            except OSError as error:
+                log.warning("No shaping process could be started (%s); this process shapes by itself.", error)
+                self._is_over = True
+            return False
+        if not self._is_ready:
+            answers = _pipe(self._process, "stdout")
+            if select.select([answers], [], [], 0)[0]:
+                self._is_ready = pickle.load(answers) == READY  # noqa: S301  our own process
+        return self._is_ready
+
+    def close(self) -> None:
+        """End it, and whoever waits for it."""
+        self._is_over = True
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()  # it holds nothing that anybody could miss, and who reads from it now reads its end
+            process.wait()
+        with self._answering:
+            self._answering.notify_all()
+        if process is None:
+            return
+        for name in ("stdin", "stdout"):
+            with suppress(OSError):  # what was not sent any more has nobody to read it
+                _pipe(process, name).close()
+
+
+def _pipe(process: subprocess.Popen[bytes] | None, name: Literal["stdin", "stdout"]) -> IO[bytes]:
+    pipe = None if process is None else getattr(process, name)
+    if pipe is None:
+        raise OSError("it was closed")
+    return cast("IO[bytes]", pipe)
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment with what it can import, and without what the other has no use for: the API client's secret."""
+    found = {name: value for name, value in os.environ.items() if not name.upper().startswith("APPOINTEDD_")}
+    return found | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
+
+
+def _send(pipe: IO[bytes], value: object) -> None:
+    pickle.dump(value, pipe, protocol=5)
+    pipe.flush()
+
+
+def serve() -> None:
+    """The other side: answers questions from standard input until that ends."""
+    # Decoded pages end with their last reference; see `walker`.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that asks, and its end is this one's
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)  # nothing that is printed may stand between answers
+        _serve(sys.stdin.buffer, answers, lambda question: normalise_pages(**vars(question)))
+
+
+def _serve(questions: BinaryIO, answers: BinaryIO, shape: Callable[[Question], Batch]) -> None:
+    try:
+        _send(answers, READY)
+        while True:
+            question = pickle.load(questions)  # noqa: S301  from the process that started this one
+            answer: Answer | None = None
+            try:
+                answer = Answer.of(shape(question))
+            except Exception as error:  # noqa: BLE001  who asked shapes these pages again, and meets whatever is wrong with them there
+                log.debug("Not shaped here: %s", type(error).__name__)
+            _send(answers, answer)
+    except (EOFError, BrokenPipeError):
+        return

@@ -1,0 +1,170 @@
+"""Pages shaped in a process beside this one: the same batch, and nothing lost when that process is not there, not ready or killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipelines.beside import Answer, Question, ShapingProcess, is_of_use
+from pipelines.normalise import Batch, normalise_pages
+from pipelines.slots import Body
+from pipelines.streams import BOOKINGS
+from resources.contract import load_contract
+from tests.test_fuzz import true_bodies
+
+NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
+CONTRACT = load_contract()
+COMES_UP_WITHIN_S = 60.0
+
+
+def question(number: int = 0) -> Question:
+    bodies = true_bodies()[BOOKINGS.name]
+    return Question(BOOKINGS, CONTRACT, [Body(bodies[number % len(bodies)], NOW)], {}, None, None)
+
+
+def shaped(asked: Question) -> Batch:
+    return normalise_pages(**vars(asked))
+
+
+def same(one: Batch | None, other: Batch) -> bool:
+    return (
+        one is not None
+        and one.rows.equals(other.rows)
+        and one.rows.schema == other.rows.schema
+        and one.children.keys() == other.children.keys()
+        and all(one.children[name].equals(frame) for name, frame in other.children.items())
+        and (one.read_count, one.drift, one.examples, one.present)
+        == (other.read_count, other.drift, other.examples, other.present)
+    )
+
+
+def first_answer(process: ShapingProcess, asked: Question) -> Batch | None:
+    """Asked until it has come up, as a run asks it: again and again, shaping by itself meanwhile."""
+    until = time.monotonic() + COMES_UP_WITHIN_S
+    while time.monotonic() < until:
+        answer = process.batch_of(asked)
+        if answer is not None:
+            return answer
+        time.sleep(0.05)
+    return None
+
+
+@pytest.fixture
+def process() -> Iterator[ShapingProcess]:
+    made = ShapingProcess(least_pages=1)
+    yield made
+    made.close()
+
+
+def pid_of(process: ShapingProcess) -> int:
+    assert process._process is not None
+    return process._process.pid
+
+
+def test_an_answer_is_the_batch_again() -> None:
+    batch = shaped(question())
+    assert batch.rows.height > 0
+    assert same(Answer.of(batch).unpacked(), batch)
+
+
+def test_it_makes_the_same_batches_for_several_threads(process: ShapingProcess) -> None:
+    assert same(first_answer(process, question()), shaped(question()))
+    wrong: list[int] = []
+
+    def ask(start: int) -> None:
+        wrong.extend(
+            number
+            for number in range(start, start + 6)
+            if not same(process.batch_of(question(number)), shaped(question(number)))
+        )
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert wrong == []
+
+
+def test_what_is_not_plain_is_left_to_whoever_asked(process: ShapingProcess) -> None:
+    assert first_answer(process, question()) is not None
+    odd = Question(BOOKINGS, CONTRACT, [Body(b'{"data":[{"type":"bookings","id":7}]}', NOW)], {}, None, None)
+    assert process.batch_of(odd) is None
+    assert process.batch_of(question()) is not None  # and it goes on
+
+
+def test_a_killed_process_is_done_without(process: ShapingProcess, caplog: pytest.LogCaptureFixture) -> None:
+    assert first_answer(process, question()) is not None
+    os.kill(pid_of(process), signal.SIGKILL)
+    assert process.batch_of(question()) is None
+    assert "shapes by itself from now on" in caplog.text
+    assert process.batch_of(question()) is None
+
+
+def test_closing_ends_it_and_whoever_waits(process: ShapingProcess) -> None:
+    assert first_answer(process, question()) is not None
+    pid = pid_of(process)
+    os.kill(pid, signal.SIGSTOP)
+    answers: list[Batch | None] = []
+    asking = [threading.Thread(target=lambda: answers.append(process.batch_of(question()))) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    until = time.monotonic() + 30
+    while (
+        process._asked < 2 and time.monotonic() < until
+    ):  # the answer to the first is being read, the second is on its way
+        time.sleep(0.01)
+    process.close()
+    for thread in asking:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert answers == [None, None]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="only Linux shows another process's environment")
+def test_it_is_not_told_the_secret(process: ShapingProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APPOINTEDD_CLIENT_SECRET", "canary-7c1d")
+    assert first_answer(process, question()) is not None
+    assert b"canary-7c1d" not in Path(f"/proc/{pid_of(process)}/environ").read_bytes()
+
+
+def test_it_is_not_started_for_a_few_pages() -> None:
+    process = ShapingProcess(least_pages=3)
+    assert process.batch_of(question()) is None
+    assert process._process is None
+    process.close()
+    assert not is_of_use(4)  # the default takes no memory for it
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the process in /proc")
+def test_it_does_not_outlive_whoever_started_it() -> None:
+    program = (
+        "import time; from tests.test_beside import *; p = ShapingProcess(least_pages=1);"
+        "first_answer(p, question()); print(pid_of(p), flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+            if state == "Z":  # nobody's child any more, and not yet waited for
+                return
+        except FileNotFoundError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("The shaping process lives on.")
