@@ -32,6 +32,8 @@ MOST_PIECES = 16
 PIECES_IN_FLIGHT = 4
 # Edges are whole seconds, as every server understands them, and each piece is asked one second wider.
 SHORTEST = timedelta(seconds=2)
+# Of a window that is no longer than so many times the stretch after it, that stretch is cut too.
+SHORT_BESIDE = 10
 A_YEAR = timedelta(days=366)
 LONG_AGO = timedelta(days=3660)
 # What claims to be older than that has no real date (year 1, as some systems write "never"), and looking for it decade by decade would take hundreds of cuts.
@@ -39,12 +41,16 @@ EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 
 
 class LargeSliceError(Exception):
-    """A slice that is better read in `count` pieces; raised between two of its pages. `oldest`: where its rows seem to begin, if its order tells."""
+    """A slice that is better read in `count` pieces; raised between two of its pages.
 
-    def __init__(self, count: int, oldest: datetime | None = None) -> None:
+    `oldest`: where its rows seem to begin, if its order tells. `seen_at`: the server's time when that was seen.
+    """
+
+    def __init__(self, count: int, oldest: datetime | None = None, seen_at: datetime | None = None) -> None:
         super().__init__(count)
         self.count = count
         self.oldest = oldest
+        self.seen_at = seen_at
 
 
 class CoarseFilterError(Exception):
@@ -108,7 +114,7 @@ class Splitter:
             raise CoarseFilterError(piece.api_client)
         is_whole = number == 1 and len(changes) == page.count
         is_rising = is_whole and changes == sorted(changes) and changes[0] < changes[-1]
-        raise LargeSliceError(count, changes[0] if is_rising else None)
+        raise LargeSliceError(count, changes[0] if is_rising else None, page.fetched_at)
 
     def _note_total(self, piece: Slice, page: Page, number: int) -> bool:
         """Whether the pieces of a cut can be told apart by what the server counts in them; not where it counts the same whatever is asked for."""
@@ -142,18 +148,18 @@ class Splitter:
 
     def split(self, piece: Slice, large: LargeSliceError, kind: Kind) -> list[Slice]:
         """The pieces of a slice, newest first, each of `kind`; together they cover its window, and no instant lies in two of them."""
-        window = piece.window
+        window, until = piece.window, piece.filter_until
+        after = _after(piece, large)
+        if after:
+            until = window.until
+        edges = [window.since, *self._edges(window, large.count, large.oldest), window.until]
         pieces = [
-            replace(
-                piece,
-                kind=kind,
-                window=Window(since, until),
-                # Of two neighbours the newer one asks wider, so what happened on their edge comes whatever the server makes of its bounds.
-                filter_since=piece.filter_since if since == window.since else since - WIDER,
-                filter_until=piece.filter_until if until == window.until else until,
-            )
-            for since, until in pairwise([window.since, *self._edges(window, large.count, large.oldest), window.until])
+            _piece(piece, kind, one, until if one.until == window.until else one.until) for one in _between(edges)
         ]
+        for one in _between(after):
+            # It is read for its rows alone: a window that ends after the run's would claim more than the run can know.
+            last = piece.filter_until if one.until == after[-1] else one.until
+            pieces.append(replace(_piece(piece, kind, one, last), accounts=()))
         with self.lock:
             self.families |= dict.fromkeys(pieces, _Family(self.totals.get(piece)))
         return pieces[::-1]
@@ -174,6 +180,32 @@ class Splitter:
         step = (until - since) / count
         edges = {(since + step * n).replace(microsecond=0) for n in range(count)}
         return sorted(edge for edge in edges if window.since < edge < until)
+
+
+def _between(edges: Sequence[datetime]) -> list[Window]:
+    return [Window(since, until) for since, until in pairwise(edges)]
+
+
+def _piece(piece: Slice, kind: Kind, window: Window, until: datetime | None) -> Slice:
+    # Of two neighbours the newer one asks wider, so what happened on their edge comes whatever the server makes of its bounds.
+    since = piece.filter_since if window.since == piece.window.since else window.since - WIDER
+    return replace(piece, kind=kind, window=window, filter_since=since, filter_until=until)
+
+
+def _after(piece: Slice, large: LargeSliceError) -> list[datetime]:
+    """Edges of the stretch after a slice's window, which the newest slice of a plan reads too; none where it need not be cut.
+
+    It is cut once the window itself is about as short: then what makes the slice large lies in it, as after a change of many rows just before the run.
+    """
+    window, seen_at = piece.window, large.seen_at
+    if piece.filter_until is not None or seen_at is None or seen_at - window.until < SHORTEST:
+        return []
+    length = seen_at - window.until
+    if window.since == BEGINNING or window.until - window.since > SHORT_BESIDE * length:
+        return []
+    step = length / large.count
+    edges = {(window.until + step * n).replace(microsecond=0) for n in range(1, large.count)}
+    return [window.until, *sorted(edge for edge in edges if window.until < edge < seen_at), seen_at]
 
 
 def _is_coarse(piece: Slice, changes: Sequence[datetime], count: int) -> bool:

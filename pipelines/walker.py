@@ -65,6 +65,7 @@ class Walker:
         self.proof = self.committer.proof
         # Bounded, so that reading waits for committing and memory stays flat.
         self.parts: queue.Queue[tuple[Slice, ReadPart | BaseException | None]] = queue.Queue(maxsize=2)
+        self.todo = _Todo()
         self.failed: set[Slice] = set()
         updated = run.contract.streams[stream.name].columns.get("updated_at", ())
         self.splitter = Splitter(run.settings.sync_concurrency, run.settings.history_start_at, updated)
@@ -75,37 +76,30 @@ class Walker:
             self._walk(slices)
 
     def _walk(self, slices: Sequence[Slice]) -> None:
-        waiting = len(slices)
         filled = self.writer.filled(self.stream.table, [c.name for c in self.stream.columns])
-        todo = _Todo()
+        todo = self.todo
         for piece in slices:
             todo.put(replace(piece, keeps=self.run.keeps(piece.api_client)))
         # Daemons and no pool: a process that is told to end cannot wait for a request on a silent socket, which no other thread can wake (closing a socket
         # does not end a read of it). Such a thread holds nothing but its connection; whatever it still reads is thrown away.
         threads = [
-            threading.Thread(target=self._work, args=(todo,), name=f"slice_{number}", daemon=True)
+            threading.Thread(target=self._work, name=f"slice_{number}", daemon=True)
             for number in range(self.run.settings.sync_concurrency if slices else 0)
         ]
-        self.shaper = shaper = Shaper()
+        self.shaper = shaper = Shaper(beside=self.run.beside)
         try:
             for thread in threads:
                 thread.start()
-            while waiting:
+            while todo.left:
                 try:
                     piece, part = self.parts.get(timeout=COMMIT_AFTER_S)
                 except queue.Empty:
                     self.committer.flush()
                     continue
                 if part is None:
-                    waiting -= 1
+                    todo.done()
                 elif piece in self.failed:
                     continue
-                elif isinstance(part, LargeSliceError):
-                    kind = "nightly" if piece.kind == "sweep" else piece.kind
-                    pieces = self.splitter.split(piece, part, kind)
-                    waiting += len(pieces)
-                    for smaller in pieces:
-                        todo.put(smaller)
                 elif isinstance(part, ReadPart):
                     self._try(piece, part)
                 else:
@@ -125,7 +119,7 @@ class Walker:
             shaper.end()
             todo.end(len(threads))
             deadline = time.monotonic() + STOP_WITHIN_S
-            for thread in (*threads, shaper.thread):
+            for thread in (*threads, *shaper.threads):
                 if thread.ident is not None:
                     thread.join(max(0.0, deadline - time.monotonic()))
         missing, at = self.proof.of_all(filled)
@@ -133,9 +127,9 @@ class Walker:
             self.writer.note_missing(self.stream.table, missing, at)
             self.report.drift["missing_member"] += len(missing)
 
-    def _work(self, todo: _Todo) -> None:
+    def _work(self) -> None:
         """One thread: slices, one after the other, until the plan is over."""
-        while (piece := todo.get()) is not None and not self.stopped.is_set():
+        while (piece := self.todo.get()) is not None and not self.stopped.is_set():
             with self.run.clients[piece.api_client].until(self.stopped):
                 self._read(piece)
 
@@ -166,8 +160,13 @@ class Walker:
 
         zones, is_stopped = self.run.zones, self.stopped.is_set
         try:
-            for part in read_slice(piece, self.stream, client, zones, default, is_stopped, note, self.shaper):
-                self._put(piece, part)
+            try:
+                for part in read_slice(piece, self.stream, client, zones, default, is_stopped, note, self.shaper):
+                    self._put(piece, part)
+            except LargeSliceError as large:
+                # Here and not in the committing thread: what is cut once more is the newest there is, and should not wait until another thread is done.
+                for smaller in self.splitter.split(piece, large, "nightly" if piece.kind == "sweep" else piece.kind):
+                    self.todo.put(smaller)
         except BaseException as error:  # noqa: BLE001  handed over, and raised or written down there
             self._put(piece, error)
         self._put(piece, None)
@@ -230,15 +229,27 @@ def _quicker_switches() -> Iterator[None]:
 
 
 class _Todo:
-    """Slices to be read, the newest first, whenever they come; a thread that finds none waits until there is one, or until the end."""
+    """Slices to be read, the newest first, whenever they come; a thread that finds none waits until there is one, or until the end.
+
+    `left`: those that were put in and are not done.
+    """
 
     def __init__(self) -> None:
         self.waiting: queue.PriorityQueue[tuple[float, int, Slice | None]] = queue.PriorityQueue()
         self.numbers = count()
+        self.left = 0
+        self._lock = threading.Lock()
 
     def put(self, piece: Slice) -> None:
         """One more."""
+        with self._lock:
+            self.left += 1
         self.waiting.put((-piece.window.until.timestamp(), next(self.numbers), piece))
+
+    def done(self) -> None:
+        """One less: it was read, or failed, or lies in pieces that were put in."""
+        with self._lock:
+            self.left -= 1
 
     def get(self) -> Slice | None:
         """The newest one; None at the end."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
-from pipelines.plan import BEGINNING, WIDER, Kind, Window
+from pipelines.plan import BEGINNING, MARGIN, WIDER, Kind, Window
 from pipelines.reading import filters_of
 from pipelines.splitting import EARLIEST, LargeSliceError
 from pipelines.streams import BOOKINGS, Stream
@@ -22,6 +22,7 @@ from resources.settings import Settings
 from tests.emulator import Emulator, Fault, Request, Status, Switches, World, listing, on
 from tests.equality import contract_with, differences, night, settings_for
 from tests.fault_plays import Document, edited, without_pauses
+from tests.rows import windows
 from tests.test_kill import consistent
 from tests.test_splitting import END, page, splitter, whole
 
@@ -294,3 +295,29 @@ def test_a_piece_that_fails_for_good_costs_its_window_alone(
         assert bookings_night(settings, contract).problems == []
     assert wrong(tmp_path, world) == []
     assert asked(emulator) <= PAGES / 2
+
+
+# ---- just before the run -----------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_all_changed_just_before_the_run_are_no_chain(
+    world: World, contract: Contract, tmp_path: Path
+) -> None:
+    with Emulator(world, switches=TOTALS) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        for number, booking in enumerate(list(world.bookings)):
+            world.change_booking(booking.id, price=number)
+            if number % 8 == 0:
+                world.clock.advance(timedelta(seconds=1))
+        report = bookings_night(settings, contract)
+        assert report.problems == []
+        assert wrong(tmp_path, world) == []
+        # Cut where no window reaches, and no window claims more than the run may know.
+        last = world.clock.now() - MARGIN
+        lower = {r.query["filter[updatedAfter]"] for r in emulator.requests if "filter[updatedAfter]" in r.query}
+        assert sum(datetime.fromisoformat(since) > last for since in lower) >= 3
+        ends = {until for _, _, _, until in windows(tmp_path / "warehouse.duckdb")}
+        assert max(ends) <= last
+        world.change_booking(next(iter(world.bookings)).id, price=7)
+        assert bookings_night(settings, contract).problems == []
+        assert wrong(tmp_path, world) == []

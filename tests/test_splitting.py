@@ -208,3 +208,35 @@ def test_many_rows_of_one_second_are_found_and_walked_as_a_chain(contract: Contr
     assert report.problems == []
     assert differences(tmp_path / "warehouse.duckdb", world.truth()) == []
     assert asked <= 2 * 60
+
+
+def test_the_stretch_after_a_short_window_is_cut_too_and_claims_nothing() -> None:
+    """Many rows changed just before the run: they lie after the end of every window, in the slice that has no upper bound."""
+    window = Window(END - timedelta(minutes=5), END)
+    seen_at = END + timedelta(seconds=60)
+    pieces = splitter().split(whole(window), LargeSliceError(6, None, seen_at), "nightly")
+    counting = [p for p in pieces if p.accounts]
+    rest = [p for p in pieces if not p.accounts]
+    assert pieces == rest + counting  # newest first
+    assert (counting[-1].window.since, counting[0].window.until) == (window.since, END)
+    assert all(p.filter_until == p.window.until for p in counting)
+    assert [p.window.until for p in rest[1:]] == [p.window.since for p in rest[:-1]]
+    assert (rest[-1].window.since, rest[0].window.until) == (END, seen_at)
+    assert all(p.filter_since == p.window.since - WIDER for p in rest)
+    assert rest[0].filter_until is None  # whatever changes meanwhile comes too
+    assert all(p.filter_until == p.window.until for p in rest[1:])
+    assert len(rest) == 6
+
+
+@pytest.mark.parametrize("window", [Window(END - timedelta(days=1), END), Window(BEGINNING, END)])
+def test_a_long_window_is_cut_before_what_lies_after_it(window: Window) -> None:
+    pieces = splitter().split(whole(window), LargeSliceError(6, None, END + timedelta(seconds=60)), "nightly")
+    assert all(p.accounts for p in pieces)
+    assert pieces[0].filter_until is None
+
+
+def test_what_lies_after_a_bounded_window_is_not_asked_for() -> None:
+    window = Window(END - timedelta(minutes=5), END - timedelta(minutes=1))
+    pieces = splitter().split(whole(window), LargeSliceError(6, None, END), "nightly")
+    assert all(p.accounts for p in pieces)
+    assert pieces[0].filter_until == whole(window).filter_until
