@@ -111,6 +111,8 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
             ) from None
         raise WarehouseError(f"{path} cannot be opened: {str(error).splitlines()[0]}") from None
     connection.execute("set TimeZone = 'UTC'")  # the session's zone is the host's otherwise
+    # After two seconds of one query it would be drawn on standard output, in the middle of what --json prints there.
+    connection.execute("set enable_progress_bar = false")
     return connection
 
 

@@ -155,6 +155,11 @@ def gone(writer: Writer, *keys: tuple[str, str], at: float = 10, fetched: float 
 # ---- merging -----------------------------------------------------------------------------------------------------------------
 
 
+def test_no_query_draws_a_progress_bar_into_the_output(tmp_path: Path) -> None:
+    with warehouse_in(tmp_path).writer("a test", wait_s=0) as writer:
+        assert writer.connection.execute("select current_setting('enable_progress_bar')").fetchone() == (False,)
+
+
 def test_new_rows_are_inserted_with_everything_they_carry(writer: Writer) -> None:
     counts = put(writer, booking(price=12.1, status="Confirmed"), booking("b2", account="a2"))
     assert counts == Counts(read=2, inserted=2)
