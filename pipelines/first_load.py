@@ -21,6 +21,8 @@ def prove_by_count(run: Run, stream: Stream, api_client: str, writer: Writer, re
 
     Met is what is stored, and what could not become a row and was put aside: one such record would have the list walked as a whole every night.
 
+    A count proves which records there are, and so which are gone; what changed without moving its change time since it was read, the next sweep reads.
+
     One request for each query of the contract and one for the account list: an account that has left it may hide what it holds from list and total.
     """
     client = run.clients[api_client]

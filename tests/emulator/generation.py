@@ -196,6 +196,9 @@ class Maker:
             start = event.start
         else:
             start = in_opening_hours(start, account.time_zone)
+            if created == now and start <= created:
+                # Opening hours may lie before the present; what is booked now begins later, and did not change in the past.
+                start = in_opening_hours(start + DAY, account.time_zone)
         created = min(created, start - MINUTE)
         end = start + service.minutes * MINUTE
         source = rng.choice(words.SOURCES)
