@@ -121,7 +121,7 @@ class Proof:
         A quiet night's single page is read within moments of the account list, and its stretch is read again: it is not worth a request more.
         Only the newest stretch is read again: a piece of an older one is not, however short it is.
         """
-        again = max(timedelta(days=1), timedelta(minutes=self.run.settings.sync_overlap_minutes))
+        again = timedelta(minutes=self.run.settings.sync_overlap_minutes)
         is_head = piece.filter_until is None and piece.window.since != BEGINNING
         is_short = is_head and piece.window.until - piece.window.since <= 2 * again
         return part.pages_count > 1 or not is_first_part or not is_short

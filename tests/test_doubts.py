@@ -64,6 +64,31 @@ def test_an_account_that_hides_while_it_is_read_is_asked_for_again(
     assert differences(settings.warehouse_path, world.truth()) == []
 
 
+@pytest.mark.parametrize("overlap", [0, 5, 1440])
+def test_an_account_that_hides_during_a_short_page_loses_nothing_whatever_the_overlap(
+    emulator: Emulator, world: World, tmp_path: Path, overlap: int
+) -> None:
+    """A single page is believed without a second look at the account list only where the overlap reads its stretch again."""
+    settings = settings_for(emulator, tmp_path, sync_overlap_minutes=overlap)
+    hidden = world.accounts.rows()[0].id
+    night(settings)
+    world.clock.advance(timedelta(hours=1))
+    world.add_booking(hidden)
+    world.clock.advance(timedelta(hours=1))
+
+    def hide(request: object) -> None:
+        if getattr(request, "path", "") == LIST:
+            world.hide_account("emu-client", hidden)
+
+    emulator.hooks.append(hide)
+    night(settings)
+    emulator.hooks.clear()
+    world.clock.advance(timedelta(days=5))
+    world.show_account("emu-client", hidden)
+    assert night(settings).problems == []
+    assert differences(settings.warehouse_path, world.truth()) == []
+
+
 def test_an_empty_list_deletes_nothing(emulator: Emulator, world: World, tmp_path: Path) -> None:
     settings = settings_for(emulator, tmp_path)
     night(settings)
