@@ -69,6 +69,17 @@ class _Head(msgspec.Struct, gc=False):
     id: str | int
 
 
+def _is_text(body: bytes) -> bool:
+    """Whether bytes are UTF-8; polars looks without making a text of them, which Python needs ten times as long for."""
+    import polars as pl  # slow to import, and a page without rows or strangers' letters needs none of it
+
+    try:
+        pl.Series([body], dtype=pl.Binary()).cast(pl.String())
+    except pl.exceptions.ComputeError:
+        return False
+    return True
+
+
 def _has_long_number(body: bytes) -> bool:
     """Whether a number may be so long that it is beyond measure; as many digits inside a text, such as an id, are not one."""
     digits = body.translate(_DIGITS)
@@ -110,10 +121,10 @@ class Plain:
             return None
         try:
             found: Any = self._decode(body)
-            # What the decoder skips may be no text at all: it looks at the bytes of strings only where it makes strings of them.
-            if not body.isascii():
-                body.decode()
         except (ArithmeticError, RecursionError, msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        # What the decoder skips may be no text at all: it looks at the bytes of strings only where it makes strings of them.
+        if not body.isascii() and not _is_text(body):
             return None
         if bytes(found.errors) or bytes(memoryview(found.included)[:1]) not in (b"", b"["):
             return None
@@ -129,6 +140,13 @@ class Plain:
         """Whether any member may be called "next" besides the list's own."""
         holder = at(around, self._holder)
         is_own = self._next == "next" and isinstance(holder, dict) and "next" in holder
-        if body.count(b'"next"') > is_own:
+        last = body.rfind(b'"next"')
+        if last != (body.find(b'"next"', 0, last + 6) if is_own else -1):
             return True
-        return b"\\" in body and any(letters in body for letters in _ESCAPED_LETTERS)
+        # Few bodies hold many escapes, and looking for one byte is ten times as fast as for five.
+        escape = body.find(b"\\")
+        while escape >= 0:
+            if body.startswith(_ESCAPED_LETTERS, escape):
+                return True
+            escape = body.find(b"\\", escape + 2)
+        return False
