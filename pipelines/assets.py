@@ -18,7 +18,7 @@ import dagster as dg
 from pipelines.plan import Request, change_days, complete_days, days
 from pipelines.run import Run, StreamReport, open_run
 from pipelines.streams import ACCOUNTS, BUILT_IN, Stream
-from pipelines.sync import RunReport, publish_run, sync_stream
+from pipelines.sync import RunReport, publish_run, sync_streams
 from resources.dagster_resources import AppointeddResource, WarehouseResource, close_run, once
 from resources.database import SQL_FOLDER, marts, sql_file
 from resources.settings import Settings
@@ -103,9 +103,9 @@ def _metadata(report: StreamReport) -> dict[str, Any]:
     known |= {
         "slices": report.slices,
         "pages": report.pages,
-        "requests": report.requests,
-        "retries": report.retries,
-        "waited_for_rate_limit_s": round(report.waited_s, 3),
+        "requests": report.traffic.requests,
+        "retries": report.traffic.retries,
+        "waited_for_rate_limit_s": round(report.traffic.waited_s, 3),
         "accounts": len(report.watermarks),
     }
     known |= {f"drift_{kind}": count for kind, count in sorted(report.drift.items())}
@@ -172,7 +172,8 @@ def stream_asset(stream: Stream, partitions_def: dg.DailyPartitionsDefinition) -
         context: dg.AssetExecutionContext, appointedd: AppointeddResource, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[Any]:
         run = _run(context, appointedd, warehouse)
-        return _told(context, run, sync_stream(run, stream, context.log.info), run.warehouse, stream)
+        (report,) = sync_streams(run, [stream], context.log.info)
+        return _told(context, run, report, run.warehouse, stream)
 
     with warnings.catch_warnings():
         # Dagster calls `backfill_policy` beta; without it a backfill of a range would be one run for each day.

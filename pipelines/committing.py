@@ -14,7 +14,7 @@ import polars as pl
 
 from pipelines.by_account import compare
 from pipelines.plan import Slice
-from pipelines.proof import Proof
+from pipelines.proof import Listings, Proof
 from pipelines.reading import PAGES_PER_PART, ReadPart
 from pipelines.run import Ready, Run, StreamReport, commit_parts, new_run_id
 from pipelines.streams import Stream
@@ -35,6 +35,7 @@ class Committer:
         stream: Stream,
         writer: Writer,
         report: StreamReport,
+        listings: Listings,
         is_stopped: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -44,7 +45,7 @@ class Committer:
         self.report = report
         self.is_stopped = is_stopped
         self.clock = clock
-        self.proof = Proof(run, stream, report)
+        self.proof = Proof(run, stream, report, listings)
         self.met: dict[Slice, list[pl.DataFrame]] = {}
         self.numbers: dict[Slice, tuple[str, int]] = {}
         self.pending: list[Ready] = []

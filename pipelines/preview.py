@@ -104,13 +104,13 @@ def preview(
             version="",
         )
         with _known(warehouse) as (known, source):
-            found = Preview(request.kind, seen.end, source, report.requests, problems=report.problems)
+            found = Preview(request.kind, seen.end, source, report.traffic.requests, problems=report.problems)
             for stream in streams:
                 if stream is ACCOUNTS:
                     continue
                 for piece in _slices(run, stream, known):
                     found.slices.append(_estimate(run, piece, known, is_asked=len(found.slices) < MOST_ASKED))
-        found.asked_requests = sum(c.traffic.requests for c in clients.values()) - report.requests
+        found.asked_requests = sum(c.traffic.requests for c in clients.values()) - report.traffic.requests
     for name in run.clients:
         own = [p for p in found.slices if p.slice.api_client == name]
         paced_s = sum(p.requests for p in own) / settings.sync_requests_per_second

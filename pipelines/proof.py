@@ -29,13 +29,33 @@ VALUES_SHARE = 0.1
 FEW_VALUES = 20
 
 
+class Listings:
+    """The accounts that each API client lists now, read once for all streams until something more was read (`forget`)."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._known: dict[str, set[str]] = {}
+
+    def forget(self) -> None:
+        """What is read from here on must be listed again."""
+        self._known.clear()
+
+    def of(self, api_client: str) -> set[str]:
+        """The accounts of one API client; raises `ApiError`."""
+        if api_client not in self._known:
+            found = read_accounts(self.run.clients[api_client], self.run.request).batch.rows
+            self._known[api_client] = set(found.get_column("account_id"))
+        return self._known[api_client]
+
+
 class Proof:
     """Watches the parts of one plan's slices; lives as long as its walker."""
 
-    def __init__(self, run: Run, stream: Stream, report: StreamReport) -> None:
+    def __init__(self, run: Run, stream: Stream, report: StreamReport, listings: Listings) -> None:
         self.run = run
         self.stream = stream
         self.report = report
+        self.listings = listings
         # Slices of which something is missing: what they brought is committed, their window is not.
         self.incomplete: set[Slice] = set()
         # First loads whose list was walked whole, and which are no sweeps: of a few records it is not known which they are.
@@ -85,7 +105,7 @@ class Proof:
     def still_listed(self, parts: Sequence[ReadPart]) -> list[ReadPart]:
         """Last parts as they may be committed: a slice moves the state of accounts that were listed before its first and after its last page.
 
-        (Design promise 7.) One reading of an API client's account list serves all parts that came before it.
+        (Design promise 7.) One reading of an API client's account list serves all parts that came before it, of whatever stream.
         """
         asked = {p.slice.api_client for p in parts if p.is_last and p.slice in self.unlisted}
         listed = {name: self._listed(name) for name in sorted(asked)}
@@ -129,9 +149,7 @@ class Proof:
     def _listed(self, api_client: str) -> set[str] | None:
         """The accounts that an API client lists now; None, and a problem, where that cannot be read."""
         try:
-            return set(
-                read_accounts(self.run.clients[api_client], self.run.request).batch.rows.get_column("account_id")
-            )
+            return self.listings.of(api_client)
         except ApiError as error:
             text = str(error)
             self.problem(text if text.startswith("API client") else f"API client {api_client!r}: {text}")

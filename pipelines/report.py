@@ -120,9 +120,9 @@ def _stream_json(stream: StreamReport) -> Json:
         **{f"{name}_count": value for name, value in vars(stream.counts).items()},
         "slices_count": stream.slices,
         "pages_count": stream.pages,
-        "requests_count": stream.requests,
-        "retries_count": stream.retries,
-        "waited_s": round(stream.waited_s, 3),
+        "requests_count": stream.traffic.requests,
+        "retries_count": stream.traffic.retries,
+        "waited_s": round(stream.traffic.waited_s, 3),
         "complete_until_at": stream.watermark,
         "complete_until_at_by_account": stream.watermarks,
     }
@@ -146,9 +146,9 @@ def show_sync(report: RunReport, published_path: Path) -> None:
             [
                 s.stream,
                 *(getattr(s.counts, c) for c in counts),
-                s.requests,
-                s.retries,
-                f"{s.waited_s:.1f} s",
+                s.traffic.requests,
+                s.traffic.retries,
+                f"{s.traffic.waited_s:.1f} s",
                 s.watermark or "not complete yet",
             ]
             for s in report.streams

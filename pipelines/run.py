@@ -24,7 +24,7 @@ from pipelines.reading import ReadPart
 from pipelines.streams import ACCOUNTS, streams_of
 from pipelines.zones import account_zones
 from resources.alive import living_runs, note_run
-from resources.appointedd import ApiClient, open_clients
+from resources.appointedd import ApiClient, Traffic, open_clients
 from resources.contract import Contract
 from resources.errors import ProductError
 from resources.part import Brake, Commit, Counts, Part, Table
@@ -43,9 +43,7 @@ class StreamReport:
     by_account: dict[str, dict[str, int]] = field(default_factory=dict)
     slices: int = 0
     pages: int = 0
-    requests: int = 0
-    retries: int = 0
-    waited_s: float = 0.0
+    traffic: Traffic = field(default_factory=Traffic)
     watermarks: dict[str, datetime | None] = field(default_factory=dict)
     drift: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -187,16 +185,11 @@ def disbelieve(writer: Writer, stream: str, end: datetime, report: StreamReport)
 
 @contextmanager
 def counted(report: StreamReport, clients: Iterable[ApiClient]) -> Iterator[None]:
-    """Add what the API clients' traffic costs during a `with` to a report."""
-    watched = list(clients)
-    before = [(c.traffic.requests, c.traffic.retries, c.rate.waited_s) for c in watched]
-    try:
+    """Count what this thread asks the API clients during a `with` into a report."""
+    with ExitStack() as stack:
+        for client in clients:
+            stack.enter_context(client.counting(report.traffic))
         yield
-    finally:
-        for client, (requests, retries, waited_s) in zip(watched, before, strict=True):
-            report.requests += client.traffic.requests - requests
-            report.retries += client.traffic.retries - retries
-            report.waited_s += client.rate.waited_s - waited_s
 
 
 @dataclass(frozen=True)

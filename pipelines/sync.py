@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from pipelines.accounts import all_accounts
@@ -21,7 +21,7 @@ from pipelines.proof import ignored_filter
 from pipelines.run import Run, StreamReport, counted, disbelieve, ended_by
 from pipelines.splitting import CoarseFilterError
 from pipelines.streams import Stream, changing
-from pipelines.walker import NeedsAccountError, Walker
+from pipelines.walker import Asked, PlanAgain, Walker
 from resources.errors import AbilityRefusedError, ApiError, ClientRefusedError, PublishBlockedError, WarehouseError
 from resources.publish import publish
 from resources.warehouse import Warehouse, Writer
@@ -61,33 +61,43 @@ def stored_windows(writer: Writer, stream: Stream) -> dict[str, list[Window]]:
     }
 
 
-def sync_stream(run: Run, stream: Stream, tell: Tell = log.info) -> StreamReport:
-    """Read and commit one stream as the run's request says; gives what was done, problems included. Raises only what concerns the whole warehouse."""
-    report = StreamReport(stream.name)
-    with (
-        counted(report, run.clients.values()),
-        run.warehouse.writer(f"{run.request.kind} of {stream.name}, run {run.run_id}") as writer,
-    ):
+def sync_streams(run: Run, streams: Sequence[Stream], tell: Tell = log.info) -> list[StreamReport]:
+    """Read and commit streams side by side, as the run's request says; gives what was done, problems included, in their order.
+
+    Raises only what concerns the whole warehouse.
+    """
+    asked = [Asked(stream, run.request, StreamReport(stream.name)) for stream in streams]
+    reports = [one.report for one in asked]
+    names = ", ".join(stream.name for stream in streams)
+    ended = ""
+    with run.warehouse.writer(f"{run.request.kind} of {names}, run {run.run_id}") as writer:
         try:
             writer.start_run(run.run_id, run.request.kind, run.started_by, run.version)
-            disbelieve(writer, stream.name, run.end, report)
-            _walk_plan(run, stream, writer, run.request, report, tell)
+            for report in reports:
+                disbelieve(writer, report.stream, run.end, report)
+            _walk_plans(run, asked, writer, tell)
             if run.request.kind == "nightly":
-                _be_sure_of_a_first_load(run, stream, writer, report, tell)
+                for one in asked:
+                    with counted(one.report, run.clients.values()):
+                        _be_sure_of_a_first_load(run, one, writer, tell)
         except BaseException as error:
-            # The run's row must not say that all is well, whatever ends the stream: Ctrl-C, a full disk, a bug.
-            report.problems.append(f"{stream.name}: was not read to its end: {ended_by(error)}")
+            # The run's row must not say that all is well, whatever ends the streams: Ctrl-C, a full disk, a bug.
+            ended = f"{names}: not read to the end: {ended_by(error)}"
             raise
         finally:
             served = all_accounts(run.accounts)
-            marks = writer.watermarks(stream.name)
-            report.watermarks = {account: marks.get(account) for account in sorted(served)}
-            writer.end_run(run.run_id, report.problems, report.warnings, is_over=not run.ends_with_publishing)
-    return report
+            for report in reports:
+                marks = writer.watermarks(report.stream)
+                report.watermarks = {account: marks.get(account) for account in sorted(served)}
+            problems = [*(text for report in reports for text in report.problems), *([ended] if ended else [])]
+            warnings = [text for report in reports for text in report.warnings]
+            writer.end_run(run.run_id, problems, warnings, is_over=not run.ends_with_publishing)
+    return reports
 
 
-def _be_sure_of_a_first_load(run: Run, stream: Stream, writer: Writer, report: StreamReport, tell: Tell) -> None:
+def _be_sure_of_a_first_load(run: Run, asked: Asked, writer: Writer, tell: Tell) -> None:
     """A first load that was read in pieces is whole when the API counts as many records as are stored; else the list is walked once more."""
+    stream, report = asked.stream, asked.report
 
     def unsure() -> list[str]:
         return [] if report.problems else never_swept(run, stream, writer.swept(stream.name))
@@ -102,11 +112,12 @@ def _be_sure_of_a_first_load(run: Run, stream: Stream, writer: Writer, report: S
     prove()
     if again := unsure():
         # Records that were added while the list was read come with the newest stretch, read once more; it takes a page or two.
-        _walk_plan(run, stream, writer, run.request, report, tell, only=again)
+        _walk_plans(run, [asked], writer, tell, only=again)
         prove()
     if again := unsure():
         tell(f"{stream.name}: first load; reading the list once more as a whole, to be sure of it")
-        _walk_plan(run, stream, writer, Request("sweep"), report, tell, only=again, spared=writer.swept(stream.name))
+        whole = replace(asked, request=Request("sweep"))
+        _walk_plans(run, [whole], writer, tell, only=again, spared=writer.swept(stream.name))
 
 
 def never_swept(run: Run, stream: Stream, swept: set[str]) -> list[str]:
@@ -130,44 +141,61 @@ def asks_alone(run: Run, stream: Stream, api_client: str) -> bool:
     )
 
 
-def _walk_plan(
+def _walk_plans(
     run: Run,
-    stream: Stream,
+    asked: Sequence[Asked],
     writer: Writer,
-    request: Request,
-    report: StreamReport,
     tell: Tell,
-    only: Sequence[str] | None = None,
+    only: Collection[str] | None = None,
     spared: Collection[str] = (),
 ) -> None:
-    """Plan, read and commit; plan again where the server refuses an ability, or where rows turn out not to name their account.
+    """Plan, read and commit; plan a stream again where the server refuses an ability, or where rows turn out not to name their account.
 
     `only`: these API clients; None: all. `spared`: accounts that need not be asked for alone.
     """
-    while True:
-        slices = plan_stream(run, stream, stored_windows(writer, stream), request)
-        slices = [s for s in slices if (only is None or s.api_client in only) and s.only_account not in spared]
-        try:
-            Walker(run, request, stream, writer, report, tell).walk(slices)
-        except AbilityRefusedError as refusal:
-            for client in run.clients.values():
-                client.without.add((refusal.stream, refusal.ability))
-            tell(str(refusal))
-            report.warnings.append(str(refusal))
-        except CoarseFilterError as finding:
-            tell(
-                f"{stream.name}: the API's filter by change time lets other rows through, so the list is read page after page. "
-                f"Does streams.{stream.name}.columns.updated_at in the contract name what parameters.updated_since filters by?"
-            )
-            run.uncut.add((finding.api_client, stream.name))
-        except NeedsAccountError as finding:
-            problem = _heeds_no_account(run, stream, finding.api_client)
-            if problem is not None:
-                report.problems.append(problem)
-                only = [name for name in (run.clients if only is None else only) if name != finding.api_client]
-            run.needs_account.add((finding.api_client, stream.name))
-        else:
-            return
+    # Streams and the API clients whose lists turned out to be of no use for them.
+    given_up: set[tuple[str, str]] = set()
+    while asked:
+        slices = []
+        for one in asked:
+            planned = plan_stream(run, one.stream, stored_windows(writer, one.stream), one.request)
+            slices += [
+                s
+                for s in planned
+                if (only is None or s.api_client in only)
+                and (s.api_client, s.stream) not in given_up
+                and s.only_account not in spared
+            ]
+        found = Walker(run, asked, writer, tell).walk(slices)
+        asked = [one for one in asked if one.stream.name in found]
+        for one in asked:
+            with counted(one.report, run.clients.values()):
+                given_up |= _learn(run, one, found[one.stream.name], tell)
+
+
+def _learn(run: Run, asked: Asked, finding: PlanAgain, tell: Tell) -> set[tuple[str, str]]:
+    """Take down why a stream's plan must be made again; gives the API client whose rows of it nobody can tell apart, if that is what was found."""
+    stream, report = asked.stream, asked.report
+    if isinstance(finding, AbilityRefusedError):
+        for client in run.clients.values():
+            client.without.add((finding.stream, finding.ability))
+        tell(str(finding))
+        report.warnings.append(str(finding))
+        return set()
+    client_and_stream = (finding.api_client, stream.name)
+    if isinstance(finding, CoarseFilterError):
+        tell(
+            f"{stream.name}: the API's filter by change time lets other rows through, so the list is read page after page. "
+            f"Does streams.{stream.name}.columns.updated_at in the contract name what parameters.updated_since filters by?"
+        )
+        run.uncut.add(client_and_stream)
+        return set()
+    problem = _heeds_no_account(run, stream, finding.api_client)
+    run.needs_account.add(client_and_stream)
+    if problem is None:
+        return set()
+    report.problems.append(problem)
+    return {client_and_stream}
 
 
 def _heeds_no_account(run: Run, stream: Stream, api_client: str) -> str | None:
@@ -207,11 +235,9 @@ class RunReport:
 
 
 def sync_all(run: Run, streams: Sequence[Stream] | None = None, tell: Tell = log.info) -> list[StreamReport]:
-    """The accounts' report and one for each stream (None: all), in order. A stream that fails does not keep the next from being read."""
-    return [
-        run.accounts_report,
-        *(sync_stream(run, s, tell) for s in (changing(run.contract) if streams is None else streams)),
-    ]
+    """The accounts' report and one for each stream (None: all), in order. A stream that fails does not keep the others from being read."""
+    chosen = changing(run.contract) if streams is None else streams
+    return [run.accounts_report, *(sync_streams(run, chosen, tell) if chosen else [])]
 
 
 def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:

@@ -1,4 +1,4 @@
-"""The slices of one plan: read side by side in threads, and handed to the thread that holds the warehouse.
+"""The slices of one plan, of all its streams: read side by side in threads, and handed to the thread that holds the warehouse.
 
 What lives here: threads, the queues between them, which failure ends what. What does not: what to ask (`plan`), where a large slice is cut
 (`splitting`), how one slice is read (`reading`), the thread that shapes pages (`shaping`), what is done with what was read (`committing`).
@@ -13,16 +13,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import count
 from math import inf
 
 from pipelines.committing import COMMIT_AFTER_S, Committer
 from pipelines.plan import Request, Slice
 from pipelines.progress import Progress, Tell
+from pipelines.proof import Listings
 from pipelines.reading import AccountsUnnamedError, ReadPart, read_slice
-from pipelines.run import Run, StreamReport
+from pipelines.run import Run, StreamReport, counted
 from pipelines.shaping import Shaper
 from pipelines.splitting import CoarseFilterError, LargeSliceError, Splitter
 from pipelines.streams import Stream
@@ -47,36 +48,114 @@ class NeedsAccountError(Exception):
         self.api_client = api_client
 
 
-class Walker:
-    """Reads the slices of one plan in threads and commits their parts in this one; lives for one plan."""
+# What the plan of a stream must be made again for.
+PlanAgain = AbilityRefusedError | CoarseFilterError | NeedsAccountError
 
-    def __init__(
-        self, run: Run, request: Request, stream: Stream, writer: Writer, report: StreamReport, tell: Tell
-    ) -> None:
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a walk for one stream: its request, and the report that what happens is written into."""
+
+    stream: Stream
+    request: Request
+    report: StreamReport
+
+
+class _Lane:
+    """One stream in a walk: its judge, its committer, its failures. `stopped` ends its reading alone; `again` says why its plan must be made again."""
+
+    def __init__(self, run: Run, asked: Asked, writer: Writer, listings: Listings, tell: Tell) -> None:
         self.run = run
-        self.request = request
-        self.stream = stream
+        self.stream = asked.stream
+        self.request = asked.request
+        self.report = asked.report
         self.writer = writer
-        self.report = report
-        self.progress = Progress(stream.name, tell)
+        self.stopped = threading.Event()
+        self.again: PlanAgain | None = None
+        self.failed: set[Slice] = set()
+        self.progress = Progress(asked.stream.name, tell)
+        self.committer = Committer(run, asked.stream, writer, asked.report, listings, self.stopped.is_set)
+        self.proof = self.committer.proof
+        updated = run.contract.streams[asked.stream.name].columns.get("updated_at", ())
+        self.splitter = Splitter(run.settings.sync_concurrency, run.settings.history_start_at, updated)
+        self.filled = writer.filled(asked.stream.table, [c.name for c in asked.stream.columns])
+
+    @contextmanager
+    def counted(self) -> Iterator[_Lane]:
+        """What this thread asks in the `with` is counted for the stream."""
+        with counted(self.report, self.run.clients.values()):
+            yield self
+
+    def take(self, piece: Slice, part: ReadPart | BaseException) -> None:
+        """One part, or what ended its slice; nothing counts any more once the plan must be made again."""
+        if self.again is not None or piece in self.failed:
+            return
+        try:
+            if isinstance(part, ReadPart):
+                self.committer.take(piece, part)
+            else:
+                raise part
+        except ApiError as error:  # the second look of a sweep asks the API too
+            self._fail(piece, error)
+        except (CoarseFilterError, AccountsUnnamedError) as error:
+            self._fail(piece, error)
+
+    def _fail(self, piece: Slice, error: ApiError | CoarseFilterError | AccountsUnnamedError) -> None:
+        """Decide what a failure ends: a plan to be made again, an API client's part, or one slice, of which nothing more is committed."""
+        self.failed.add(piece)
+        if isinstance(error, AbilityRefusedError | CoarseFilterError):
+            self._plan_again(error)
+        elif isinstance(error, AccountsUnnamedError):
+            client = self.run.clients[piece.api_client]
+            is_known = (piece.api_client, self.stream.name) in self.run.needs_account
+            if client.has(self.stream.name, "account_filter") and not is_known:
+                self._plan_again(NeedsAccountError(piece.api_client))
+                return
+            self.proof.problem(
+                f"{self.stream.name}: rows do not name their account, API client {piece.api_client!r} sees several, and the contract has no "
+                f"account filter for this stream. Make one API client for each account and list them in APPOINTEDD_CLIENTS."
+            )
+        else:
+            text = str(error) if isinstance(error, ClientRefusedError) else f"API client {piece.api_client!r}: {error}"
+            self.proof.problem(text)
+
+    def _plan_again(self, error: PlanAgain) -> None:
+        self.stopped.set()
+        self.committer.flush()  # the next plan asks only for what is missing
+        self.again = error
+
+    def end(self) -> None:
+        """After its last slice: commit what is pending, and tell what only all slices together show."""
+        if self.again is not None:
+            return
+        self.committer.flush()
+        missing, at = self.proof.of_all(self.filled)
+        if missing and at:
+            self.writer.note_missing(self.stream.table, missing, at)
+            self.report.drift["missing_member"] += len(missing)
+
+
+class Walker:
+    """Reads the slices of one plan, of one stream or several, in threads and commits their parts in this one; lives for one plan."""
+
+    def __init__(self, run: Run, asked: Sequence[Asked], writer: Writer, tell: Tell) -> None:
+        self.run = run
+        self.writer = writer
+        self.listings = Listings(run)
+        self.lanes = {one.stream.name: _Lane(run, one, writer, self.listings, tell) for one in asked}
         self.stopped = threading.Event()
         self.shaper: Shaper | None = None
-        self.committer = Committer(run, stream, writer, report, self.stopped.is_set)
-        self.proof = self.committer.proof
         # Bounded, so that reading waits for committing and memory stays flat.
         self.parts: queue.Queue[tuple[Slice, ReadPart | BaseException | None]] = queue.Queue(maxsize=2)
         self.todo = _Todo()
-        self.failed: set[Slice] = set()
-        updated = run.contract.streams[stream.name].columns.get("updated_at", ())
-        self.splitter = Splitter(run.settings.sync_concurrency, run.settings.history_start_at, updated)
 
-    def walk(self, slices: Sequence[Slice]) -> None:
-        """Read and commit; raises what the plan must be made again for, after all threads have been stopped."""
+    def walk(self, slices: Sequence[Slice]) -> dict[str, PlanAgain]:
+        """Read and commit; gives the streams of which the plan must be made again, and why. What was read of them till then is committed."""
         with _rarer_collections(), _quicker_switches():
             self._walk(slices)
+        return {name: lane.again for name, lane in self.lanes.items() if lane.again is not None}
 
     def _walk(self, slices: Sequence[Slice]) -> None:
-        filled = self.writer.filled(self.stream.table, [c.name for c in self.stream.columns])
         todo = self.todo
         for piece in slices:
             todo.put(replace(piece, keeps=self.run.keeps(piece.api_client)))
@@ -91,24 +170,14 @@ class Walker:
             for thread in threads:
                 thread.start()
             while todo.left:
-                try:
-                    piece, part = self.parts.get(timeout=COMMIT_AFTER_S)
-                except queue.Empty:
-                    self.committer.flush()
-                    continue
-                if part is None:
-                    todo.done()
-                elif piece in self.failed:
-                    continue
-                elif isinstance(part, ReadPart):
-                    self._try(piece, part)
-                else:
-                    self._fail(piece, part)
-                self.committer.flush_if_due()
-            self.committer.flush()
-        except (AbilityRefusedError, CoarseFilterError, NeedsAccountError):
-            self.committer.flush()  # the next plan asks only for what is missing
-            raise
+                with suppress(queue.Empty):
+                    self._take(*self.parts.get(timeout=COMMIT_AFTER_S))
+                for lane in self.lanes.values():
+                    with lane.counted():
+                        lane.committer.flush_if_due()
+            for lane in self.lanes.values():
+                with lane.counted():
+                    lane.end()
         except RuntimeError as error:
             if isinstance(error.__cause__, Exception) or error.__cause__ is None:
                 raise
@@ -116,22 +185,32 @@ class Walker:
             raise error.__cause__ from None  # DuckDB wraps what a signal raises during a query
         finally:
             self.stopped.set()
+            for lane in self.lanes.values():
+                lane.stopped.set()
             shaper.end()
             todo.end(len(threads))
             deadline = time.monotonic() + STOP_WITHIN_S
             for thread in (*threads, *shaper.threads):
                 if thread.ident is not None:
                     thread.join(max(0.0, deadline - time.monotonic()))
-        missing, at = self.proof.of_all(filled)
-        if missing and at:
-            self.writer.note_missing(self.stream.table, missing, at)
-            self.report.drift["missing_member"] += len(missing)
+
+    def _take(self, piece: Slice, part: ReadPart | BaseException | None) -> None:
+        """What a thread handed over; None: it is done with the slice."""
+        if part is None:
+            self.todo.done()
+            return
+        self.listings.forget()
+        with self.lanes[piece.stream].counted() as lane:
+            lane.take(piece, part)
 
     def _work(self) -> None:
         """One thread: slices, one after the other, until the plan is over."""
         while (piece := self.todo.get()) is not None and not self.stopped.is_set():
-            with self.run.clients[piece.api_client].until(self.stopped):
-                self._read(piece)
+            lane, client = self.lanes[piece.stream], self.run.clients[piece.api_client]
+            with client.until(lane.stopped), client.counting(lane.report.traffic):
+                if not lane.stopped.is_set():
+                    self._read(lane, piece)
+            self._put(piece, None)
 
     def _put(self, piece: Slice, part: ReadPart | BaseException | None) -> None:
         while not self.stopped.is_set():
@@ -141,70 +220,43 @@ class Walker:
                 continue
             return
 
-    def _read(self, piece: Slice) -> None:
+    def _read(self, lane: _Lane, piece: Slice) -> None:
         """One slice, in a thread. Whatever happens reaches the committing thread as a value; it is never swallowed here."""
-        client = self.run.clients[piece.api_client]
+        client, stream, splitter = self.run.clients[piece.api_client], lane.stream, lane.splitter
         listed = self.run.listed[piece.api_client]
         # A row that does not name its account is believed to be of the one that was asked for only where the server was seen to heed the filter.
-        is_proven = (piece.api_client, self.stream.name) in self.run.needs_account
+        is_proven = (piece.api_client, stream.name) in self.run.needs_account
         default = listed[0] if len(listed) == 1 else piece.only_account if is_proven else None
-        can_split = self._can_split(piece)
+        can_split = self._can_split(lane, piece)
         number = 0
 
         def note(page: Page) -> None:
             nonlocal number
             number += 1
             if can_split:
-                self.splitter.look(piece, page, number, client.busy(self.splitter.in_flight))
-            self.progress.note(page)
+                splitter.look(piece, page, number, client.busy(splitter.in_flight))
+            lane.progress.note(page)
 
-        zones, is_stopped = self.run.zones, self.stopped.is_set
+        zones, is_stopped = self.run.zones, lane.stopped.is_set
         try:
             try:
-                for part in read_slice(piece, self.stream, client, zones, default, is_stopped, note, self.shaper):
+                for part in read_slice(piece, stream, client, zones, default, is_stopped, note, self.shaper):
                     self._put(piece, part)
             except LargeSliceError as large:
                 # Here and not in the committing thread: what is cut once more is the newest there is, and should not wait until another thread is done.
-                for smaller in self.splitter.split(piece, large, "nightly" if piece.kind == "sweep" else piece.kind):
+                for smaller in splitter.split(piece, large, "nightly" if piece.kind == "sweep" else piece.kind):
                     self.todo.put(smaller)
         except BaseException as error:  # noqa: BLE001  handed over, and raised or written down there
             self._put(piece, error)
-        self._put(piece, None)
 
-    def _can_split(self, piece: Slice) -> bool:
+    def _can_split(self, lane: _Lane, piece: Slice) -> bool:
         """A sweep that a person or the schedule asked for is one walk: it is there to find what the filters do not show. A first load is not."""
         client = self.run.clients[piece.api_client]
         return (
-            (piece.kind != "sweep" or self.request.kind == "nightly")
-            and client.has(self.stream.name, "upper_bound")
-            and (piece.api_client, self.stream.name) not in self.run.uncut
+            (piece.kind != "sweep" or lane.request.kind == "nightly")
+            and client.has(piece.stream, "upper_bound")
+            and (piece.api_client, piece.stream) not in self.run.uncut
         )
-
-    def _try(self, piece: Slice, part: ReadPart) -> None:
-        try:
-            self.committer.take(piece, part)
-        except ApiError as error:  # the second look of a sweep asks the API too
-            self._fail(piece, error)
-
-    def _fail(self, piece: Slice, error: BaseException) -> None:
-        """Decide what a failure ends: a plan to be made again, an API client's part, or one slice, of which nothing more is committed."""
-        self.failed.add(piece)
-        if isinstance(error, AbilityRefusedError | CoarseFilterError):
-            raise error
-        if isinstance(error, AccountsUnnamedError):
-            client = self.run.clients[piece.api_client]
-            is_known = (piece.api_client, self.stream.name) in self.run.needs_account
-            if client.has(self.stream.name, "account_filter") and not is_known:
-                raise NeedsAccountError(piece.api_client)
-            self.proof.problem(
-                f"{self.stream.name}: rows do not name their account, API client {piece.api_client!r} sees several, and the contract has no "
-                f"account filter for this stream. Make one API client for each account and list them in APPOINTEDD_CLIENTS."
-            )
-        elif isinstance(error, ApiError):
-            text = str(error) if isinstance(error, ClientRefusedError) else f"API client {piece.api_client!r}: {error}"
-            self.proof.problem(text)
-        else:
-            raise error
 
 
 @contextmanager

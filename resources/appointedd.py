@@ -147,19 +147,21 @@ class Look:
 
 @dataclass
 class Traffic:
-    """What talking to the API has cost so far; counted by all threads of one API client. `answering_s`: seconds that it took to answer, added up."""
+    """What talking to the API has cost so far, counted by many threads. Seconds, added up: `answering_s` until an answer, `waited_s` for the pace."""
 
     requests: int = 0
     retries: int = 0
     answering_s: float = 0.0
+    waited_s: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def count(self, *, requests: int = 0, retries: int = 0, answering_s: float = 0.0) -> None:
+    def count(self, *, requests: int = 0, retries: int = 0, answering_s: float = 0.0, waited_s: float = 0.0) -> None:
         """Add to the counts."""
         with self.lock:
             self.requests += requests
             self.retries += retries
             self.answering_s += answering_s
+            self.waited_s += waited_s
 
 
 def may_be_cut(count: int, size: int) -> bool:
@@ -226,6 +228,20 @@ class ApiClient:
             yield
         finally:
             self._own.stopped = None
+
+    @contextmanager
+    def counting(self, traffic: Traffic) -> Iterator[None]:
+        """In this thread, for the length of a `with`: what is asked is counted there too, and no longer where it was before."""
+        before, self._own.traffic = getattr(self._own, "traffic", None), traffic
+        try:
+            yield
+        finally:
+            self._own.traffic = before
+
+    def _count(self, requests: int = 0, retries: int = 0, answering_s: float = 0.0, waited_s: float = 0.0) -> None:
+        own: Traffic | None = getattr(self._own, "traffic", None)
+        for traffic in (self.traffic, own) if own is not None else (self.traffic,):
+            traffic.count(requests=requests, retries=retries, answering_s=answering_s, waited_s=waited_s)
 
     @property
     def _stopped(self) -> threading.Event | None:
@@ -520,7 +536,7 @@ class ApiClient:
             number, backoff = attempt.num, attempt.next_wait
             with attempt:
                 if attempt.num > 1:
-                    self.traffic.count(retries=1)
+                    self._count(retries=1)
                 request = self._connections.builder.build_request(
                     "GET", url, params=dict(query) if query is not None else None
                 )
@@ -543,9 +559,9 @@ class ApiClient:
     def _send(self, request: httpx.Request, auth: httpx.Auth | None) -> httpx.Response:
         stopped = self._stopped
         if auth is not None:
-            self.rate.wait_turn(stopped)
+            self._count(waited_s=self.rate.wait_turn(stopped))
         _go_on(stopped)
-        self.traffic.count(requests=1)
+        self._count(requests=1)
         began = time.monotonic()
         try:
             with self._connections.one() as connection:
@@ -562,7 +578,7 @@ class ApiClient:
             log.warning("%s", trouble)
             raise trouble from None
         finally:
-            self.traffic.count(answering_s=time.monotonic() - began)
+            self._count(answering_s=time.monotonic() - began)
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
             pause = retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"), datetime.now(UTC))
             self.rate.note_limit(min(pause or 1.0, 120.0))

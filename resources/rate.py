@@ -47,20 +47,19 @@ class RateBudget:
         self._since_change = 0
         self._changed_at = clock()
         self.per_second = per_second
-        self.waited_s = 0.0
 
-    def wait_turn(self, stopped: threading.Event | None = None) -> None:
-        """Return when the caller may send one request; raises `StoppedError` as soon as `stopped` is set."""
+    def wait_turn(self, stopped: threading.Event | None = None) -> float:
+        """Return when the caller may send one request, with the seconds that it waited; raises `StoppedError` as soon as `stopped` is set."""
         with self._lock:
             now = self._clock()
             start = max(now, self._free_at)
             self._free_at = start + 1 / self.per_second
             wait = start - now
-            self.waited_s += wait
         if wait > 0 and self._sleep is not None:
             self._sleep(wait)
         else:
             pause(wait, stopped)
+        return wait
 
     def note_answer(self) -> None:
         """An answer came that was no 429: after many of them, or some time, the pace rises again, up to the configured one."""

@@ -310,9 +310,7 @@ def test_ctrl_c_is_one_sentence_and_a_red_run(tmp_path: Path) -> None:
         done = ended(process, env)
     assert (done.code, done.out) == (130, "")
     assert done.err.splitlines()[-1].startswith("Stopped by Ctrl-C. Slices that were committed stay")
-    warehouse = tmp_path / "warehouse.duckdb"
-    assert query(warehouse, "select status from ops.runs") == [("red",)]
-    assert query(warehouse, "select count(*) from core.customers") == [(40,)]
+    assert query(tmp_path / "warehouse.duckdb", "select status from ops.runs") == [("red",)]
 
 
 # ---- waiting -----------------------------------------------------------------------------------------------------------------
