@@ -16,7 +16,7 @@ from pipelines.plan import BEGINNING, MARGIN, Request, Slice, Window
 from pipelines.reading import AccountsUnnamedError, ReadPart, read_slice
 from pipelines.streams import ACCOUNTS
 from resources.appointedd import ApiClient
-from resources.errors import AbilityRefusedError, ApiError, SliceError
+from resources.errors import AbilityRefusedError, ApiError, SliceError, told
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,7 @@ def list_accounts(
         try:
             read[client.name] = read_accounts(client, request)
         except ApiError as error:
-            text = str(error)
-            text = text if text.startswith("API client") else f"API client {client.name!r}: {text}"
+            text = told(client.name, error)
             log.warning("%s", text)
             problems.append(text)
     # The end is the Date of the API's own first answer, less a margin: never the local clock (design promise 2).

@@ -19,7 +19,7 @@ from pipelines.plan import BEGINNING, Slice
 from pipelines.reading import ReadPart
 from pipelines.run import Run, StreamReport
 from pipelines.streams import Stream
-from resources.errors import ApiError, SliceError
+from resources.errors import ApiError, SliceError, told
 
 log = logging.getLogger(__name__)
 # A share of records in quarantine above this is no longer one odd record, but a contract that does not fit.
@@ -151,8 +151,7 @@ class Proof:
         try:
             return self.listings.of(api_client)
         except ApiError as error:
-            text = str(error)
-            self.problem(text if text.startswith("API client") else f"API client {api_client!r}: {text}")
+            self.problem(told(api_client, error))
             return None
 
     def _only_listed(self, part: ReadPart, listed: set[str] | None) -> ReadPart:

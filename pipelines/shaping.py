@@ -54,6 +54,7 @@ class Shaper:
         self.beside = beside
         self.is_ended = False
         self._waiting_bytes = 0
+        self._idle = 0
         self._changed = threading.Condition()
         self._todo: deque[tuple[Future[Any], Callable[[], Any], int]] = deque()
         self.threads = [
@@ -86,13 +87,15 @@ class Shaper:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits."""
-        return not self._todo
+        """Whether nothing waits, and somebody waits for work."""
+        return not self._todo and self._idle > 0
 
     def _work(self) -> None:
         while True:
             with self._changed:
+                self._idle += 1
                 self._changed.wait_for(lambda: self.is_ended or self._todo)
+                self._idle -= 1
                 if self.is_ended:
                     return
                 done, work, size = self._todo.popleft()

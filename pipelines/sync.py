@@ -22,7 +22,7 @@ from pipelines.run import Run, StreamReport, counted, disbelieve, ended_by
 from pipelines.splitting import CoarseFilterError
 from pipelines.streams import Stream, changing
 from pipelines.walker import Asked, PlanAgain, Walker
-from resources.errors import AbilityRefusedError, ApiError, ClientRefusedError, PublishBlockedError, WarehouseError
+from resources.errors import AbilityRefusedError, ApiError, PublishBlockedError, WarehouseError, told
 from resources.publish import publish
 from resources.warehouse import Warehouse, Writer
 
@@ -77,9 +77,7 @@ def sync_streams(run: Run, streams: Sequence[Stream], tell: Tell = log.info) -> 
                 disbelieve(writer, report.stream, run.end, report)
             _walk_plans(run, asked, writer, tell)
             if run.request.kind == "nightly":
-                for one in asked:
-                    with counted(one.report, run.clients.values()):
-                        _be_sure_of_a_first_load(run, one, writer, tell)
+                _be_sure_of_first_loads(run, asked, writer, tell)
         except BaseException as error:
             # The run's row must not say that all is well, whatever ends the streams: Ctrl-C, a full disk, a bug.
             ended = f"{names}: not read to the end: {ended_by(error)}"
@@ -95,29 +93,27 @@ def sync_streams(run: Run, streams: Sequence[Stream], tell: Tell = log.info) -> 
     return reports
 
 
-def _be_sure_of_a_first_load(run: Run, asked: Asked, writer: Writer, tell: Tell) -> None:
+def _be_sure_of_first_loads(run: Run, asked: Sequence[Asked], writer: Writer, tell: Tell) -> None:
     """A first load that was read in pieces is whole when the API counts as many records as are stored; else the list is walked once more."""
-    stream, report = asked.stream, asked.report
 
-    def unsure() -> list[str]:
-        return [] if report.problems else never_swept(run, stream, writer.swept(stream.name))
+    def unsure() -> list[tuple[Asked, list[str]]]:
+        calm = [one for one in asked if not one.report.problems]
+        found = [(one, never_swept(run, one.stream, writer.swept(one.stream.name))) for one in calm]
+        return [(one, names) for one, names in found if names]
 
     def prove() -> None:
-        for name in unsure():
-            try:
-                prove_by_count(run, stream, name, writer, report)
-            except ApiError as error:
-                report.problems.append(_told(name, error))
+        loads = [(one.stream, name, one.report) for one, names in unsure() for name in names]
+        prove_by_count(run, loads, writer)
 
     prove()
-    if again := unsure():
+    for one, names in unsure():
         # Records that were added while the list was read come with the newest stretch, read once more; it takes a page or two.
-        _walk_plans(run, [asked], writer, tell, only=again)
-        prove()
-    if again := unsure():
-        tell(f"{stream.name}: first load; reading the list once more as a whole, to be sure of it")
-        whole = replace(asked, request=Request("sweep"))
-        _walk_plans(run, [whole], writer, tell, only=again, spared=writer.swept(stream.name))
+        _walk_plans(run, [one], writer, tell, only=names)
+    prove()
+    for one, names in unsure():
+        tell(f"{one.stream.name}: first load; reading the list once more as a whole, to be sure of it")
+        whole = replace(one, request=Request("sweep"))
+        _walk_plans(run, [whole], writer, tell, only=names, spared=writer.swept(one.stream.name))
 
 
 def never_swept(run: Run, stream: Stream, swept: set[str]) -> list[str]:
@@ -203,12 +199,8 @@ def _heeds_no_account(run: Run, stream: Stream, api_client: str) -> str | None:
     try:
         is_heeded = honours_filter(stream, run.clients[api_client], run.listed[api_client])
     except ApiError as error:
-        return _told(api_client, error)
+        return told(api_client, error)
     return None if is_heeded else ignored_filter(stream, run)
-
-
-def _told(api_client: str, error: ApiError) -> str:
-    return str(error) if isinstance(error, ClientRefusedError) else f"API client {api_client!r}: {error}"
 
 
 @dataclass

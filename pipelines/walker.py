@@ -29,7 +29,7 @@ from pipelines.splitting import CoarseFilterError, LargeSliceError, Splitter
 from pipelines.streams import Stream
 from resources.appointedd import Page
 from resources.database import end_query
-from resources.errors import AbilityRefusedError, ApiError, ClientRefusedError
+from resources.errors import AbilityRefusedError, ApiError, told
 from resources.warehouse import Writer
 
 log = logging.getLogger(__name__)
@@ -116,8 +116,7 @@ class _Lane:
                 f"account filter for this stream. Make one API client for each account and list them in APPOINTEDD_CLIENTS."
             )
         else:
-            text = str(error) if isinstance(error, ClientRefusedError) else f"API client {piece.api_client!r}: {error}"
-            self.proof.problem(text)
+            self.proof.problem(told(piece.api_client, error))
 
     def _plan_again(self, error: PlanAgain) -> None:
         self.stopped.set()

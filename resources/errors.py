@@ -88,3 +88,8 @@ class LeaseHeldError(WarehouseError):
 
 class PublishBlockedError(WarehouseError):
     """A blocking check found rows; the published file was not replaced."""
+
+
+def told(api_client: str, error: ApiError) -> str:
+    """An error of the API as a sentence that names the API client it is about."""
+    return str(error) if isinstance(error, ClientRefusedError) else f"API client {api_client!r}: {error}"

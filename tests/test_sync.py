@@ -161,13 +161,9 @@ def test_an_unchanged_world_costs_one_token_and_one_request_a_stream_and_writes_
     second = night(settings)
     assert written(second.streams) == 0
     assert emulator.token_requests == 1
-    assert [request.path for request in emulator.requests if request.method == "GET"] == [
-        "/v2/accounts",
-        "/v2/customers",
-        "/v2/bookings",
-        "/v2/events",
-        *at_the_end,
-    ]
+    first, *asked = [request.path for request in emulator.requests if request.method == "GET"]
+    assert first == "/v2/accounts"
+    assert sorted(asked) == [*at_the_end, "/v2/bookings", "/v2/customers", "/v2/events"]
 
 
 def test_a_new_account_brings_its_whole_history_unasked(emulator: Emulator, world: World, tmp_path: Path) -> None:
