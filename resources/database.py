@@ -127,8 +127,8 @@ def end_query(connection: duckdb.DuckDBPyConnection) -> None:
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     """All or nothing, also when the process is told to stop in the middle."""
-    connection.begin()
     try:
+        connection.begin()  # in here: a signal may be raised when it has begun
         yield
         connection.commit()
     except BaseException as error:

@@ -776,6 +776,28 @@ def test_even_an_interrupt_rolls_back(writer: Writer) -> None:
     assert writer.windows("x") == {}
 
 
+class InterruptedAtTheBeginning:
+    """A connection on which a signal comes when a transaction has just begun."""
+
+    def __init__(self, real: duckdb.DuckDBPyConnection) -> None:
+        self.real = real
+
+    def begin(self) -> None:
+        self.real.begin()
+        raise KeyboardInterrupt
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+
+def test_an_interrupt_when_a_transaction_has_just_begun_leaves_none_open(writer: Writer) -> None:
+    connection: Any = InterruptedAtTheBeginning(writer.connection)
+    with pytest.raises(KeyboardInterrupt), transaction(connection):
+        pass
+    with transaction(writer.connection):
+        pass  # the run's row can be ended
+
+
 def test_a_killed_writer_leaves_whole_slices(tmp_path: Path) -> None:
     script = f"""
 import os, sys
