@@ -67,13 +67,17 @@ class Committer:
 
     def _add(self, ready: Ready) -> None:
         """Keep a part until there are enough for one transaction; what they hold is seen by nobody before that."""
-        if any(r.slice_id == ready.slice_id or r.part.slice.kind != ready.part.slice.kind for r in self.pending):
+        is_other = any(r.slice_id == ready.slice_id or r.part.slice.kind != ready.part.slice.kind for r in self.pending)
+        if is_other or self._pages() + ready.part.pages_count > PAGES_PER_PART:
             self.flush()
         if not self.pending:
             self.pending_since = self.clock()
         self.pending.append(ready)
-        if sum(r.part.pages_count for r in self.pending) >= PAGES_PER_PART:
+        if self._pages() >= PAGES_PER_PART:
             self.flush()
+
+    def _pages(self) -> int:
+        return sum(ready.part.pages_count for ready in self.pending)
 
     def flush_if_due(self) -> None:
         """Commit what has been pending for long enough."""

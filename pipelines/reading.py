@@ -29,8 +29,8 @@ from resources.part import Reconciliation
 
 # Pages normalised together: few enough that their decoded records are soon gone, many enough that polars works on whole columns. So much is held for
 # each slice that is being read, beside what waits to be shaped.
-PAGES_PER_BATCH = 20
-BYTES_PER_BATCH = 4 * 1024 * 1024
+PAGES_PER_BATCH = 10
+BYTES_PER_BATCH = 2 * 1024 * 1024
 # As long as nothing waits to be shaped, so few are better than waiting for more.
 PAGES_WHILE_IDLE = 4
 # A walk commits in parts of so many pages: what a kill may cost, and what memory may hold.

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pipelines.beside import ShapingProcess
 
 # Bodies that wait to be shaped, for all slices of a plan together. Decoded, one batch of them at a time is a few times as large.
-MOST_WAITING_BYTES = 32 * 1024 * 1024
+MOST_WAITING_BYTES = 16 * 1024 * 1024
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ LONGEST_ALONE = 75
 # A piece is not meant to be shorter than this, in pages. A list that tells no total is known to be large after as many.
 LEAST_PAGES = 10
 # Nor longer, whatever the list: a window counts only when its piece is read to the end, so this is what a kill costs for each that is in flight.
-MOST_PAGES = 100
+MOST_PAGES = 30
 # Cuts of one slice: more would ask for many stretches in which nothing happened; what is still large is cut again.
 MOST_PIECES = 16
 # Pieces for each request in flight, so that the last one to end does not keep the others waiting for long.

@@ -145,7 +145,7 @@ class Walker:
         self.stopped = threading.Event()
         self.shaper: Shaper | None = None
         # Bounded, so that reading waits for committing and memory stays flat.
-        self.parts: queue.Queue[tuple[Slice, ReadPart | BaseException | None]] = queue.Queue(maxsize=2)
+        self.parts: queue.Queue[tuple[Slice, ReadPart | BaseException | None]] = queue.Queue(maxsize=1)
         self.todo = _Todo()
 
     def walk(self, slices: Sequence[Slice]) -> dict[str, PlanAgain]:
