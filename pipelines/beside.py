@@ -18,10 +18,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import IO, BinaryIO, Literal, cast
+from typing import IO, BinaryIO
 
 import polars as pl
 
@@ -36,7 +36,9 @@ LEAST_IN_FLIGHT = 8
 # Starting costs half a second of another core; a night that brings less than so many pages ends before that has paid.
 LEAST_PAGES = 60
 PIPE_BYTES = 1024 * 1024
-_PROGRAM = "from pipelines.beside import serve; serve()"
+# A batch takes a tenth of a second. A process that is stopped, or swapped out, ends after so long, and what it was asked is shaped here.
+ANSWERS_WITHIN_S = 60.0
+_PROGRAM = "from pipelines.beside import serve; serve({answers})"
 READY = "ready"
 
 
@@ -86,9 +88,11 @@ def is_of_use(in_flight: int) -> bool:
 class ShapingProcess:
     """The process, started when enough pages have come. Several threads may ask it; it works on one question while the next is on its way. Close it."""
 
-    def __init__(self, least_pages: int = LEAST_PAGES) -> None:
+    def __init__(self, least_pages: int = LEAST_PAGES, answers_within_s: float = ANSWERS_WITHIN_S) -> None:
         self._pages_left = least_pages
+        self._answers_within_s = answers_within_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._answers: BinaryIO | None = None
         self._is_ready = self._is_over = False
         self._asking = threading.Lock()
         self._answering = threading.Condition()
@@ -102,12 +106,14 @@ class ShapingProcess:
                 if self._is_over or self._pages_left > 0 or not self._has_begun():
                     return None
                 number, self._asked = self._asked, self._asked + 1
-                _send(_pipe(self._process, "stdin"), question)
+                with self._watched():
+                    _send(_open(self._process.stdin if self._process else None), question)
             with self._answering:  # answers come in the order of the questions
                 self._answering.wait_for(lambda: self._is_over or self._answered == number)
                 if self._answered != number:
                     return None
-                answer = pickle.load(_pipe(self._process, "stdout"))  # noqa: S301  our own process
+                with self._watched():
+                    answer = pickle.load(_open(self._answers))  # noqa: S301  our own process
                 self._answered += 1
                 self._answering.notify_all()
         except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
@@ -117,29 +123,54 @@ class ShapingProcess:
             return None
         return answer.unpacked() if isinstance(answer, Answer) else None
 
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """The process is killed where the `with` takes too long, and with it what waits for it ends."""
+        process = self._process
+        if process is None:
+            raise OSError("it was closed")
+        timer = threading.Timer(self._answers_within_s, process.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     def _has_begun(self) -> bool:
         """Start it, or look whether it has come up meanwhile; nobody waits for that."""
         if self._process is None:
             try:
-                # By the interpreter that runs this, with what it can import.
-                self._process = process = subprocess.Popen(  # noqa: S603  our own program
-                    [sys.executable, "-c", _PROGRAM],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    env=_environment(),
-                )
-                for pipe in (process.stdin, process.stdout):
-                    if pipe is not None and hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux: fewer hand-overs for a page
-                        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+                self._start()
             except OSError as error:
                 log.warning("No shaping process could be started (%s); this process shapes by itself.", error)
                 self._is_over = True
             return False
         if not self._is_ready:
-            answers = _pipe(self._process, "stdout")
+            answers = _open(self._answers)
             if select.select([answers], [], [], 0)[0]:
                 self._is_ready = pickle.load(answers) == READY  # noqa: S301  our own process
         return self._is_ready
+
+    def _start(self) -> None:
+        # Answers have a pipe of their own: whatever is printed there, by a library or by what this Python runs at its start, is for people.
+        reading, writing = os.pipe()
+        self._answers = os.fdopen(reading, "rb")
+        try:
+            # By the interpreter that runs this, with what it can import.
+            self._process = process = subprocess.Popen(  # noqa: S603  our own program
+                [sys.executable, "-c", _PROGRAM.format(answers=writing)],
+                stdin=subprocess.PIPE,
+                stdout=2,
+                pass_fds=(writing,),
+                env=_environment(),
+            )
+        finally:
+            os.close(writing)
+        if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux: fewer hand-overs for a page
+            for pipe in (process.stdin, self._answers):
+                with suppress(OSError):  # a user may have no more room for pipes; then there are more hand-overs
+                    fcntl.fcntl(_open(pipe), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def close(self) -> None:
         """End it, and whoever waits for it."""
@@ -150,18 +181,16 @@ class ShapingProcess:
             process.wait()
         with self._answering:
             self._answering.notify_all()
-        if process is None:
-            return
-        for name in ("stdin", "stdout"):
-            with suppress(OSError):  # what was not sent any more has nobody to read it
-                _pipe(process, name).close()
+        for pipe in (process.stdin if process else None, self._answers):
+            if pipe is not None:
+                with suppress(OSError):  # what was not sent any more has nobody to read it
+                    pipe.close()
 
 
-def _pipe(process: subprocess.Popen[bytes] | None, name: Literal["stdin", "stdout"]) -> IO[bytes]:
-    pipe = None if process is None else getattr(process, name)
+def _open(pipe: IO[bytes] | None) -> IO[bytes]:
     if pipe is None:
         raise OSError("it was closed")
-    return cast("IO[bytes]", pipe)
+    return pipe
 
 
 def _environment() -> dict[str, str]:
@@ -175,15 +204,14 @@ def _send(pipe: IO[bytes], value: object) -> None:
     pipe.flush()
 
 
-def serve() -> None:
-    """The other side: answers questions from standard input until that ends."""
+def serve(answers: int) -> None:
+    """The other side: answers questions from standard input until that ends. `answers`: number of the file that they are written to."""
     # Decoded pages end with their last reference; see `walker`.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that asks, and its end is this one's
-    with os.fdopen(os.dup(1), "wb") as answers:
-        os.dup2(2, 1)  # nothing that is printed may stand between answers
-        _serve(sys.stdin.buffer, answers, lambda question: normalise_pages(**vars(question)))
+    with os.fdopen(answers, "wb") as pipe:
+        _serve(sys.stdin.buffer, pipe, lambda question: normalise_pages(**vars(question)))
 
 
 def _serve(questions: BinaryIO, answers: BinaryIO, shape: Callable[[Question], Batch]) -> None:

@@ -57,7 +57,9 @@ def _evidence(run: Run, stream: Stream, api_client: str, writer: Writer) -> Read
         return None
     firsts = [next(client.pages(stream.name, {}, own)) for own in client.contract.streams[stream.name].queries]
     totals = [page.total for page in firsts if page.total is not None]
-    met = sum(writer.live_counts(stream.name, run.listed[api_client]).values()) + writer.quarantined(stream.name)
+    met = sum(writer.live_counts(stream.name, run.listed[api_client]).values()) + writer.quarantined(
+        stream.name, api_client
+    )
     if len(totals) < len(firsts) or sum(totals) != met:
         return None
     return ReadPart(

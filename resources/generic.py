@@ -88,12 +88,15 @@ def _view(connection: duckdb.DuckDBPyConnection, stream: str) -> str:
 
 
 def _structure(connection: duckdb.DuckDBPyConnection, stream: str, member: str) -> dict[str, object]:
-    """The members of all records, with their JSON types as DuckDB names them; {} where none has any."""
+    """The members of all records, with their JSON types as DuckDB names them; {} where none has any.
+
+    One whose name holds U+0000 is left out: no SQL text can hold it. `document` does.
+    """
     row = connection.execute(
         f"select json_group_structure(json_extract(document, '/data/{member}')) from core.{stream}"  # noqa: S608  names are ours
     ).fetchone()
     found = json.loads(row[0]) if row and row[0] else {}
-    return found if isinstance(found, dict) else {}
+    return {name: kind for name, kind in found.items() if "\0" not in name} if isinstance(found, dict) else {}
 
 
 def _column(name: str, ending: str, taken: set[str]) -> str:

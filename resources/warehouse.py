@@ -96,10 +96,14 @@ class Writer:
         ).fetchall()
         return {account_id for (account_id,) in rows}
 
-    def quarantined(self, stream: str) -> int:
-        """Different records of a stream that ever were in quarantine."""
+    def quarantined(self, stream: str, api_client: str) -> int:
+        """Different records of a stream that ever came from an API client and were put into quarantine."""
         row = self.connection.execute(
-            "select count(distinct record) from ops.quarantine where stream = ?", [stream]
+            """
+            select count(distinct record) from ops.quarantine join ops.slices using (slice_id, part_number)
+            where quarantine.stream = ? and slices.api_client = ?
+            """,
+            [stream, api_client],
         ).fetchone()
         return int(row[0]) if row else 0
 

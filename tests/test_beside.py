@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -109,6 +110,37 @@ def test_a_killed_process_is_done_without(process: ShapingProcess, caplog: pytes
     assert process.batch_of(question()) is None
     assert "shapes by itself from now on" in caplog.text
     assert process.batch_of(question()) is None
+
+
+def test_a_process_that_does_not_answer_is_ended_and_done_without(caplog: pytest.LogCaptureFixture) -> None:
+    process = ShapingProcess(least_pages=1, answers_within_s=2.0)
+    try:
+        assert first_answer(process, question()) is not None
+        os.kill(pid_of(process), signal.SIGSTOP)
+        assert process.batch_of(question()) is None
+        assert "shapes by itself from now on" in caplog.text
+    finally:
+        process.close()
+
+
+def test_what_is_printed_there_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('good morning', flush=True)", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    process = ShapingProcess(least_pages=1)
+    try:
+        assert same(first_answer(process, question()), shaped(question()))
+    finally:
+        process.close()
+
+
+def test_without_room_for_a_larger_pipe_it_works_all_the_same(
+    process: ShapingProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    assert same(first_answer(process, question()), shaped(question()))
 
 
 def test_closing_ends_it_and_whoever_waits(process: ShapingProcess) -> None:

@@ -140,6 +140,20 @@ def test_attributes_become_typed_columns_of_a_view(emulator: Emulator, world: Wo
     assert values == [(Decimal(12), "kept", '["a"]'), (Decimal("12.1"), "kept", '["a"]')]
 
 
+def test_a_name_that_no_sql_can_hold_keeps_nothing_from_being_published(emulator: Emulator, tmp_path: Path) -> None:
+    def add(body: bytes) -> bytes:
+        document = json.loads(body)
+        for record in document["data"]:
+            record["attributes"]["a\0b"] = 1
+        return json.dumps(document).encode()
+
+    emulator.faults.append(Fault(on("/v2/events"), Replace(add), times=None))
+    settings = settings_for(emulator, tmp_path)
+    assert night(settings, contract(tmp_path), publish=True).problems == []
+    ((document,),) = query(settings.warehouse_published_path, "select document from core.signals limit 1")
+    assert json.loads(document)["data"]["attributes"]["a\0b"] == 1
+
+
 def test_a_doubled_row_holds_publishing_back(emulator: Emulator, tmp_path: Path) -> None:
     settings = settings_for(emulator, tmp_path)
     night(settings, contract(tmp_path))

@@ -765,6 +765,14 @@ TABLES = (
 )
 
 
+def test_quarantine_is_counted_for_each_api_client(writer: Writer) -> None:
+    """A first load is held against what one API client counts; another's odd records would stand in for rows that are missing."""
+    odd = [("the record has no id", '{"n":1}', NOW)]
+    writer.commit(part_of(BOOKINGS, [booking()], fetched=1, api_client="north", quarantine=odd))
+    writer.commit(part_of(BOOKINGS, [booking()], fetched=2, api_client="north", quarantine=odd))
+    assert (writer.quarantined("bookings", "north"), writer.quarantined("bookings", "south")) == (1, 0)
+
+
 def interrupt(writer: Writer) -> None:
     writer.connection.execute("insert into ops.windows values ('x', 'a', null, now(), 'k', 's', 'r')")
     raise KeyboardInterrupt
