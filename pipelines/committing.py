@@ -95,6 +95,12 @@ class Committer:
         if self.run.request.kind != "nightly":
             self.writer.give_way()  # the nightly goes first; a backfill or a sweep can wait between two commits
 
+    def end(self) -> None:
+        """After the last slice: commit what is pending, and the windows that only all slices together could settle."""
+        for piece, part in self.proof.settled():
+            self._add(self._numbered(piece, part))
+        self.flush()
+
     def _end_sweep(self, piece: Slice, part: ReadPart) -> None:
         """Commit the last part of a sweep with the rows to tombstone and the accounts that it stopped at; before it, what is found on the way."""
         self.flush()

@@ -147,6 +147,11 @@ def normalise_pages(
     return _batch(stream, extract(stream, contract, sent, zones, default_account, keeps))
 
 
+def empty(stream: Stream, contract: Contract) -> Batch:
+    """A combined batch of nothing, for what is committed without rows."""
+    return combine([normalise(stream, contract, [], {})])
+
+
 def _batch(stream: Stream, found: Extract) -> Batch:
     text, flag = DTYPES["text"], DTYPES["boolean"]
     schema = {POSITION: pl.Int64(), **dict.fromkeys(stream.key, text), **schema_of(stream.columns)}

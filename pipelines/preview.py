@@ -133,9 +133,11 @@ def _slices(run: Run, stream: Stream, known: Writer | None) -> list[Slice]:
     windows = stored_windows(known, stream) if known else {}
     slices = plan_stream(run, stream, windows, run.request)
     if run.request.kind == "nightly":
+        # Of an account that came later, a count is likely to be enough.
         new = never_swept(run, stream, known.swept(stream.name) if known else set())
+        whole = {name for name, accounts in new.items() if accounts == run.accounts[name]}
         begun = {s.api_client for s in slices if s.kind == "nightly"}
-        slices += [s for s in plan_stream(run, stream, windows, Request("sweep")) if s.api_client in begun & set(new)]
+        slices += [s for s in plan_stream(run, stream, windows, Request("sweep")) if s.api_client in begun & whole]
     return slices
 
 

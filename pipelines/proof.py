@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from pipelines.accounts import read_accounts
 from pipelines.extract import DriftKey
-from pipelines.normalise import Batch
+from pipelines.normalise import Batch, empty
 from pipelines.plan import BEGINNING, Slice
 from pipelines.reading import ReadPart
 from pipelines.run import Run, StreamReport
@@ -58,6 +58,8 @@ class Proof:
         self.listings = listings
         # Slices of which something is missing: what they brought is committed, their window is not.
         self.incomplete: set[Slice] = set()
+        # The last part of each piece with more than odd records of its own, until it is known what they are of all.
+        self.doubted: dict[Slice, ReadPart] = {}
         # First loads whose list was walked whole, and which are no sweeps: of a few records it is not known which they are.
         self.unswept: set[Slice] = set()
         # Slices whose accounts must be looked for once more before their windows count.
@@ -96,11 +98,36 @@ class Proof:
         part = self._reconciled(part)
         if piece in self.incomplete or not part.is_last:
             return replace(part, is_last=False)
+        if self._is_doubted(piece):
+            nothing = empty(self.stream, self.run.contract)
+            self.doubted[piece] = replace(part, batch=nothing, pages_count=0, reconciliations=())
+            return replace(part, is_last=False)
         if piece in self.unswept:
             part = replace(part, slice=replace(part.slice, kind="nightly"))
         if piece.kind == "sweep" or self._is_long(piece, part, is_first_part=is_first_part):
             self.unlisted.add(part.slice)
         return part
+
+    def settled(self) -> list[tuple[Slice, ReadPart]]:
+        """After the last slice: pieces whose few records that could not become rows are odd ones among all that were read, so that their windows count.
+
+        A list that is cut has pieces of a few records, and one odd record among them would keep their window open for ever. What they brought is
+        committed already. Of the others a problem is told.
+        """
+        read, odd = (sum(counts) for counts in zip(*self.read.values(), strict=True)) if self.read else (0, 0)
+        found = []
+        for piece, part in self.doubted.items():
+            text = self._quarantined(piece)
+            if odd > QUARANTINE_SHARE * read or (piece.kind == "sweep" and self.run.request.kind != "nightly"):
+                self.problem(f"{text} The contract does not fit, so the slice counts as not read.")
+                continue
+            self.report.warnings.append(text)
+            # It was no sweep: of those records it is not known which they are.
+            part = replace(part, slice=replace(part.slice, kind="nightly" if piece.kind == "sweep" else piece.kind))
+            self.unlisted.add(part.slice)
+            found.append((piece, part))
+        self.doubted.clear()
+        return found
 
     def still_listed(self, parts: Sequence[ReadPart]) -> list[ReadPart]:
         """Last parts as they may be committed: a slice moves the state of accounts that were listed before its first and after its last page.
@@ -208,7 +235,7 @@ class Proof:
             self.problem(text)
 
     def _watch_quarantine(self, piece: Slice, part: ReadPart) -> None:
-        """A record that could not become a row is told; where they are more than odd ones, the slice has no window and is asked for again."""
+        """A record that could not become a row is told; where they are more than odd ones, the slice has no window at first (see `settled`)."""
         read, odd = self.read.get(piece, (0, 0))
         read, odd = read + part.batch.read_count, odd + len(part.batch.quarantine)
         self.read[piece] = read, odd
@@ -216,15 +243,20 @@ class Proof:
             self.reason = part.batch.quarantine[0][0]
         if not odd or not part.is_last:
             return
-        text = f"{self.stream.name}: {odd} of {read} records could not become rows; they are kept in ops.quarantine ({self.reason})."
-        if odd > QUARANTINE_SHARE * read:
-            self.incomplete.add(piece)
-            self.problem(f"{text} The contract does not fit, so the slice counts as not read.")
-        else:
-            self.report.warnings.append(text)
-            if piece.kind == "sweep":
-                # What could not be read must not look like something that is gone; the window of a nightly counts all the same.
-                (self.unswept if self.run.request.kind == "nightly" else self.incomplete).add(piece)
+        if self._is_doubted(piece):
+            return
+        self.report.warnings.append(self._quarantined(piece))
+        if piece.kind == "sweep":
+            # What could not be read must not look like something that is gone; the window of a nightly counts all the same.
+            (self.unswept if self.run.request.kind == "nightly" else self.incomplete).add(piece)
+
+    def _is_doubted(self, piece: Slice) -> bool:
+        read, odd = self.read.get(piece, (0, 0))
+        return odd > QUARANTINE_SHARE * read
+
+    def _quarantined(self, piece: Slice) -> str:
+        read, odd = self.read[piece]
+        return f"{self.stream.name}: {odd} of {read} records could not become rows; they are kept in ops.quarantine ({self.reason})."
 
     def _watch_account_filter(self, piece: Slice, batch: Batch) -> None:
         """Where rows do not name their account, a filter that the server ignores would hand every row to every account."""

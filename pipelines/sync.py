@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from pipelines.accounts import all_accounts
 from pipelines.by_account import honours_filter
-from pipelines.first_load import prove_by_count
+from pipelines.first_load import Load, prove_by_count
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
 from pipelines.progress import Tell
 from pipelines.proof import ignored_filter
@@ -96,38 +96,43 @@ def sync_streams(run: Run, streams: Sequence[Stream], tell: Tell = log.info) -> 
 def _be_sure_of_first_loads(run: Run, asked: Sequence[Asked], writer: Writer, tell: Tell) -> None:
     """A first load that was read in pieces is whole when the API counts as many records as are stored; else the list is walked once more."""
 
-    def unsure() -> list[tuple[Asked, list[str]]]:
+    def unsure() -> list[tuple[Asked, dict[str, tuple[str, ...]]]]:
         calm = [one for one in asked if not one.report.problems]
         found = [(one, never_swept(run, one.stream, writer.swept(one.stream.name))) for one in calm]
-        return [(one, names) for one, names in found if names]
+        return [(one, new) for one, new in found if new]
 
     def prove() -> None:
-        loads = [(one.stream, name, one.report) for one, names in unsure() for name in names]
+        loads = []
+        for one, new in unsure():
+            for name, accounts in new.items():
+                is_alone = accounts != run.accounts[name] and run.clients[name].has(one.stream.name, "account_filter")
+                scopes = [((a,), a) for a in accounts] if is_alone else [(run.accounts[name], None)]
+                loads += [Load(one.stream, name, own, only, one.report) for own, only in scopes]
         prove_by_count(run, loads, writer)
 
     prove()
-    for one, names in unsure():
+    for one, new in unsure():
         # Records that were added while the list was read come with the newest stretch, read once more; it takes a page or two.
-        _walk_plans(run, [one], writer, tell, only=names)
+        _walk_plans(run, [one], writer, tell, only=new)
     prove()
-    for one, names in unsure():
+    for one, new in unsure():
         tell(f"{one.stream.name}: first load; reading the list once more as a whole, to be sure of it")
         whole = replace(one, request=Request("sweep"))
-        _walk_plans(run, [whole], writer, tell, only=names, spared=writer.swept(one.stream.name))
+        _walk_plans(run, [whole], writer, tell, only=new, spared=writer.swept(one.stream.name))
 
 
-def never_swept(run: Run, stream: Stream, swept: set[str]) -> list[str]:
-    """API clients of whose accounts none was ever swept: their first load ends with a sweep, now or after the run that completes it.
+def never_swept(run: Run, stream: Stream, swept: set[str]) -> dict[str, tuple[str, ...]]:
+    """API client → its accounts that were never swept: their first load ends with a sweep, now or after the run that completes it.
 
-    Rows that no window of change time shows, such as those without one, come with it (design 6). Without filters every walk is whole anyway.
-    Where each account is asked for alone, each has a first load of its own.
+    Rows that no window of change time shows, such as those without one, come with it (design 6); of an account that an API client came to see later,
+    too. Without filters every walk is whole anyway.
     """
-
-    def is_new(name: str) -> bool:
-        own = run.accounts[name]
-        return bool(own) and (not swept.issuperset(own) if asks_alone(run, stream, name) else swept.isdisjoint(own))
-
-    return [name for name, client in run.clients.items() if client.has(stream.name, "filters") and is_new(name)]
+    new = {
+        name: tuple(account for account in run.accounts[name] if account not in swept)
+        for name, client in run.clients.items()
+        if client.has(stream.name, "filters")
+    }
+    return {name: accounts for name, accounts in new.items() if accounts}
 
 
 def asks_alone(run: Run, stream: Stream, api_client: str) -> bool:

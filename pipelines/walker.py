@@ -127,7 +127,7 @@ class _Lane:
         """After its last slice: commit what is pending, and tell what only all slices together show."""
         if self.again is not None:
             return
-        self.committer.flush()
+        self.committer.end()
         missing, at = self.proof.of_all(self.filled)
         if missing and at:
             self.writer.note_missing(self.stream.table, missing, at)

@@ -55,6 +55,12 @@ def _bare(resource: JsonObject) -> JsonObject:
     bare.pop("links", None)
     bare.pop("meta", None)
     related = bare.get("relationships")
-    related = related.items() if isinstance(related, dict) else ()
-    bare["relationships"] = {name: r["data"] for name, r in related if isinstance(r, dict) and "data" in r}
+    if related is None or isinstance(related, dict):
+        own = {name: _linkage(sent) for name, sent in (related or {}).items()}
+        bare["relationships"] = {name: sent for name, sent in own.items() if sent != {}}
     return bare
+
+
+def _linkage(sent: object) -> object:
+    """A relationship without its links and meta; what is none in JSON:API's terms is content as it is."""
+    return {k: v for k, v in sent.items() if k not in ("links", "meta")} if isinstance(sent, dict) else sent

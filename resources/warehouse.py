@@ -96,6 +96,14 @@ class Writer:
         ).fetchall()
         return {account_id for (account_id,) in rows}
 
+    def earliest_change(self, stream: str, account_ids: Sequence[str]) -> datetime | None:
+        """The earliest change time among the rows of some accounts, dead ones included; None where none has one."""
+        row = self.connection.execute(
+            f"select min(updated_at) from core.{stream} where list_contains($account_ids, account_id)",  # noqa: S608  the stream's name is ours
+            {"account_ids": list(account_ids)},
+        ).fetchone()
+        return row[0] if row else None
+
     def quarantined(self, stream: str, api_client: str) -> int:
         """Different records of a stream that ever came from an API client and were put into quarantine."""
         row = self.connection.execute(

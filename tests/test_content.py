@@ -103,6 +103,8 @@ OTHERWISE = {
     "linkage": changed(BOOKING, "relationships/account/data", {"type": "accounts", "id": "a2"}),
     "linkage gone": changed(BOOKING, "relationships/account/data", GONE),
     "linkage to null": changed(BOOKING, "relationships/account/data", None),
+    "a relationship that is no object": changed(BOOKING, "relationships/other", "s1"),
+    "a member beside linkage": changed(BOOKING, "relationships/account/since", "2026-01-01"),
     "an unknown member": changed(BOOKING, "version", 2),
     "the id": changed(BOOKING, "id", "b2"),
     "a number as id": changed(BOOKING, "id", 1),
@@ -173,16 +175,17 @@ together = st.lists(resources, max_size=3, unique_by=lambda r: (r["type"], r["id
 
 
 def canonical(record: Json, included: list[Json]) -> str:
-    """The canonical form as version 0.1 hashed it: written down here once more, in other words."""
+    """What of a document is content, written down here once more, in other words."""
+
+    def without(members: Json) -> Json:
+        return {k: v for k, v in members.items() if k not in ("links", "meta")}
 
     def bare(resource: Json) -> Json:
-        related = resource.get("relationships")
-        kept = {k: v for k, v in resource.items() if k not in ("links", "meta", "relationships")}
-        linked = {}
-        for name, one in related.items() if isinstance(related, dict) else ():
-            if isinstance(one, dict) and "data" in one:
-                linked[name] = one["data"]
-        return {**kept, "relationships": linked}
+        related: Any = resource.get("relationships") or ({} if resource.get("relationships") is None else None)
+        if not isinstance(related, dict):
+            return without(resource)
+        linked = {name: without(one) if isinstance(one, dict) else one for name, one in related.items()}
+        return without(resource) | {"relationships": {name: one for name, one in linked.items() if one != {}}}
 
     content = [bare(record), *sorted((bare(r) for r in included), key=lambda r: (r["type"], r["id"]))]
     return json.dumps(content, sort_keys=True, default=lambda number: f"number {number}")

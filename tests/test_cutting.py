@@ -246,6 +246,59 @@ def test_each_account_that_was_cut_is_proved_where_accounts_are_asked_for_alone(
     assert wrong(tmp_path, world, ["updated_at"]) == []
 
 
+def test_a_deleted_record_does_not_stand_in_for_one_that_no_filter_shows(
+    world: World, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is stored and what the list counts are equal then, by accident: one is stored that is gone, one is missing."""
+    ids = [booking.id for booking in sorted(world.bookings.rows(), key=lambda b: b.updated)]
+    with Emulator(world, TOTALS) as emulator:
+        without_updated(emulator, {ids[30]}, monkeypatch)
+
+        def delete(request: Request) -> None:
+            if request.path == LIST and asked(emulator) >= PAGES // 2 and len(world.bookings) == len(ids):
+                world.delete_booking(ids[-2])  # the newest are read first
+
+        emulator.hooks.append(delete)
+        assert bookings_night(settings_for(emulator, tmp_path, sync_concurrency=1), contract).problems == []
+    assert len(world.bookings) == len(ids) - 1
+    assert wrong(tmp_path, world, ["updated_at"]) == []
+
+
+@pytest.mark.parametrize("account_filter", [True, False])
+def test_an_account_that_comes_later_brings_what_no_filter_shows(
+    account_filter: bool, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(seed=11, accounts=1, customers=2, bookings=30, events=0, years=2)
+    switches = TOTALS if account_filter else replace(TOTALS, account_filter=frozenset())
+    with Emulator(world, switches) as emulator:
+        assert bookings_night(settings_for(emulator, tmp_path), contract).problems == []
+        world.clock.advance(timedelta(days=2))
+        late = world.add_account(customers=2, bookings=20, events=0)
+        without_updated(emulator, {world.bookings.rows(late.id)[5].id}, monkeypatch)
+        assert bookings_night(settings_for(emulator, tmp_path), contract).problems == []
+        assert wrong(tmp_path, world, ["updated_at"]) == []
+        emulator.reset_log()
+        world.clock.advance(timedelta(hours=1))
+        assert bookings_night(settings_for(emulator, tmp_path), contract).problems == []
+        assert asked(emulator) <= 2, "it was read as a whole once, and no more"
+
+
+def test_an_odd_record_in_a_short_piece_keeps_no_window_open(world: World, contract: Contract, tmp_path: Path) -> None:
+    """One in 240 is an odd record, though it is the only one of its piece."""
+    oldest = min(world.bookings.rows(), key=lambda b: b.updated).id
+
+    def spoil(record: Document) -> None:
+        if record["id"] == oldest:
+            record["type"] = "strangers"
+
+    with Emulator(world, TOTALS) as emulator:
+        emulator.faults.append(each_record(spoil))
+        report = bookings_night(settings_for(emulator, tmp_path), contract)
+    assert report.problems == []
+    assert any("could not become rows" in text for text in report.warnings)
+    assert all(report.streams[1].watermarks.values())
+
+
 # ---- in the middle -----------------------------------------------------------------------------------------------------------
 
 
