@@ -101,12 +101,17 @@ def _be_sure_of_first_loads(run: Run, asked: Sequence[Asked], writer: Writer, te
         found = [(one, never_swept(run, one.stream, writer.swept(one.stream.name))) for one in calm]
         return [(one, new) for one, new in found if new]
 
+    def newcomers(stream: Stream, new: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """API client → accounts that it came to see after others, where each can be asked for alone."""
+        can_filter = {name for name in new if run.clients[name].has(stream.name, "account_filter")}
+        return {name: own for name, own in new.items() if own != run.accounts[name] and name in can_filter}
+
     def prove() -> None:
         loads = []
         for one, new in unsure():
-            for name, accounts in new.items():
-                is_alone = accounts != run.accounts[name] and run.clients[name].has(one.stream.name, "account_filter")
-                scopes = [((a,), a) for a in accounts] if is_alone else [(run.accounts[name], None)]
+            alone = newcomers(one.stream, new)
+            for name in new:
+                scopes = [((a,), a) for a in alone[name]] if name in alone else [(run.accounts[name], None)]
                 loads += [Load(one.stream, name, own, only, one.report) for own, only in scopes]
         prove_by_count(run, loads, writer)
 
@@ -117,8 +122,8 @@ def _be_sure_of_first_loads(run: Run, asked: Sequence[Asked], writer: Writer, te
     prove()
     for one, new in unsure():
         tell(f"{one.stream.name}: first load; reading the list once more as a whole, to be sure of it")
-        whole = replace(one, request=Request("sweep"))
-        _walk_plans(run, [whole], writer, tell, only=new, spared=writer.swept(one.stream.name))
+        whole, spared = replace(one, request=Request("sweep")), writer.swept(one.stream.name)
+        _walk_plans(run, [whole], writer, tell, only=new, spared=spared, alone=newcomers(one.stream, new))
 
 
 def never_swept(run: Run, stream: Stream, swept: set[str]) -> dict[str, tuple[str, ...]]:
@@ -149,10 +154,12 @@ def _walk_plans(
     tell: Tell,
     only: Collection[str] | None = None,
     spared: Collection[str] = (),
+    alone: Mapping[str, tuple[str, ...]] | None = None,
 ) -> None:
     """Plan, read and commit; plan a stream again where the server refuses an ability, or where rows turn out not to name their account.
 
-    `only`: these API clients; None: all. `spared`: accounts that need not be asked for alone.
+    `only`: these API clients; None: all. `spared`: accounts that need not be asked for alone. `alone`: API client → accounts that are asked for each by
+    itself, and no others of it.
     """
     # Streams and the API clients whose lists turned out to be of no use for them.
     given_up: set[tuple[str, str]] = set()
@@ -167,6 +174,10 @@ def _walk_plans(
                 and (s.api_client, s.stream) not in given_up
                 and s.only_account not in spared
             ]
+        for name, accounts in (alone or {}).items():
+            shared = [s for s in slices if s.api_client == name and s.only_account is None]
+            slices = [s for s in slices if s not in shared]
+            slices += [replace(s, accounts=(account,), only_account=account) for s in shared for account in accounts]
         found = Walker(run, asked, writer, tell).walk(slices)
         asked = [one for one in asked if one.stream.name in found]
         for one in asked:
