@@ -16,7 +16,7 @@ from pipelines.reading import ReadPart, filters_of
 from pipelines.run import Ready, Run, StreamReport, commit_parts, counted
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient, Page
-from resources.errors import ApiError, told
+from resources.errors import AbilityRefusedError, ApiError, told
 from resources.part import Reconciliation
 from resources.warehouse import Writer
 
@@ -46,6 +46,11 @@ def prove_by_count(run: Run, loads: Sequence[Load], writer: Writer) -> None:
         with counted(load.report, run.clients.values()):
             try:
                 part = _evidence(run, load, writer)
+            except AbilityRefusedError as refusal:
+                # Nothing was proved, and the walk that follows does without it.
+                run.clients[load.api_client].without.add((refusal.stream, refusal.ability))
+                load.report.warnings.append(str(refusal))
+                continue
             except ApiError as error:
                 load.report.problems.append(told(load.api_client, error))
                 continue

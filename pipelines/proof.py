@@ -34,18 +34,25 @@ class Listings:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._known: dict[str, set[str]] = {}
+        self._known: dict[str, set[str] | ApiError] = {}
 
     def forget(self) -> None:
         """What is read from here on must be listed again."""
         self._known.clear()
 
     def of(self, api_client: str) -> set[str]:
-        """The accounts of one API client; raises `ApiError`."""
-        if api_client not in self._known:
-            found = read_accounts(self.run.clients[api_client], self.run.request).batch.rows
-            self._known[api_client] = set(found.get_column("account_id"))
-        return self._known[api_client]
+        """The accounts of one API client; raises `ApiError`, for all streams where it was raised once: it comes after many attempts."""
+        known = self._known.get(api_client)
+        if known is None:
+            try:
+                found = read_accounts(self.run.clients[api_client], self.run.request).batch.rows
+                known = set(found.get_column("account_id"))
+            except ApiError as error:
+                known = error
+            self._known[api_client] = known
+        if isinstance(known, ApiError):
+            raise known
+        return known
 
 
 class Proof:
@@ -111,13 +118,14 @@ class Proof:
     def settled(self) -> list[tuple[Slice, ReadPart]]:
         """After the last slice: pieces whose few records that could not become rows are odd ones among all that were read, so that their windows count.
 
-        A list that is cut has pieces of a few records, and one odd record among them would keep their window open for ever. What they brought is
-        committed already. Of the others a problem is told.
+        A list that is cut has pieces of a few records, and one odd record among them would keep their window open for ever. So its share is one of all
+        pieces of that list (an API client's, or one account's). What they brought is committed already. Of the others a problem is told.
         """
-        read, odd = (sum(counts) for counts in zip(*self.read.values(), strict=True)) if self.read else (0, 0)
         found = []
         for piece, part in self.doubted.items():
             text = self._quarantined(piece)
+            of_list = [counts for other, counts in self.read.items() if _same_list(piece, other)]
+            read, odd = (sum(counts) for counts in zip(*of_list, strict=True))
             if odd > QUARANTINE_SHARE * read or (piece.kind == "sweep" and self.run.request.kind != "nightly"):
                 self.problem(f"{text} The contract does not fit, so the slice counts as not read.")
                 continue
@@ -265,6 +273,10 @@ class Proof:
         for account, record_id in batch.rows.select("account_id", self.stream.id_column).iter_rows():
             if self.owners.setdefault(record_id, account) != account:
                 raise SliceError(ignored_filter(self.stream, self.run))
+
+
+def _same_list(one: Slice, other: Slice) -> bool:
+    return (one.api_client, one.only_account) == (other.api_client, other.only_account)
 
 
 def ignored_filter(stream: Stream, run: Run) -> str:

@@ -199,8 +199,15 @@ class Walker:
             self.todo.done()
             return
         self.listings.forget()
+        if isinstance(part, ReadPart) and part.is_last and part.slice.kind == "sweep":
+            self._flush()  # the second look may take minutes, and a kill should not cost what was read before it
         with self.lanes[piece.stream].counted() as lane:
             lane.take(piece, part)
+
+    def _flush(self) -> None:
+        for lane in self.lanes.values():
+            with lane.counted():
+                lane.committer.flush()
 
     def _work(self) -> None:
         """One thread: slices, one after the other, until the plan is over."""
@@ -221,6 +228,13 @@ class Walker:
 
     def _read(self, lane: _Lane, piece: Slice) -> None:
         """One slice, in a thread. Whatever happens reaches the committing thread as a value; it is never swallowed here."""
+        try:
+            self._hand_over(lane, piece)
+        except BaseException as error:  # noqa: BLE001  handed over, and raised or written down there
+            self._put(piece, error)
+
+    def _hand_over(self, lane: _Lane, piece: Slice) -> None:
+        """Read a slice and put its parts into the queue, or its pieces among those that are to be read; raises whatever goes wrong."""
         client, stream, splitter = self.run.clients[piece.api_client], lane.stream, lane.splitter
         listed = self.run.listed[piece.api_client]
         # A row that does not name its account is believed to be of the one that was asked for only where the server was seen to heed the filter.
@@ -238,15 +252,12 @@ class Walker:
 
         zones, is_stopped = self.run.zones, lane.stopped.is_set
         try:
-            try:
-                for part in read_slice(piece, stream, client, zones, default, is_stopped, note, self.shaper):
-                    self._put(piece, part)
-            except LargeSliceError as large:
-                # Here and not in the committing thread: what is cut once more is the newest there is, and should not wait until another thread is done.
-                for smaller in splitter.split(piece, large, "nightly" if piece.kind == "sweep" else piece.kind):
-                    self.todo.put(smaller)
-        except BaseException as error:  # noqa: BLE001  handed over, and raised or written down there
-            self._put(piece, error)
+            for part in read_slice(piece, stream, client, zones, default, is_stopped, note, self.shaper):
+                self._put(piece, part)
+        except LargeSliceError as large:
+            # Here and not in the committing thread: what is cut once more is the newest there is, and should not wait until another thread is done.
+            for smaller in splitter.split(piece, large, "nightly" if piece.kind == "sweep" else piece.kind):
+                self.todo.put(smaller)
 
     def _can_split(self, lane: _Lane, piece: Slice) -> bool:
         """A sweep that a person or the schedule asked for is one walk: it is there to find what the filters do not show. A first load is not."""

@@ -91,5 +91,6 @@ class PublishBlockedError(WarehouseError):
 
 
 def told(api_client: str, error: ApiError) -> str:
-    """An error of the API as a sentence that names the API client it is about."""
-    return str(error) if isinstance(error, ClientRefusedError) else f"API client {api_client!r}: {error}"
+    """An error of the API as a sentence that names the API client it is about; some do so by themselves."""
+    text = str(error)
+    return text if text.startswith("API client") else f"API client {api_client!r}: {text}"
