@@ -1,7 +1,7 @@
-"""Pages shaped in a process beside this one: Python shapes in one thread at a time, and with many requests in flight that is what a first load waits for.
+"""Pages shaped in processes beside this one: Python shapes in one thread at a time, and with many requests in flight that is what a first load waits for.
 
-What lives here: the process, what is said to it and what it answers. What does not: what shaping is (`reading.batch_of`), when it is asked for
-(`walker`). The process only ever makes frames out of bytes. It ends when its standard input does, so it never outlives this one, however that ends; and
+What lives here: the processes, what is said to them and what they answer. What does not: what shaping is (`reading.batch_of`), when it is asked for
+(`walker`). A process only ever makes frames out of bytes. It ends when its standard input does, so it never outlives this one, however that ends; and
 whatever it does not answer is shaped here, so nothing depends on it but time.
 """
 
@@ -33,13 +33,19 @@ from resources.contract import Contract
 log = logging.getLogger(__name__)
 # With fewer requests in flight fetching is what is waited for, and a second process would only take memory.
 LEAST_IN_FLIGHT = 8
-# Starting costs half a second of another core; a night that brings less than so many pages ends before that has paid.
+# Starting costs half a second of another core; what brings less than so many pages for each process ends before that has paid.
 LEAST_PAGES = 60
+# One alone waits a fifth of its time for questions; beyond two, committing is what is waited for.
+MOST_PROCESSES = 2
+# One that is worked on, and one on its way.
+QUESTIONS_EACH = 2
 PIPE_BYTES = 1024 * 1024
 # A batch takes a tenth of a second. A process that is stopped, or swapped out, ends after so long, and what it was asked is shaped here.
 ANSWERS_WITHIN_S = 60.0
 _PROGRAM = "from pipelines.beside import serve; serve({answers})"
 READY = "ready"
+# What reading from a process that has ended raises, or writing to it.
+_ENDED = (OSError, EOFError, ValueError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
@@ -85,25 +91,80 @@ def is_of_use(in_flight: int) -> bool:
     return in_flight >= LEAST_IN_FLIGHT and (os.cpu_count() or 1) > 1
 
 
-class ShapingProcess:
-    """The process, started when enough pages have come. Several threads may ask it; it works on one question while the next is on its way. Close it."""
+class ShapingProcesses:
+    """The processes, each started when enough pages have come. Any number of threads may ask; `most_questions` at once keep all of them busy. Close it."""
 
-    def __init__(self, least_pages: int = LEAST_PAGES, answers_within_s: float = ANSWERS_WITHIN_S) -> None:
-        self._pages_left = least_pages
+    def __init__(
+        self,
+        most: int = MOST_PROCESSES,
+        least_pages: int = LEAST_PAGES,
+        answers_within_s: float = ANSWERS_WITHIN_S,
+    ) -> None:
+        self.most_questions = most * QUESTIONS_EACH
+        self._most = most
+        self._least_pages = least_pages
+        self._answers_within_s = answers_within_s
+        self._pages = 0
+        self._is_closed = False
+        self._lock = threading.Lock()
+        self._started: list[ShapingProcess] = []
+
+    def foresee(self, pages: int) -> None:
+        """So many pages are about to come: what they make worth starting comes up while they are asked for."""
+        with self._lock:
+            self._count(pages)
+
+    def batch_of(self, question: Question) -> Batch | None:
+        """What a process makes of the pages; None where none does: they are not plain, or no process is there."""
+        with self._lock:
+            self._count(len(question.bodies))
+            ready = [process for process in self._started if process.is_ready()]
+            if not ready:
+                return None
+            process = min(ready, key=lambda one: one.questions_count)
+            process.questions_count += 1
+        try:
+            return process.batch_of(question)
+        finally:
+            with self._lock:
+                process.questions_count -= 1
+
+    def _count(self, pages: int) -> None:
+        self._pages += pages
+        while not self._is_closed and len(self._started) < min(self._most, self._pages // self._least_pages):
+            self._started.append(ShapingProcess(self._answers_within_s))
+
+    def close(self) -> None:
+        """End them, and whoever waits for them."""
+        with self._lock:
+            self._is_closed = True
+        for process in self._started:
+            process.close()
+
+
+class ShapingProcess:
+    """One process. Several threads may ask it; it works on one question while the next is on its way. `questions_count`: for whoever shares them out."""
+
+    def __init__(self, answers_within_s: float) -> None:
         self._answers_within_s = answers_within_s
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: BinaryIO | None = None
-        self._is_ready = self._is_over = False
+        self._is_up = self._is_over = False
         self._asking = threading.Lock()
         self._answering = threading.Condition()
         self._asked = self._answered = 0
+        self.questions_count = 0
+        try:
+            self._start()
+        except OSError as error:
+            log.warning("No shaping process could be started (%s); pages are shaped without it.", error)
+            self._is_over = True
 
     def batch_of(self, question: Question) -> Batch | None:
         """What the process makes of the pages; None where it makes nothing of them: they are not plain, or it is not there."""
         try:
             with self._asking:
-                self._pages_left -= len(question.bodies)
-                if self._is_over or self._pages_left > 0 or not self._has_begun():
+                if self._is_over:
                     return None
                 number, self._asked = self._asked, self._asked + 1
                 with self._watched():
@@ -116,12 +177,26 @@ class ShapingProcess:
                     answer = pickle.load(_open(self._answers))  # noqa: S301  our own process
                 self._answered += 1
                 self._answering.notify_all()
-        except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            if not self._is_over:
-                log.warning("The shaping process ended (%s); this process shapes by itself from now on.", error)
-            self.close()
+        except _ENDED as error:
+            self._done_without(error)
             return None
         return answer.unpacked() if isinstance(answer, Answer) else None
+
+    def is_ready(self) -> bool:
+        """Whether it may be asked: it has come up, and has not ended since. Nobody waits for that."""
+        if not self._is_up and not self._is_over:
+            try:
+                answers = _open(self._answers)
+                if select.select([answers], [], [], 0)[0]:
+                    self._is_up = pickle.load(answers) == READY  # noqa: S301  our own process
+            except _ENDED as error:
+                self._done_without(error)
+        return self._is_up and not self._is_over
+
+    def _done_without(self, error: Exception) -> None:
+        if not self._is_over:
+            log.warning("A shaping process ended (%s); pages are shaped without it from now on.", error)
+        self.close()
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -136,21 +211,6 @@ class ShapingProcess:
             yield
         finally:
             timer.cancel()
-
-    def _has_begun(self) -> bool:
-        """Start it, or look whether it has come up meanwhile; nobody waits for that."""
-        if self._process is None:
-            try:
-                self._start()
-            except OSError as error:
-                log.warning("No shaping process could be started (%s); this process shapes by itself.", error)
-                self._is_over = True
-            return False
-        if not self._is_ready:
-            answers = _open(self._answers)
-            if select.select([answers], [], [], 0)[0]:
-                self._is_ready = pickle.load(answers) == READY  # noqa: S301  our own process
-        return self._is_ready
 
     def _start(self) -> None:
         # Answers have a pipe of their own: whatever is printed there, by a library or by what this Python runs at its start, is for people.

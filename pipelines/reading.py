@@ -6,14 +6,14 @@ committing, where and when a batch is shaped (`shaping`). Memory is bounded by t
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipelines.beside import Question, ShapingProcess
+from pipelines.beside import Question, ShapingProcesses
 from pipelines.completeness import Verdict, Walk, judge
 from pipelines.extract import DriftKey, NoAccountError
 from pipelines.normalise import Batch, combine, normalise, normalise_pages
@@ -77,6 +77,19 @@ def _instant(instant: datetime) -> str:
     )
 
 
+@dataclass(frozen=True)
+class ComingPart:
+    """A part of which all pages are read, though it may not be shaped yet."""
+
+    pages_count: int
+    is_last: bool
+    shaped: Future[ReadPart]
+
+    def result(self) -> ReadPart:
+        """The part, once it is shaped; raises what shaping raised: `AccountsUnnamedError`."""
+        return self.shaped.result()
+
+
 def read_slice(
     piece: Slice,
     stream: Stream,
@@ -85,27 +98,35 @@ def read_slice(
     default_account: str | None,
     is_stopped: Callable[[], bool],
     note_page: Callable[[Page], None],
-    shaper: AtOnce | Shaper | None = None,
 ) -> Iterator[ReadPart]:
+    """As `parts_of`, where the thread that walks is the one that needs the parts: it shapes them itself."""
+    for part in parts_of(piece, stream, client, zones, default_account, is_stopped, note_page, AtOnce()):
+        yield part.result()
+
+
+def parts_of(
+    piece: Slice,
+    stream: Stream,
+    client: ApiClient,
+    zones: Mapping[str, str],
+    default_account: str | None,
+    is_stopped: Callable[[], bool],
+    note_page: Callable[[Page], None],
+    shaper: AtOnce | Shaper,
+) -> Iterator[ComingPart]:
     """Walk a slice; yields its parts, the last one with `is_last` and the evidence that it is complete. `shaper` does what is done with pages.
 
     Raises the errors of `ApiClient.pages`, and `AccountsUnnamedError`. Ends early, without a last part, when `is_stopped` says so.
     """
-    drafts = _Drafts(piece, stream, client.contract, zones, default_account, shaper or AtOnce())
+    drafts = _Drafts(piece, stream, client.contract, zones, default_account, shaper)
     try:
         evidence = yield from _walks(piece, stream, client, drafts, is_stopped, note_page)
-        if evidence is None:
-            return
-        drafts.end_part()
     except Exception:
         if not is_stopped():
-            yield from drafts.rest()  # what was full before it happened
+            drafts.settled()  # what is wrong with rows that came before it is told first
         raise
-    *parts, last = drafts.rest()
-    yield from parts
-    last.is_last = True
-    last.reconciliations = _evidence(evidence)
-    yield last
+    if evidence is not None:
+        yield drafts.part(is_last=True, reconciliations=_evidence(evidence))
 
 
 def _walks(
@@ -115,7 +136,7 @@ def _walks(
     drafts: _Drafts,
     is_stopped: Callable[[], bool],
     note_page: Callable[[Page], None],
-) -> Generator[ReadPart, None, list[tuple[list[Walk], Verdict]] | None]:
+) -> Generator[ComingPart, None, list[tuple[list[Walk], Verdict]] | None]:
     """Walk the lists of a slice; yields the parts that are full on the way, and gives the walks of each list with its verdict; None when stopped."""
     evidence: list[tuple[list[Walk], Verdict]] = []
     for own in client.contract.streams[stream.name].queries:
@@ -132,7 +153,8 @@ def _walks(
                     note_page(page)
                     counted.add(page)
                     drafts.add(page)
-                    yield from drafts.ready()
+                    if drafts.pages_count >= PAGES_PER_PART and page.next_url is not None:
+                        yield drafts.part()
             except DeadCursorError:
                 restarts += 1
                 if restarts > RESTARTS:
@@ -153,7 +175,7 @@ def _walks(
 
 
 class _Drafts:
-    """The pages of a slice on their way to parts: those in hand, the batches of the part that is being filled, the parts that are being shaped."""
+    """The pages of a slice on their way to parts: those in hand, and the batches of the part that is being filled."""
 
     def __init__(
         self,
@@ -176,10 +198,9 @@ class _Drafts:
         self.pages_count = 0
         self.batches: list[Future[Batch]] = []
         self.media_types: Counter[str] = Counter()
-        self.parts: deque[Future[ReadPart]] = deque()
 
     def add(self, page: Page) -> None:
-        """Take one more page in; a full batch waits for room where many wait to be shaped."""
+        """Take one more page in; a full batch waits for room where many wait to be shaped. Raises what shaping the ones before it raised."""
         self.began_at = self.began_at or page.fetched_at
         self.fetched_at = page.fetched_at
         self.pages.append(page)
@@ -188,22 +209,13 @@ class _Drafts:
         least = PAGES_WHILE_IDLE if self.shaper.is_idle else PAGES_PER_BATCH
         if len(self.pages) >= least or sum(p.size for p in self.pages) >= BYTES_PER_BATCH:
             self._settle()
-        if self.pages_count >= PAGES_PER_PART and page.next_url is not None:
-            self.end_part()
-
-    def ready(self) -> Iterator[ReadPart]:
-        """The parts that are shaped; more than one that is not is waited for. Raises what shaping raised."""
-        while self.parts and (self.parts[0].done() or len(self.parts) > 1):
-            yield self.parts.popleft().result()
-        for batch in self.batches if not self.parts else ():
+        for batch in self.batches:
             if not batch.done():
                 break
             batch.result()
 
-    def rest(self) -> Iterator[ReadPart]:
-        """All parts that are still to come. Raises what shaping raised, in the part that is being filled too."""
-        while self.parts:
-            yield self.parts.popleft().result()
+    def settled(self) -> None:
+        """Wait for the batches of the part that is being filled. Raises what shaping raised."""
         for batch in self.batches:
             batch.result()
 
@@ -229,7 +241,7 @@ class _Drafts:
 
         self.batches.append(self.shaper.submit(shape, sum(page.size for page in pages)))
 
-    def end_part(self) -> None:
+    def part(self, *, is_last: bool = False, reconciliations: tuple[Reconciliation, ...] = ()) -> ComingPart:
         """Have what came since the last part combined to one."""
         self._settle()
         batches, media_types = self.batches, self.media_types
@@ -251,10 +263,12 @@ class _Drafts:
                 pages_count=pages_count,
                 began_at=began_at,
                 fetched_at=fetched_at or began_at,
+                is_last=is_last,
+                reconciliations=reconciliations,
             )
 
-        self.parts.append(self.shaper.submit(shape))
         self.batches, self.media_types, self.pages_count, self.fetched_at = [], Counter(), 0, None
+        return ComingPart(pages_count, is_last, self.shaper.submit(shape))
 
 
 def batch_of(
@@ -264,9 +278,9 @@ def batch_of(
     zones: Mapping[str, str],
     default_account: str | None,
     keeps: frozenset[str] | None,
-    beside: ShapingProcess | None = None,
+    beside: ShapingProcesses | None = None,
 ) -> Batch:
-    """Pages of one slice as one batch. The only step that looks into their records. `beside`: a process that is asked first."""
+    """Pages of one slice as one batch. The only step that looks into their records. `beside`: processes that are asked first."""
     bodies = [Body(page.body, page.fetched_at) for page in pages if page.body is not None]
     try:
         if len(bodies) == len(pages):

@@ -17,7 +17,7 @@ from datetime import datetime
 import polars as pl
 
 from pipelines.accounts import all_accounts, list_accounts
-from pipelines.beside import ShapingProcess, is_of_use
+from pipelines.beside import ShapingProcesses, is_of_use
 from pipelines.normalise import together
 from pipelines.plan import BEGINNING, CLOCK_TOLERANCE, MARGIN, Request, Window
 from pipelines.reading import ReadPart
@@ -63,7 +63,7 @@ class Run:
     `end`: upper end of every window of this run, server time. `accounts`: API client → the accounts that it serves in this run.
     `listed`: API client → all accounts that it listed. `needs_account`, `uncut`: (API client, stream) that must be asked for account by account, and
     whose slices cannot be cut, as was found out on the way. `ends_with_publishing`: publishing ends the run; without it, each stream's end may be the last.
-    `beside`: a process that pages may be shaped in.
+    `beside`: processes that pages may be shaped in.
     """
 
     run_id: str
@@ -80,7 +80,7 @@ class Run:
     started_by: str
     version: str
     ends_with_publishing: bool = True
-    beside: ShapingProcess | None = None
+    beside: ShapingProcesses | None = None
     needs_account: set[tuple[str, str]] = field(default_factory=set)
     uncut: set[tuple[str, str]] = field(default_factory=set)
 
@@ -154,7 +154,7 @@ def open_run(
             started_by=started_by,
             ends_with_publishing=ends_with_publishing,
             version=version,
-            beside=stack.enter_context(closing(ShapingProcess())) if is_of_use(settings.sync_concurrency) else None,
+            beside=stack.enter_context(closing(ShapingProcesses())) if is_of_use(settings.sync_concurrency) else None,
         )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from pipelines.beside import ShapingProcess
+from pipelines.beside import ShapingProcesses
 
 # Bodies that wait to be shaped, for all slices of a plan together. Decoded, one batch of them at a time is a few times as large.
 MOST_WAITING_BYTES = 16 * 1024 * 1024
@@ -46,10 +46,10 @@ class Shaper:
     """A thread that does one piece of work after the other, in the order in which they were submitted. `end` it.
 
     Whoever submits work on many bytes waits while as many wait already. What waits is worked off without anybody's help, so every such wait ends.
-    `beside`: a process that the work may be given to; then there are two threads, so that it has its next piece while its last one is unpacked.
+    `beside`: processes that the work may be given to; then there are as many threads as keep them busy.
     """
 
-    def __init__(self, most_bytes: int = MOST_WAITING_BYTES, beside: ShapingProcess | None = None) -> None:
+    def __init__(self, most_bytes: int = MOST_WAITING_BYTES, beside: ShapingProcesses | None = None) -> None:
         self.most_bytes = most_bytes
         self.beside = beside
         self.is_ended = False
@@ -59,7 +59,7 @@ class Shaper:
         self._todo: deque[tuple[Future[Any], Callable[[], Any], int]] = deque()
         self.threads = [
             threading.Thread(target=self._work, name=f"shaper_{number}", daemon=True)
-            for number in range(1 if beside is None else 2)
+            for number in range(1 if beside is None else beside.most_questions)
         ]
         for thread in self.threads:
             thread.start()

@@ -12,8 +12,9 @@ import queue
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from math import inf
@@ -22,9 +23,9 @@ from pipelines.committing import COMMIT_AFTER_S, Committer
 from pipelines.plan import Request, Slice
 from pipelines.progress import Progress, Tell
 from pipelines.proof import Listings
-from pipelines.reading import AccountsUnnamedError, ReadPart, read_slice
+from pipelines.reading import PAGES_PER_PART, AccountsUnnamedError, ComingPart, parts_of
 from pipelines.run import Run, StreamReport, counted
-from pipelines.shaping import Shaper
+from pipelines.shaping import AtOnce, Shaper
 from pipelines.splitting import CoarseFilterError, LargeSliceError, Splitter
 from pipelines.streams import Stream
 from resources.appointedd import Page
@@ -38,6 +39,8 @@ STOP_WITHIN_S = 1.5
 # How long a thread that computes keeps the interpreter's lock from one that waits for it. Python's own 5 ms would be paid by a page that is being received
 # at every one of its dozen reads and writes, while another is shaped.
 SWITCH_AFTER_S = 0.0005
+# Pages in parts that wait to be shaped or committed: two transactions' worth, so that neither waits for the other for long.
+MOST_PAGES_WAITING = 2 * PAGES_PER_PART
 
 
 class NeedsAccountError(Exception):
@@ -86,15 +89,14 @@ class _Lane:
         with counted(self.report, self.run.clients.values()):
             yield self
 
-    def take(self, piece: Slice, part: ReadPart | BaseException) -> None:
+    def take(self, piece: Slice, part: ComingPart | BaseException) -> None:
         """One part, or what ended its slice; nothing counts any more once the plan must be made again."""
         if self.again is not None or piece in self.failed:
             return
         try:
-            if isinstance(part, ReadPart):
-                self.committer.take(piece, part)
-            else:
+            if isinstance(part, BaseException):
                 raise part
+            self.committer.take(piece, part.result())
         except ApiError as error:  # the second look of a sweep asks the API too
             self._fail(piece, error)
         except (CoarseFilterError, AccountsUnnamedError) as error:
@@ -143,9 +145,8 @@ class Walker:
         self.listings = Listings(run)
         self.lanes = {one.stream.name: _Lane(run, one, writer, self.listings, tell) for one in asked}
         self.stopped = threading.Event()
-        self.shaper: Shaper | None = None
-        # Bounded, so that reading waits for committing and memory stays flat.
-        self.parts: queue.Queue[tuple[Slice, ReadPart | BaseException | None]] = queue.Queue(maxsize=1)
+        self.shaper: AtOnce | Shaper = AtOnce()
+        self.parts = _Parts()
         self.todo = _Todo()
 
     def walk(self, slices: Sequence[Slice]) -> dict[str, PlanAgain]:
@@ -169,8 +170,9 @@ class Walker:
             for thread in threads:
                 thread.start()
             while todo.left:
-                with suppress(queue.Empty):
-                    self._take(*self.parts.get(timeout=COMMIT_AFTER_S))
+                brought = self.parts.get(COMMIT_AFTER_S)
+                if brought is not None:
+                    self._take(*brought)
                 for lane in self.lanes.values():
                     with lane.counted():
                         lane.committer.flush_if_due()
@@ -186,6 +188,7 @@ class Walker:
             self.stopped.set()
             for lane in self.lanes.values():
                 lane.stopped.set()
+            self.parts.end()
             shaper.end()
             todo.end(len(threads))
             deadline = time.monotonic() + STOP_WITHIN_S
@@ -193,13 +196,13 @@ class Walker:
                 if thread.ident is not None:
                     thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _take(self, piece: Slice, part: ReadPart | BaseException | None) -> None:
+    def _take(self, piece: Slice, part: ComingPart | BaseException | None) -> None:
         """What a thread handed over; None: it is done with the slice."""
         if part is None:
             self.todo.done()
             return
         self.listings.forget()
-        if isinstance(part, ReadPart) and part.is_last and part.slice.kind == "sweep":
+        if isinstance(part, ComingPart) and part.is_last and piece.kind == "sweep":
             self._flush()  # the second look may take minutes, and a kill should not cost what was read before it
         with self.lanes[piece.stream].counted() as lane:
             lane.take(piece, part)
@@ -216,22 +219,14 @@ class Walker:
             with client.until(lane.stopped), client.counting(lane.report.traffic):
                 if not lane.stopped.is_set():
                     self._read(lane, piece)
-            self._put(piece, None)
-
-    def _put(self, piece: Slice, part: ReadPart | BaseException | None) -> None:
-        while not self.stopped.is_set():
-            try:
-                self.parts.put((piece, part), timeout=0.1)
-            except queue.Full:
-                continue
-            return
+            self.parts.put(piece, None)
 
     def _read(self, lane: _Lane, piece: Slice) -> None:
         """One slice, in a thread. Whatever happens reaches the committing thread as a value; it is never swallowed here."""
         try:
             self._hand_over(lane, piece)
         except BaseException as error:  # noqa: BLE001  handed over, and raised or written down there
-            self._put(piece, error)
+            self.parts.put(piece, error)
 
     def _hand_over(self, lane: _Lane, piece: Slice) -> None:
         """Read a slice and put its parts into the queue, or its pieces among those that are to be read; raises whatever goes wrong."""
@@ -252,9 +247,11 @@ class Walker:
 
         zones, is_stopped = self.run.zones, lane.stopped.is_set
         try:
-            for part in read_slice(piece, stream, client, zones, default, is_stopped, note, self.shaper):
-                self._put(piece, part)
+            for part in parts_of(piece, stream, client, zones, default, is_stopped, note, self.shaper):
+                self.parts.put(piece, part)
         except LargeSliceError as large:
+            if self.run.beside is not None:
+                self.run.beside.foresee(splitter.most_pages)
             # Here and not in the committing thread: what is cut once more is the newest there is, and should not wait until another thread is done.
             for smaller in splitter.split(piece, large, "nightly" if piece.kind == "sweep" else piece.kind):
                 self.todo.put(smaller)
@@ -288,6 +285,47 @@ def _quicker_switches() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
+
+
+class _Parts:
+    """What the threads that read hand over, in order, each waiting while the parts that nobody took yet hold `MOST_PAGES_WAITING`.
+
+    So reading waits for committing, and memory stays flat, but a thread can go on to its next slice while its last part is shaped.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Slice, ComingPart | BaseException | None]] = deque()
+        self._pages = 0
+        self._is_ended = False
+        self._changed = threading.Condition()
+
+    def put(self, piece: Slice, part: ComingPart | BaseException | None) -> None:
+        """Hand over a part, what ended the slice, or None: done with it. After the end nobody wants it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_ended or self._pages < MOST_PAGES_WAITING)
+            self._waiting.append((piece, part))
+            self._pages += _pages_of(part)
+            self._changed.notify_all()
+
+    def get(self, within_s: float) -> tuple[Slice, ComingPart | BaseException | None] | None:
+        """What was handed over first; None where nothing came within so many seconds."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._waiting, within_s):
+                return None
+            piece, part = self._waiting.popleft()
+            self._pages -= _pages_of(part)
+            self._changed.notify_all()
+            return piece, part
+
+    def end(self) -> None:
+        """Nobody waits any more."""
+        with self._changed:
+            self._is_ended = True
+            self._changed.notify_all()
+
+
+def _pages_of(part: ComingPart | BaseException | None) -> int:
+    return part.pages_count if isinstance(part, ComingPart) else 0
 
 
 class _Todo:

@@ -1,4 +1,4 @@
-"""Pages shaped in a process beside this one: the same batch, and nothing lost when that process is not there, not ready or killed."""
+"""Pages shaped in processes beside this one: the same batch, and nothing lost when such a process is not there, not ready or killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.beside import Answer, Question, ShapingProcess, is_of_use
+from pipelines.beside import Answer, Question, ShapingProcesses, is_of_use
 from pipelines.normalise import Batch, normalise_pages
 from pipelines.slots import Body
 from pipelines.streams import BOOKINGS
@@ -48,7 +48,7 @@ def same(one: Batch | None, other: Batch) -> bool:
     )
 
 
-def first_answer(process: ShapingProcess, asked: Question) -> Batch | None:
+def first_answer(process: ShapingProcesses, asked: Question) -> Batch | None:
     """Asked until it has come up, as a run asks it: again and again, shaping by itself meanwhile."""
     until = time.monotonic() + COMES_UP_WITHIN_S
     while time.monotonic() < until:
@@ -60,15 +60,17 @@ def first_answer(process: ShapingProcess, asked: Question) -> Batch | None:
 
 
 @pytest.fixture
-def process() -> Iterator[ShapingProcess]:
-    made = ShapingProcess(least_pages=1)
+def process() -> Iterator[ShapingProcesses]:
+    """One alone."""
+    made = ShapingProcesses(most=1, least_pages=1)
     yield made
     made.close()
 
 
-def pid_of(process: ShapingProcess) -> int:
-    assert process._process is not None
-    return process._process.pid
+def pid_of(processes: ShapingProcesses) -> int:
+    process = processes._started[0]._process
+    assert process is not None
+    return process.pid
 
 
 def test_an_answer_is_the_batch_again() -> None:
@@ -77,7 +79,7 @@ def test_an_answer_is_the_batch_again() -> None:
     assert same(Answer.of(batch).unpacked(), batch)
 
 
-def test_it_makes_the_same_batches_for_several_threads(process: ShapingProcess) -> None:
+def test_it_makes_the_same_batches_for_several_threads(process: ShapingProcesses) -> None:
     assert same(first_answer(process, question()), shaped(question()))
     wrong: list[int] = []
 
@@ -97,28 +99,28 @@ def test_it_makes_the_same_batches_for_several_threads(process: ShapingProcess) 
     assert wrong == []
 
 
-def test_what_is_not_plain_is_left_to_whoever_asked(process: ShapingProcess) -> None:
+def test_what_is_not_plain_is_left_to_whoever_asked(process: ShapingProcesses) -> None:
     assert first_answer(process, question()) is not None
     odd = Question(BOOKINGS, CONTRACT, [Body(b'{"data":[{"type":"bookings","id":7}]}', NOW)], {}, None, None)
     assert process.batch_of(odd) is None
     assert process.batch_of(question()) is not None  # and it goes on
 
 
-def test_a_killed_process_is_done_without(process: ShapingProcess, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_killed_process_is_done_without(process: ShapingProcesses, caplog: pytest.LogCaptureFixture) -> None:
     assert first_answer(process, question()) is not None
     os.kill(pid_of(process), signal.SIGKILL)
     assert process.batch_of(question()) is None
-    assert "shapes by itself from now on" in caplog.text
+    assert "shaped without it from now on" in caplog.text
     assert process.batch_of(question()) is None
 
 
 def test_a_process_that_does_not_answer_is_ended_and_done_without(caplog: pytest.LogCaptureFixture) -> None:
-    process = ShapingProcess(least_pages=1, answers_within_s=2.0)
+    process = ShapingProcesses(most=1, least_pages=1, answers_within_s=2.0)
     try:
         assert first_answer(process, question()) is not None
         os.kill(pid_of(process), signal.SIGSTOP)
         assert process.batch_of(question()) is None
-        assert "shapes by itself from now on" in caplog.text
+        assert "shaped without it from now on" in caplog.text
     finally:
         process.close()
 
@@ -126,7 +128,7 @@ def test_a_process_that_does_not_answer_is_ended_and_done_without(caplog: pytest
 def test_what_is_printed_there_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text("print('good morning', flush=True)", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    process = ShapingProcess(least_pages=1)
+    process = ShapingProcesses(most=1, least_pages=1)
     try:
         assert same(first_answer(process, question()), shaped(question()))
     finally:
@@ -134,7 +136,7 @@ def test_what_is_printed_there_is_no_answer(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_without_room_for_a_larger_pipe_it_works_all_the_same(
-    process: ShapingProcess, monkeypatch: pytest.MonkeyPatch
+    process: ShapingProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
@@ -143,7 +145,7 @@ def test_without_room_for_a_larger_pipe_it_works_all_the_same(
     assert same(first_answer(process, question()), shaped(question()))
 
 
-def test_closing_ends_it_and_whoever_waits(process: ShapingProcess) -> None:
+def test_closing_ends_it_and_whoever_waits(process: ShapingProcesses) -> None:
     assert first_answer(process, question()) is not None
     pid = pid_of(process)
     os.kill(pid, signal.SIGSTOP)
@@ -153,7 +155,7 @@ def test_closing_ends_it_and_whoever_waits(process: ShapingProcess) -> None:
         thread.start()
     until = time.monotonic() + 30
     while (
-        process._asked < 2 and time.monotonic() < until
+        process._started[0]._asked < 2 and time.monotonic() < until
     ):  # the answer to the first is being read, the second is on its way
         time.sleep(0.01)
     process.close()
@@ -166,24 +168,74 @@ def test_closing_ends_it_and_whoever_waits(process: ShapingProcess) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="only Linux shows another process's environment")
-def test_it_is_not_told_the_secret(process: ShapingProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_not_told_the_secret(process: ShapingProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APPOINTEDD_CLIENT_SECRET", "canary-7c1d")
     assert first_answer(process, question()) is not None
     assert b"canary-7c1d" not in Path(f"/proc/{pid_of(process)}/environ").read_bytes()
 
 
-def test_it_is_not_started_for_a_few_pages() -> None:
-    process = ShapingProcess(least_pages=3)
-    assert process.batch_of(question()) is None
-    assert process._process is None
-    process.close()
-    assert not is_of_use(4)  # the default takes no memory for it
+def test_none_is_started_for_a_few_pages_and_each_when_enough_have_come() -> None:
+    processes = ShapingProcesses(most=2, least_pages=3)
+    try:
+        counts = []
+        for _ in range(9):
+            processes.batch_of(question())
+            counts.append(len(processes._started))
+        assert counts == [0, 0, 1, 1, 1, 2, 2, 2, 2]
+    finally:
+        processes.close()
+    assert processes.batch_of(question()) is None
+    assert not is_of_use(4)  # the default takes no memory for them
+
+
+def test_what_is_foreseen_starts_them_at_once() -> None:
+    processes = ShapingProcesses(most=2, least_pages=3)
+    try:
+        processes.foresee(5)
+        assert len(processes._started) == 1
+        processes.foresee(50)
+        assert len(processes._started) == 2
+    finally:
+        processes.close()
+    processes.foresee(50)  # nothing is started any more
+    assert len(processes._started) == 2
+
+
+def test_questions_are_shared_out_and_one_that_is_killed_leaves_the_other() -> None:
+    processes = ShapingProcesses(most=2, least_pages=1)
+    try:
+        processes.foresee(2)
+        until = time.monotonic() + COMES_UP_WITHIN_S
+        while not all(one.is_ready() for one in processes._started) and time.monotonic() < until:
+            time.sleep(0.05)
+        for one in processes._started:
+            assert one._process is not None
+            os.kill(one._process.pid, signal.SIGSTOP)
+        answers: list[Batch | None] = []
+        asking = [threading.Thread(target=lambda: answers.append(processes.batch_of(question()))) for _ in range(2)]
+        for thread in asking:
+            thread.start()
+        while [one._asked for one in processes._started] != [1, 1] and time.monotonic() < until:
+            time.sleep(0.01)
+        assert [one._asked for one in processes._started] == [1, 1]
+        first, second = (one._process for one in processes._started)
+        assert first is not None
+        assert second is not None
+        first.kill()
+        os.kill(second.pid, signal.SIGCONT)
+        for thread in asking:
+            thread.join(30)
+            assert not thread.is_alive()
+        assert sorted(answer is None for answer in answers) == [False, True]
+        assert same(processes.batch_of(question()), shaped(question()))
+    finally:
+        processes.close()
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the process in /proc")
 def test_it_does_not_outlive_whoever_started_it() -> None:
     program = (
-        "import time; from tests.test_beside import *; p = ShapingProcess(least_pages=1);"
+        "import time; from tests.test_beside import *; p = ShapingProcesses(most=1, least_pages=1);"
         "first_answer(p, question()); print(pid_of(p), flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
