@@ -6,6 +6,8 @@ Pieces are asked for by change time, and rows that no such filter shows (those w
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -39,22 +41,21 @@ def prove_by_count(run: Run, loads: Sequence[Load], writer: Writer) -> None:
     That alone could agree by accident (a record that no filter shows, and one that was deleted after it was read), so both counts are asked for.
     What changed without moving its change time since it was read, the next sweep reads.
 
-    Two requests for each query of the contract and one for the account list: an account that has left it may hide what it holds from list and total.
+    Two requests for each query of the contract, all side by side, and then one for the account list: an account that has left it may hide what it holds
+    from list and total.
     """
+    questions = [question for load in loads if (question := _question(run, load, writer)) is not None]
     listings, proved = Listings(run), []
-    for load in loads:
-        with counted(load.report, run.clients.values()):
-            try:
-                part = _evidence(run, load, writer)
-            except AbilityRefusedError as refusal:
-                # Nothing was proved, and the walk that follows does without it.
-                run.clients[load.api_client].without.add((refusal.stream, refusal.ability))
-                load.report.warnings.append(str(refusal))
-                continue
-            except ApiError as error:
-                load.report.problems.append(told(load.api_client, error))
-                continue
-        if part is not None:
+    for question, counts in zip(questions, _asked(run, questions), strict=True):
+        load = question.load
+        refused = next((count for count in counts if isinstance(count, ApiError)), None)
+        if isinstance(refused, AbilityRefusedError):
+            # Nothing was proved, and the walk that follows does without it.
+            run.clients[load.api_client].without.add((refused.stream, refused.ability))
+            load.report.warnings.append(str(refused))
+        elif refused is not None:
+            load.report.problems.append(told(load.api_client, refused))
+        elif (part := _evidence(run, question, [count for count in counts if isinstance(count, list)])) is not None:
             proved.append((load, part))
     # Listed after all were counted, once for all of them.
     for load, part in proved:
@@ -68,28 +69,75 @@ def prove_by_count(run: Run, loads: Sequence[Load], writer: Writer) -> None:
             commit_parts(writer, run.run_id, load.stream.target, [Ready(part)], load.report)
 
 
-def _evidence(run: Run, load: Load, writer: Writer) -> ReadPart | None:
-    """The end of a sweep that has nothing but its count; None where the API counts otherwise than what was met, or not at all."""
+@dataclass(frozen=True)
+class _Question:
+    """What is counted for a first load: the list as a whole, and through its filter where any stored row has a change time. `met`: rows, see above."""
+
+    load: Load
+    met: tuple[int, int]
+    slices: tuple[Slice, ...]
+
+
+def _question(run: Run, load: Load, writer: Writer) -> _Question | None:
+    """None where no count of the API could say anything about it."""
     stream, api_client = load.stream, load.api_client
-    client = run.clients[api_client]
     if run.leaves_out(api_client) or (api_client, stream.name) in run.needs_account:
         return None
-    own = Slice(
+    whole = Slice(
         stream.name, api_client, "sweep", load.accounts, Window(BEGINNING, run.end), only_account=load.only_account
     )
     accounts = load.accounts if load.only_account else run.listed[api_client]
     stored = sum(writer.live_counts(stream.name, accounts).values())
-    firsts = _firsts(client, own)
+    earliest = writer.earliest_change(stream.name, accounts)
+    filtered = () if earliest is None else (replace(whole, filter_since=earliest - WIDER),)
+    return _Question(load, (stored, stored + writer.quarantined(stream.name, api_client)), (whole, *filtered))
+
+
+def _asked(run: Run, questions: Sequence[_Question]) -> list[list[list[Page] | ApiError]]:
+    """The first pages of each list of each slice, asked for side by side; or why there are none."""
+    counts: list[list[list[Page] | ApiError]] = [[[] for _ in question.slices] for question in questions]
+    places = [(n, place) for n, question in enumerate(questions) for place in range(len(question.slices))]
+    todo, odd = deque(places), list[BaseException]()
+
+    def work() -> None:
+        while todo:
+            try:
+                n, place = todo.popleft()
+            except IndexError:
+                return
+            load, piece = questions[n].load, questions[n].slices[place]
+            client = run.clients[load.api_client]
+            try:
+                with client.counting(load.report.traffic):
+                    counts[n][place] = _firsts(client, piece)
+            except ApiError as error:
+                counts[n][place] = error
+            except BaseException as error:  # noqa: BLE001  raised below, in the thread that asked
+                odd.append(error)
+
+    # Daemons, as in `walker`: a process that is told to end does not wait for a silent socket.
+    threads = [
+        threading.Thread(target=work, name=f"count_{n}", daemon=True)
+        for n in range(min(run.settings.sync_concurrency, len(places)))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if odd:
+        raise odd[0]
+    return counts
+
+
+def _evidence(run: Run, question: _Question, counts: Sequence[list[Page]]) -> ReadPart | None:
+    """The end of a sweep that has nothing but its count; None where the API counts otherwise than what was met, or not at all."""
+    firsts, *filtered = counts
     met = _total(firsts)
-    if met is None or met not in (stored, stored + writer.quarantined(stream.name, api_client)):
+    if met is None or met not in question.met or (met and [_total(pages) for pages in filtered] != [met]):
         return None
-    if met:
-        earliest = writer.earliest_change(stream.name, accounts)
-        if earliest is None or _total(_firsts(client, replace(own, filter_since=earliest - WIDER))) != met:
-            return None
     return ReadPart(
-        slice=own,
-        batch=empty(stream, run.contract),
+        slice=question.slices[0],
+        batch=empty(question.load.stream, run.contract),
         pages_count=len(firsts),
         began_at=firsts[0].fetched_at,
         fetched_at=firsts[-1].fetched_at,

@@ -18,7 +18,7 @@ from pipelines.records import first, index
 from resources.appointedd import Page
 
 # A chain of so many pages is not cut: each piece costs a request or two of its own.
-LONGEST_CHAIN = 25
+LONGEST_CHAIN = 30
 # Nor one of so many where one request at a time is all that can be kept busy. Longer ones are cut there too, for what a kill costs, and since the whole walk
 # of a first load would compare each account's total, a request for each.
 LONGEST_ALONE = 75
@@ -26,8 +26,8 @@ LONGEST_ALONE = 75
 LEAST_PAGES = 10
 # Nor longer, whatever the list: a window counts only when its piece is read to the end, so this is what a kill costs for each that is in flight.
 MOST_PAGES = 30
-# Cuts of one slice: more would ask for many stretches in which nothing happened; what is still large is cut again.
-MOST_PIECES = 16
+# Cuts of one slice: more would ask for many stretches in which nothing happened; what is still large is cut again, which reads its first page twice.
+MOST_PIECES = 100
 # Pieces for each request in flight, so that the last one to end does not keep the others waiting for long.
 PIECES_IN_FLIGHT = 4
 # Edges are whole seconds, as every server understands them, and each piece is asked one second wider.
@@ -137,8 +137,8 @@ class Splitter:
             in_flight = min(in_flight, busy or in_flight)
             pages = -(-page.total // page.count)
         elif page.total is None and number == LEAST_PAGES:
-            # How much is left is not known. Where it is little, the pieces end after a page or two.
-            in_flight, pages = max(2, in_flight), 2 * LONGEST_CHAIN
+            # How much is left is not known, so it is cut into few. Where it is little, they end after a page or two.
+            in_flight, pages = max(2, in_flight), 5 * LEAST_PAGES
         else:
             return 1
         self.most_pages = max(self.most_pages, pages)

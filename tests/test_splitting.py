@@ -106,7 +106,8 @@ def test_a_list_that_tells_no_total_is_large_after_some_pages() -> None:
 def test_pieces_suit_the_number_that_is_fetched_side_by_side() -> None:
     few, many = splitter(1), splitter(32)
     assert few.pieces(page(40_000), 1) == 8
-    assert many.pieces(page(40_000), 1) == MOST_PIECES
+    assert many.pieces(page(40_000), 1) == 400 // LEAST_PAGES
+    assert many.pieces(page(400_000), 1) == MOST_PIECES
     # A piece of a large list may be longer than one of a small list, so that it is not cut once more for nothing.
     assert few.pieces(page(7_500), 1) == 1
 
@@ -114,7 +115,7 @@ def test_pieces_suit_the_number_that_is_fetched_side_by_side() -> None:
 def test_a_pace_that_keeps_one_request_busy_is_cut_into_few() -> None:
     """Each piece costs a request or two, which a limit makes expensive, and side by side they would only wait for their turn."""
     assert splitter(32).pieces(page(40_000), 1, 1) == 8
-    assert splitter(32).pieces(page(40_000), 1, 32) == MOST_PIECES
+    assert splitter(32).pieces(page(40_000), 1, 32) == 400 // LEAST_PAGES
     assert splitter(32).pieces(page(7_500), 1, 1) == 1
     assert splitter(32).pieces(page(7_500), 1, 4) > 1
     assert requests_needed(75, 1) == 75
