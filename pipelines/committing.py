@@ -15,15 +15,25 @@ import polars as pl
 from pipelines.by_account import compare
 from pipelines.plan import Slice
 from pipelines.proof import Listings, Proof
-from pipelines.reading import PAGES_PER_PART, ReadPart
+from pipelines.reading import ReadPart
 from pipelines.run import Ready, Run, StreamReport, commit_parts, new_run_id
 from pipelines.streams import Stream
 from pipelines.sweep import Limit, SecondLook
 from resources.part import Reconciliation
 from resources.warehouse import Writer
 
+# Pages of one transaction, by the requests in flight: each holds the next ones up until the API has listed its accounts once more, which counts where many
+# pages come, and takes memory, which counts where few do.
+PAGES_FOR_EACH = 12
+FEWEST_PAGES = 50
+MOST_PAGES = 200
 # What was read is committed at the latest after so long, so that a kill costs seconds.
 COMMIT_AFTER_S = 5.0
+
+
+def pages_together(in_flight: int) -> int:
+    """How many pages one transaction may hold."""
+    return min(MOST_PAGES, max(FEWEST_PAGES, PAGES_FOR_EACH * in_flight))
 
 
 class Committer:
@@ -48,6 +58,7 @@ class Committer:
         self.proof = Proof(run, stream, report, listings)
         self.met: dict[Slice, list[pl.DataFrame]] = {}
         self.numbers: dict[Slice, tuple[str, int]] = {}
+        self.most_pages = pages_together(run.settings.sync_concurrency)
         self.pending: list[Ready] = []
         self.pending_since = 0.0
 
@@ -68,12 +79,12 @@ class Committer:
     def _add(self, ready: Ready) -> None:
         """Keep a part until there are enough for one transaction; what they hold is seen by nobody before that."""
         is_other = any(r.slice_id == ready.slice_id or r.part.slice.kind != ready.part.slice.kind for r in self.pending)
-        if is_other or self._pages() + ready.part.pages_count > PAGES_PER_PART:
+        if is_other or self._pages() + ready.part.pages_count > self.most_pages:
             self.flush()
         if not self.pending:
             self.pending_since = self.clock()
         self.pending.append(ready)
-        if self._pages() >= PAGES_PER_PART:
+        if self._pages() >= self.most_pages:
             self.flush()
 
     def _pages(self) -> int:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipelines.accounts import list_accounts
+from pipelines.committing import pages_together
 from pipelines.plan import BEGINNING, Request, Slice, pages_needed
-from pipelines.reading import PAGES_PER_PART, filters_of
+from pipelines.reading import filters_of
 from pipelines.run import Run, StreamReport, counted, new_run_id
 from pipelines.splitting import longest_chain, requests_needed
 from pipelines.status import Source, reading
@@ -150,8 +151,9 @@ def _estimate(run: Run, piece: Slice, known: Writer | None, *, is_asked: bool) -
     told, full, answering_s = _ask(client, piece) if is_asked else (None, None, 0.0)
     in_flight = client.busy(run.settings.sync_concurrency)
     pages = pages_needed(rows if told is None else told, full or size)
-    # What is asked for besides: the other lists of the contract, the account list once more after a long read, the count that ends a first load.
-    besides = len(run.contract.streams[piece.stream].queries) - 1 + (piece.kind == "sweep") + pages // PAGES_PER_PART
+    # What is asked for besides: the other lists of the contract, the account list once more for each transaction and at the end of a sweep.
+    together = pages_together(run.settings.sync_concurrency)
+    besides = len(run.contract.streams[piece.stream].queries) - 1 + (piece.kind == "sweep") + pages // together
     is_cut = client.has(piece.stream, "upper_bound") and (piece.kind != "sweep" or run.request.kind == "nightly")
     requests = (requests_needed(pages, in_flight) if is_cut else pages) + besides
     is_known = told is not None or (rows > 0 and client.has(piece.stream, "page_size"))

@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 from itertools import count
 from math import inf
 
-from pipelines.committing import COMMIT_AFTER_S, Committer
+from pipelines.committing import COMMIT_AFTER_S, Committer, pages_together
 from pipelines.plan import Request, Slice
 from pipelines.progress import Progress, Tell
 from pipelines.proof import Listings
-from pipelines.reading import PAGES_PER_PART, AccountsUnnamedError, ComingPart, parts_of
+from pipelines.reading import AccountsUnnamedError, ComingPart, parts_of
 from pipelines.run import Run, StreamReport, counted
 from pipelines.shaping import AtOnce, Shaper
 from pipelines.splitting import CoarseFilterError, LargeSliceError, Splitter
@@ -39,8 +39,6 @@ STOP_WITHIN_S = 1.5
 # How long a thread that computes keeps the interpreter's lock from one that waits for it. Python's own 5 ms would be paid by a page that is being received
 # at every one of its dozen reads and writes, while another is shaped.
 SWITCH_AFTER_S = 0.0005
-# Pages in parts that wait to be shaped or committed: two transactions' worth, so that neither waits for the other for long.
-MOST_PAGES_WAITING = 2 * PAGES_PER_PART
 
 
 class NeedsAccountError(Exception):
@@ -146,7 +144,8 @@ class Walker:
         self.lanes = {one.stream.name: _Lane(run, one, writer, self.listings, tell) for one in asked}
         self.stopped = threading.Event()
         self.shaper: AtOnce | Shaper = AtOnce()
-        self.parts = _Parts()
+        # As many pages as one transaction holds may wait for it, so that neither reading nor committing waits for the other for long.
+        self.parts = _Parts(pages_together(run.settings.sync_concurrency))
         self.todo = _Todo()
 
     def walk(self, slices: Sequence[Slice]) -> dict[str, PlanAgain]:
@@ -288,12 +287,13 @@ def _quicker_switches() -> Iterator[None]:
 
 
 class _Parts:
-    """What the threads that read hand over, in order, each waiting while the parts that nobody took yet hold `MOST_PAGES_WAITING`.
+    """What the threads that read hand over, in order, each waiting while the parts that nobody took yet hold `most_pages`.
 
     So reading waits for committing, and memory stays flat, but a thread can go on to its next slice while its last part is shaped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_pages: int) -> None:
+        self._most_pages = most_pages
         self._waiting: deque[tuple[Slice, ComingPart | BaseException | None]] = deque()
         self._pages = 0
         self._is_ended = False
@@ -302,7 +302,7 @@ class _Parts:
     def put(self, piece: Slice, part: ComingPart | BaseException | None) -> None:
         """Hand over a part, what ended the slice, or None: done with it. After the end nobody wants it."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_ended or self._pages < MOST_PAGES_WAITING)
+            self._changed.wait_for(lambda: self._is_ended or self._pages < self._most_pages)
             self._waiting.append((piece, part))
             self._pages += _pages_of(part)
             self._changed.notify_all()
