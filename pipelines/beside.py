@@ -14,7 +14,6 @@ import logging
 import os
 import pickle
 import select
-import signal
 import subprocess
 import sys
 import threading
@@ -223,6 +222,7 @@ class ShapingProcess:
                 stdin=subprocess.PIPE,
                 stdout=2,
                 pass_fds=(writing,),
+                process_group=0,  # a Ctrl-C is for the process that asks, and its end is this one's
                 env=_environment(),
             )
         finally:
@@ -269,8 +269,7 @@ def serve(answers: int) -> None:
     # Decoded pages end with their last reference; see `walker`.
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that asks, and its end is this one's
-    with os.fdopen(answers, "wb") as pipe:
+    with suppress(BrokenPipeError), os.fdopen(answers, "wb") as pipe:  # nobody reads any more, not even the rest of it
         _serve(sys.stdin.buffer, pipe, lambda question: normalise_pages(**vars(question)))
 
 
@@ -285,5 +284,5 @@ def _serve(questions: BinaryIO, answers: BinaryIO, shape: Callable[[Question], B
             except Exception as error:  # noqa: BLE001  who asked shapes these pages again, and meets whatever is wrong with them there
                 log.debug("Not shaped here: %s", type(error).__name__)
             _send(answers, answer)
-    except (EOFError, BrokenPipeError):
+    except EOFError:
         return

@@ -232,6 +232,23 @@ def test_questions_are_shared_out_and_one_that_is_killed_leaves_the_other() -> N
         processes.close()
 
 
+def test_it_ends_without_a_word_where_whoever_started_it_has_ended() -> None:
+    reading, writing = os.pipe()
+    program = f"from pipelines.beside import serve; serve({writing})"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(writing,)
+    ) as process:
+        os.close(writing)
+        os.close(reading)
+        _, told = process.communicate(timeout=COMES_UP_WITHIN_S)
+    assert (process.returncode, told) == (0, b"")
+
+
+def test_a_ctrl_c_in_the_terminal_is_not_for_it(process: ShapingProcesses) -> None:
+    process.foresee(1)
+    assert os.getpgid(pid_of(process)) != os.getpgid(0)
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the process in /proc")
 def test_it_does_not_outlive_whoever_started_it() -> None:
     program = (
