@@ -17,6 +17,7 @@ import select
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -38,6 +39,8 @@ LEAST_PAGES = 60
 MOST_PROCESSES = 2
 # One that is worked on, and one on its way.
 QUESTIONS_EACH = 2
+# While they come up, which takes half a second, nobody shapes here: it would keep the threads that fetch from the interpreter. After so long somebody does.
+COME_UP_WITHIN_S = 2.0
 PIPE_BYTES = 1024 * 1024
 # A batch takes a tenth of a second. A process that is stopped, or swapped out, ends after so long, and what it was asked is shaped here.
 ANSWERS_WITHIN_S = 60.0
@@ -104,7 +107,8 @@ class ShapingProcesses:
         self._least_pages = least_pages
         self._answers_within_s = answers_within_s
         self._pages = 0
-        self._is_closed = False
+        self._up_at = 0.0
+        self._closed = threading.Event()
         self._lock = threading.Lock()
         self._started: list[ShapingProcess] = []
 
@@ -117,27 +121,40 @@ class ShapingProcesses:
         """What a process makes of the pages; None where none does: they are not plain, or no process is there."""
         with self._lock:
             self._count(len(question.bodies))
-            ready = [process for process in self._started if process.is_ready()]
-            if not ready:
+        while (process := self._ready()) is None:
+            if not self._are_coming_up() or self._closed.wait(0.02):
                 return None
-            process = min(ready, key=lambda one: one.questions_count)
-            process.questions_count += 1
         try:
             return process.batch_of(question)
         finally:
             with self._lock:
                 process.questions_count -= 1
 
+    def _ready(self) -> ShapingProcess | None:
+        """The one with the fewest questions, one more counted to it; None where none is ready."""
+        with self._lock:
+            ready = [process for process in self._started if process.is_ready()]
+            if not ready:
+                return None
+            process = min(ready, key=lambda one: one.questions_count)
+            process.questions_count += 1
+            return process
+
+    def _are_coming_up(self) -> bool:
+        return len(self._started) == self._most and time.monotonic() < self._up_at
+
     def _count(self, pages: int) -> None:
         self._pages += pages
-        while not self._is_closed and len(self._started) < min(self._most, self._pages // self._least_pages):
+        while not self._closed.is_set() and len(self._started) < min(self._most, self._pages // self._least_pages):
             self._started.append(ShapingProcess(self._answers_within_s))
+            self._up_at = time.monotonic() + COME_UP_WITHIN_S
 
     def close(self) -> None:
         """End them, and whoever waits for them."""
+        self._closed.set()
         with self._lock:
-            self._is_closed = True
-        for process in self._started:
+            started = list(self._started)
+        for process in started:
             process.close()
 
 

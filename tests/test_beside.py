@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import beside
 from pipelines.beside import Answer, Question, ShapingProcesses, is_of_use
 from pipelines.normalise import Batch, normalise_pages
 from pipelines.slots import Body
@@ -97,6 +98,35 @@ def test_it_makes_the_same_batches_for_several_threads(process: ShapingProcesses
         thread.join(60)
         assert not thread.is_alive()
     assert wrong == []
+
+
+def test_what_is_asked_while_they_come_up_waits_for_them(
+    process: ShapingProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "COME_UP_WITHIN_S", COMES_UP_WITHIN_S)
+    assert same(process.batch_of(question()), shaped(question()))
+
+
+def test_one_that_does_not_come_up_is_done_without(process: ShapingProcesses, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "COME_UP_WITHIN_S", 0.2)
+    monkeypatch.setattr(beside, "_PROGRAM", "import time; time.sleep(600) # {answers}")
+    for _ in range(3):
+        assert process.batch_of(question()) is None
+    process.close()
+
+
+def test_closing_ends_the_wait_for_one_that_comes_up(
+    process: ShapingProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "COME_UP_WITHIN_S", 600.0)
+    monkeypatch.setattr(beside, "_PROGRAM", "import time; time.sleep(600) # {answers}")
+    answers: list[Batch | None] = []
+    asking = threading.Thread(target=lambda: answers.append(process.batch_of(question())))
+    asking.start()
+    assert not answers
+    process.close()
+    asking.join(30)
+    assert answers == [None]
 
 
 def test_what_is_not_plain_is_left_to_whoever_asked(process: ShapingProcesses) -> None:
