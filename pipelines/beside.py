@@ -89,7 +89,7 @@ def _packed(frame: pl.DataFrame) -> bytes:
 
 
 def is_of_use(in_flight: int) -> bool:
-    """Whether a second process is worth its memory."""
+    """Whether processes beside this one are worth their memory."""
     return in_flight >= LEAST_IN_FLIGHT and (os.cpu_count() or 1) > 1
 
 
@@ -106,16 +106,17 @@ class ShapingProcesses:
         self._most = most
         self._least_pages = least_pages
         self._answers_within_s = answers_within_s
-        self._pages = 0
+        self._pages = self._foreseen = 0
         self._up_at = 0.0
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._started: list[ShapingProcess] = []
 
     def foresee(self, pages: int) -> None:
-        """So many pages are about to come: what they make worth starting comes up while they are asked for."""
+        """A list is so many pages long: what they make worth starting comes up while they are asked for."""
         with self._lock:
-            self._count(pages)
+            self._foreseen = max(self._foreseen, pages)
+            self._count(0)
 
     def batch_of(self, question: Question) -> Batch | None:
         """What a process makes of the pages; None where none does: they are not plain, or no process is there."""
@@ -141,11 +142,13 @@ class ShapingProcesses:
             return process
 
     def _are_coming_up(self) -> bool:
-        return len(self._started) == self._most and time.monotonic() < self._up_at
+        is_any_left = len(self._started) == self._most and not all(process.is_over for process in self._started)
+        return is_any_left and time.monotonic() < self._up_at
 
     def _count(self, pages: int) -> None:
         self._pages += pages
-        while not self._closed.is_set() and len(self._started) < min(self._most, self._pages // self._least_pages):
+        enough_for = max(self._pages, self._foreseen) // self._least_pages
+        while not self._closed.is_set() and len(self._started) < min(self._most, enough_for):
             self._started.append(ShapingProcess(self._answers_within_s))
             self._up_at = time.monotonic() + COME_UP_WITHIN_S
 
@@ -165,7 +168,7 @@ class ShapingProcess:
         self._answers_within_s = answers_within_s
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: BinaryIO | None = None
-        self._is_up = self._is_over = False
+        self._is_up = self.is_over = False
         self._asking = threading.Lock()
         self._answering = threading.Condition()
         self._asked = self._answered = 0
@@ -174,19 +177,19 @@ class ShapingProcess:
             self._start()
         except OSError as error:
             log.warning("No shaping process could be started (%s); pages are shaped without it.", error)
-            self._is_over = True
+            self.is_over = True
 
     def batch_of(self, question: Question) -> Batch | None:
         """What the process makes of the pages; None where it makes nothing of them: they are not plain, or it is not there."""
         try:
             with self._asking:
-                if self._is_over:
+                if self.is_over:
                     return None
                 number, self._asked = self._asked, self._asked + 1
                 with self._watched():
                     _send(_open(self._process.stdin if self._process else None), question)
             with self._answering:  # answers come in the order of the questions
-                self._answering.wait_for(lambda: self._is_over or self._answered == number)
+                self._answering.wait_for(lambda: self.is_over or self._answered == number)
                 if self._answered != number:
                     return None
                 with self._watched():
@@ -196,21 +199,24 @@ class ShapingProcess:
         except _ENDED as error:
             self._done_without(error)
             return None
+        except BaseException:
+            self.close()  # an answer that nobody took would be the next one's
+            raise
         return answer.unpacked() if isinstance(answer, Answer) else None
 
     def is_ready(self) -> bool:
         """Whether it may be asked: it has come up, and has not ended since. Nobody waits for that."""
-        if not self._is_up and not self._is_over:
+        if not self._is_up and not self.is_over:
             try:
                 answers = _open(self._answers)
                 if select.select([answers], [], [], 0)[0]:
                     self._is_up = pickle.load(answers) == READY  # noqa: S301  our own process
             except _ENDED as error:
                 self._done_without(error)
-        return self._is_up and not self._is_over
+        return self._is_up and not self.is_over
 
     def _done_without(self, error: Exception) -> None:
-        if not self._is_over:
+        if not self.is_over:
             log.warning("A shaping process ended (%s); pages are shaped without it from now on.", error)
         self.close()
 
@@ -251,7 +257,7 @@ class ShapingProcess:
 
     def close(self) -> None:
         """End it, and whoever waits for it."""
-        self._is_over = True
+        self.is_over = True
         process, self._process = self._process, None
         if process is not None:
             process.kill()  # it holds nothing that anybody could miss, and who reads from it now reads its end

@@ -27,7 +27,7 @@ from resources.warehouse import Writer
 PAGES_FOR_EACH = 12
 FEWEST_PAGES = 50
 MOST_PAGES = 200
-# What was read is committed at the latest after so long, so that a kill costs seconds.
+# What was taken in is committed at the latest after so long, so that a kill costs seconds.
 COMMIT_AFTER_S = 5.0
 
 

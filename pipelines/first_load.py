@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from pipelines.normalise import empty
 from pipelines.plan import BEGINNING, WIDER, Slice, Window
@@ -17,7 +18,7 @@ from pipelines.proof import Listings
 from pipelines.reading import ReadPart, filters_of
 from pipelines.run import Ready, Run, StreamReport, commit_parts, counted
 from pipelines.streams import Stream
-from resources.appointedd import ApiClient, Page
+from resources.appointedd import ApiClient
 from resources.errors import AbilityRefusedError, ApiError, told
 from resources.part import Reconciliation
 from resources.warehouse import Writer
@@ -52,10 +53,11 @@ def prove_by_count(run: Run, loads: Sequence[Load], writer: Writer) -> None:
         if isinstance(refused, AbilityRefusedError):
             # Nothing was proved, and the walk that follows does without it.
             run.clients[load.api_client].without.add((refused.stream, refused.ability))
-            load.report.warnings.append(str(refused))
+            if str(refused) not in load.report.warnings:
+                load.report.warnings.append(str(refused))
         elif refused is not None:
             load.report.problems.append(told(load.api_client, refused))
-        elif (part := _evidence(run, question, [count for count in counts if isinstance(count, list)])) is not None:
+        elif (part := _evidence(run, question, [count for count in counts if isinstance(count, _Count)])) is not None:
             proved.append((load, part))
     # Listed after all were counted, once for all of them.
     for load, part in proved:
@@ -67,6 +69,16 @@ def prove_by_count(run: Run, loads: Sequence[Load], writer: Writer) -> None:
                 continue
         if is_listed:
             commit_parts(writer, run.run_id, load.stream.target, [Ready(part)], load.report)
+
+
+@dataclass(frozen=True)
+class _Count:
+    """What the lists of a slice count together (None: nothing is told), in so many first pages, the first and the last of which came then."""
+
+    total: int | None
+    pages_count: int
+    began_at: datetime
+    fetched_at: datetime
 
 
 @dataclass(frozen=True)
@@ -93,14 +105,14 @@ def _question(run: Run, load: Load, writer: Writer) -> _Question | None:
     return _Question(load, (stored, stored + writer.quarantined(stream.name, api_client)), (whole, *filtered))
 
 
-def _asked(run: Run, questions: Sequence[_Question]) -> list[list[list[Page] | ApiError]]:
-    """The first pages of each list of each slice, asked for side by side; or why there are none."""
-    counts: list[list[list[Page] | ApiError]] = [[[] for _ in question.slices] for question in questions]
+def _asked(run: Run, questions: Sequence[_Question]) -> list[list[_Count | ApiError]]:
+    """What each slice counts, asked for side by side; or why that cannot be told."""
     places = [(n, place) for n, question in enumerate(questions) for place in range(len(question.slices))]
-    todo, odd = deque(places), list[BaseException]()
+    found: dict[tuple[int, int], _Count | ApiError] = {}
+    todo, odd, over = deque(places), list[BaseException](), threading.Event()
 
     def work() -> None:
-        while todo:
+        while not over.is_set():
             try:
                 n, place = todo.popleft()
             except IndexError:
@@ -108,51 +120,53 @@ def _asked(run: Run, questions: Sequence[_Question]) -> list[list[list[Page] | A
             load, piece = questions[n].load, questions[n].slices[place]
             client = run.clients[load.api_client]
             try:
-                with client.counting(load.report.traffic):
-                    counts[n][place] = _firsts(client, piece)
+                with client.until(over), client.counting(load.report.traffic):
+                    found[n, place] = _count(client, piece)
             except ApiError as error:
-                counts[n][place] = error
+                found[n, place] = error
             except BaseException as error:  # noqa: BLE001  raised below, in the thread that asked
                 odd.append(error)
+                over.set()
 
     # Daemons, as in `walker`: a process that is told to end does not wait for a silent socket.
     threads = [
         threading.Thread(target=work, name=f"count_{n}", daemon=True)
         for n in range(min(run.settings.sync_concurrency, len(places)))
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        over.set()  # nobody asks on for a run that was told to end
     if odd:
         raise odd[0]
-    return counts
+    return [[found[n, place] for place in range(len(question.slices))] for n, question in enumerate(questions)]
 
 
-def _evidence(run: Run, question: _Question, counts: Sequence[list[Page]]) -> ReadPart | None:
+def _count(client: ApiClient, piece: Slice) -> _Count:
+    """The first page of each list of a slice, for what it counts."""
+    queries = client.contract.streams[piece.stream].queries
+    firsts = [next(client.pages(piece.stream, filters_of(piece, client), query)) for query in queries]
+    totals = [page.total for page in firsts if page.total is not None]
+    return _Count(
+        sum(totals) if len(totals) == len(firsts) else None, len(firsts), firsts[0].fetched_at, firsts[-1].fetched_at
+    )
+
+
+def _evidence(run: Run, question: _Question, counts: Sequence[_Count]) -> ReadPart | None:
     """The end of a sweep that has nothing but its count; None where the API counts otherwise than what was met, or not at all."""
-    firsts, *filtered = counts
-    met = _total(firsts)
-    if met is None or met not in question.met or (met and [_total(pages) for pages in filtered] != [met]):
+    whole, *filtered = counts
+    met = whole.total
+    if met is None or met not in question.met or (met and [count.total for count in filtered] != [met]):
         return None
     return ReadPart(
         slice=question.slices[0],
         batch=empty(question.load.stream, run.contract),
-        pages_count=len(firsts),
-        began_at=firsts[0].fetched_at,
-        fetched_at=firsts[-1].fetched_at,
+        pages_count=whole.pages_count,
+        began_at=whole.began_at,
+        fetched_at=whole.fetched_at,
         is_last=True,
         reconciliations=(Reconciliation(met, met, met, 1, "settled"),),
     )
-
-
-def _firsts(client: ApiClient, piece: Slice) -> list[Page]:
-    """The first page of each list of a slice."""
-    queries = client.contract.streams[piece.stream].queries
-    return [next(client.pages(piece.stream, filters_of(piece, client), query)) for query in queries]
-
-
-def _total(firsts: Sequence[Page]) -> int | None:
-    """What the API counts in all of them; None where it does not."""
-    totals = [page.total for page in firsts if page.total is not None]
-    return sum(totals) if len(totals) == len(firsts) else None

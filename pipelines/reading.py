@@ -1,7 +1,8 @@
 """One slice, read: its lists walked to a proven end, the pages turned into batches that are small enough to hold.
 
 What lives here: the order of walking, restarting and judging one slice; it runs in a thread of its own and touches no warehouse. What does not: planning,
-committing, where and when a batch is shaped (`shaping`). Memory is bounded by the length of a part, whatever the length of the walk.
+committing, where and when a batch is shaped (`shaping`). Memory is bounded by the length of a part and by what may wait (`walker`), whatever the length
+of the walk.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Work on pages that is done beside fetching them: one thread that shapes, and a limit to what waits for it.
+"""Work on pages that is done beside fetching them: a thread that shapes, or those that ask other processes to, and a limit to what waits for them.
 
-What lives here: that thread, its queue, the bytes that wait in it. What does not: what shaping is (`reading`, `normalise`), the
-threads that fetch and the one that commits (`walker`). One thread, since shaping holds the interpreter's lock: with as many as fetch, they fought over it.
+What lives here: those threads, their queue, the bytes that wait in it. What does not: what shaping is (`reading`, `normalise`), the
+threads that fetch and the one that commits (`walker`). One thread shapes, since that holds the interpreter's lock: with as many as fetch, they fought over it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class AtOnce:
 
 
 class Shaper:
-    """A thread that does one piece of work after the other, in the order in which they were submitted. `end` it.
+    """A thread that does one piece of work after the other, or several that begin them in the order in which they were submitted. `end` it.
 
     Whoever submits work on many bytes waits while as many wait already. What waits is worked off without anybody's help, so every such wait ends.
     `beside`: processes that the work may be given to; then there are as many threads as keep them busy.

@@ -1,7 +1,7 @@
 """The slices of one plan, of all its streams: read side by side in threads, and handed to the thread that holds the warehouse.
 
 What lives here: threads, the queues between them, which failure ends what. What does not: what to ask (`plan`), where a large slice is cut
-(`splitting`), how one slice is read (`reading`), the thread that shapes pages (`shaping`), what is done with what was read (`committing`).
+(`splitting`), how one slice is read (`reading`), who shapes pages (`shaping`), what is done with what was read (`committing`).
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class Walker:
         self.todo = _Todo()
 
     def walk(self, slices: Sequence[Slice]) -> dict[str, PlanAgain]:
-        """Read and commit; gives the streams of which the plan must be made again, and why. What was read of them till then is committed."""
+        """Read and commit; gives the streams of which the plan must be made again, and why. What was taken of them till then is committed."""
         with _rarer_collections(), _quicker_switches():
             self._walk(slices)
         return {name: lane.again for name, lane in self.lanes.items() if lane.again is not None}

@@ -50,7 +50,7 @@ def same(one: Batch | None, other: Batch) -> bool:
 
 
 def first_answer(process: ShapingProcesses, asked: Question) -> Batch | None:
-    """Asked until it has come up, as a run asks it: again and again, shaping by itself meanwhile."""
+    """Asked until it has come up, however long that takes on this machine."""
     until = time.monotonic() + COMES_UP_WITHIN_S
     while time.monotonic() < until:
         answer = process.batch_of(asked)
