@@ -137,7 +137,8 @@ def _asked(run: Run, questions: Sequence[_Question]) -> list[list[_Count | ApiEr
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(0.1)  # a wait without an end is deaf to Ctrl-C once polars is imported
     finally:
         over.set()  # nobody asks on for a run that was told to end
     if odd:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -88,6 +88,8 @@ class ComingPart:
 
     def result(self) -> ReadPart:
         """The part, once it is shaped; raises what shaping raised: `AccountsUnnamedError`."""
+        while not self.shaped.done():
+            wait((self.shaped,), 0.1)  # one without an end is deaf to Ctrl-C once polars is imported
         return self.shaped.result()
 
 

@@ -28,6 +28,10 @@ LEAST_PAGES = 10
 MOST_PAGES = 30
 # Cuts of one slice: more would ask for many stretches in which nothing happened; what is still large is cut again, which reads its first page twice.
 MOST_PIECES = 100
+# Of a stretch of minutes no more than so many, or so long: each is asked a second wider at its ends, and so many rows counted twice would look like a filter
+# that is ignored.
+MOST_OF_MINUTES = 16
+NOT_SHORT = timedelta(seconds=10)
 # Pieces for each request in flight, so that the last one to end does not keep the others waiting for long.
 PIECES_IN_FLIGHT = 4
 # Edges are whole seconds, as every server understands them, and each piece is asked one second wider.
@@ -177,9 +181,14 @@ class Splitter:
             since = oldest
         if until - since < SHORTEST:
             return []  # events of one instant are a chain
+        count = _fitting(count, until - since)
         step = (until - since) / count
         edges = {(since + step * n).replace(microsecond=0) for n in range(count)}
         return sorted(edge for edge in edges if window.since < edge < until)
+
+
+def _fitting(count: int, length: timedelta) -> int:
+    return min(count, max(MOST_OF_MINUTES, length // NOT_SHORT))
 
 
 def _between(edges: Sequence[datetime]) -> list[Window]:
@@ -203,8 +212,9 @@ def _after(piece: Slice, large: LargeSliceError) -> list[datetime]:
     length = seen_at - window.until
     if window.since == BEGINNING or window.until - window.since > SHORT_BESIDE * length:
         return []
-    step = length / large.count
-    edges = {(window.until + step * n).replace(microsecond=0) for n in range(1, large.count)}
+    count = _fitting(large.count, length)
+    step = length / count
+    edges = {(window.until + step * n).replace(microsecond=0) for n in range(1, count)}
     return [window.until, *sorted(edge for edge in edges if window.until < edge < seen_at), seen_at]
 
 
