@@ -34,7 +34,7 @@ PAGES_PER_BATCH = 10
 BYTES_PER_BATCH = 2 * 1024 * 1024
 # As long as nothing waits to be shaped, so few are better than waiting for more.
 PAGES_WHILE_IDLE = 4
-# A walk commits in parts of so many pages: what a kill may cost, and what memory may hold.
+# A walk that is not cut hands over parts of so many pages: what memory must hold at once, and what a kill costs beside what waits to be committed.
 PAGES_PER_PART = 100
 RESTARTS = 3
 
@@ -86,10 +86,12 @@ class ComingPart:
     is_last: bool
     shaped: Future[ReadPart]
 
+    def is_shaped(self, within_s: float) -> bool:
+        """Whether it is shaped within so many seconds. A wait without an end would be deaf to Ctrl-C, once polars is imported."""
+        return self.shaped.done() or bool(wait((self.shaped,), within_s).done)
+
     def result(self) -> ReadPart:
-        """The part, once it is shaped; raises what shaping raised: `AccountsUnnamedError`."""
-        while not self.shaped.done():
-            wait((self.shaped,), 0.1)  # one without an end is deaf to Ctrl-C once polars is imported
+        """The part that was shaped; raises what shaping raised: `AccountsUnnamedError`."""
         return self.shaped.result()
 
 

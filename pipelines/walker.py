@@ -172,9 +172,7 @@ class Walker:
                 brought = self.parts.get(COMMIT_AFTER_S)
                 if brought is not None:
                     self._take(*brought)
-                for lane in self.lanes.values():
-                    with lane.counted():
-                        lane.committer.flush_if_due()
+                self._flush_what_is_due()
             for lane in self.lanes.values():
                 with lane.counted():
                     lane.end()
@@ -200,11 +198,19 @@ class Walker:
         if part is None:
             self.todo.done()
             return
+        if isinstance(part, ComingPart):
+            while not part.is_shaped(COMMIT_AFTER_S):
+                self._flush_what_is_due()
+            if part.is_last and piece.kind == "sweep":
+                self._flush()  # the second look may take minutes, and a kill should not cost what was read before it
         self.listings.forget()
-        if isinstance(part, ComingPart) and part.is_last and piece.kind == "sweep":
-            self._flush()  # the second look may take minutes, and a kill should not cost what was read before it
         with self.lanes[piece.stream].counted() as lane:
             lane.take(piece, part)
+
+    def _flush_what_is_due(self) -> None:
+        for lane in self.lanes.values():
+            with lane.counted():
+                lane.committer.flush_if_due()
 
     def _flush(self) -> None:
         for lane in self.lanes.values():

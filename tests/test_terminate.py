@@ -25,7 +25,7 @@ from resources.errors import BrokenAnswerError, ClientRefusedError, GaveUpError
 from resources.rate import pause
 from resources.retries import StoppedError
 from resources.settings import PROJECT_FOLDER
-from tests.emulator import Delay, Emulator, Fault, Replace, Reset, SetHeaders, Status, Truncate, World, on
+from tests.emulator import Delay, Emulator, Fault, Replace, Request, Reset, SetHeaders, Status, Truncate, World, on
 from tests.equality import differences, night, query, settings_for
 
 COMMAND = str(Path(sys.executable).with_name("appointedd-warehouse"))
@@ -68,11 +68,13 @@ def reached(emulator: Emulator, path: str) -> threading.Event:
     return asked
 
 
-def stopped_in_time(process: subprocess.Popen[str], asked: threading.Event) -> tuple[int, str, str]:
-    """SIGTERM once the request has come; exit code and output. That it ends in time is what is asked for."""
+def stopped_in_time(
+    process: subprocess.Popen[str], asked: threading.Event, by: signal.Signals = signal.SIGTERM
+) -> tuple[int, str, str]:
+    """The signal once the request has come; exit code and output. That it ends in time is what is asked for."""
     try:
         assert asked.wait(STARTS_WITHIN_S)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(by)
         out, err = process.communicate(timeout=ENDS_WITHIN_S)
     finally:
         process.kill()
@@ -125,6 +127,61 @@ def test_sigterm_ends_a_sync_whatever_it_waits_for(
     assert query(warehouse, "select count(*) from core.customers") == [(40,)]
     assert not list(tmp_path.glob(".*"))
     healed(emulator, tmp_path)
+
+
+def test_ctrl_c_is_heard_while_the_lists_of_a_first_load_are_counted(emulator: Emulator, tmp_path: Path) -> None:
+    contract, asked, whole = tmp_path / "contract.toml", threading.Event(), list[Request]()
+    contract.write_text('[parameters]\npage_size_value = "2"\n', encoding="utf-8")
+
+    def is_whole(request: Request) -> bool:
+        return request.path == "/v2/bookings" and not any(
+            name.startswith(("filter[", "page[a")) for name in request.query
+        )
+
+    def note(request: Request) -> None:
+        whole.extend([request] if is_whole(request) else [])
+        # The first one showed that the list must be cut; with the second it is counted; once that is repeated, the main thread surely waits.
+        if len(whole) == 3:
+            asked.set()
+
+    emulator.hooks.append(note)
+    emulator.faults.append(Fault(is_whole, Status(503), skip=1))
+    emulator.faults.append(Fault(is_whole, SILENCE, times=None, skip=2))
+    process = subprocess.Popen(
+        [COMMAND, "sync", "--quiet", "--stream", "bookings"],
+        env=environment(emulator, tmp_path) | {"APPOINTEDD_CONTRACT": str(contract)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    code, out, err = stopped_in_time(process, asked, signal.SIGINT)
+    assert (code, out) == (130, ""), err
+    assert err.splitlines()[-1].startswith("Stopped by Ctrl-C. Slices that were committed stay")
+    healed(emulator, tmp_path)
+
+
+_WAITS_FOR_A_PART = """
+import threading
+from concurrent.futures import Future
+import polars as pl
+from pipelines.reading import ComingPart
+pl.LazyFrame({"n": [1]}).collect()  # from here on a wait without an end is deaf
+threading.Timer(0.5, print, [""], {"flush": True}).start()
+ComingPart(1, False, Future()).is_shaped(3600)
+"""
+
+
+def test_ctrl_c_is_heard_while_a_part_is_shaped() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _WAITS_FOR_A_PART], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(ENDS_WITHIN_S) == -signal.SIGINT
+        finally:
+            process.kill()
 
 
 @pytest.mark.long

@@ -5,11 +5,20 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-from pipelines.committing import FEWEST_PAGES, MOST_PAGES, pages_together
+import pytest
+
+from pipelines import reading, walker
+from pipelines.committing import FEWEST_PAGES, MOST_PAGES, Committer, pages_together
+from pipelines.normalise import Batch
 from pipelines.plan import BEGINNING, Slice, Window
 from pipelines.reading import ComingPart, ReadPart
-from pipelines.walker import _Parts
+from pipelines.streams import Stream
+from pipelines.walker import Walker, _Parts
+from tests.emulator import Emulator, World
+from tests.equality import night, settings_for
 
 PIECE = Slice("bookings", "main", "nightly", ("a",), Window(BEGINNING, datetime(2026, 3, 2, tzinfo=UTC)))
 
@@ -71,3 +80,32 @@ def test_a_transaction_holds_more_where_more_is_in_flight() -> None:
         MOST_PAGES,
         MOST_PAGES,
     ]
+
+
+def test_what_is_due_is_committed_while_a_part_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shaping ends only once the committing thread, which waits for it, has looked at what is due."""
+    is_waiting, has_looked = threading.Event(), threading.Event()
+    take, flush_if_due, batch_of = Walker._take, Committer.flush_if_due, reading.batch_of
+
+    def taken(self: Walker, piece: Slice, part: ComingPart | BaseException | None) -> None:
+        is_waiting.set()
+        take(self, piece, part)
+        is_waiting.clear()
+
+    def looked(self: Committer) -> None:
+        if is_waiting.is_set():
+            has_looked.set()
+        flush_if_due(self)
+
+    def shaped(stream: Stream, *others: Any) -> Batch:
+        assert stream.name == "accounts" or has_looked.wait(
+            30
+        )  # the account list is shaped by the thread that asks for it
+        return batch_of(stream, *others)
+
+    monkeypatch.setattr(walker, "COMMIT_AFTER_S", 0.05)
+    monkeypatch.setattr(Walker, "_take", taken)
+    monkeypatch.setattr(Committer, "flush_if_due", looked)
+    monkeypatch.setattr(reading, "batch_of", shaped)
+    with Emulator(World(seed=7, accounts=2, customers=40, bookings=30, events=8, years=1)) as emulator:
+        assert night(settings_for(emulator, tmp_path)).problems == []
