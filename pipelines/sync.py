@@ -15,13 +15,14 @@ from datetime import timedelta
 from pipelines.accounts import all_accounts
 from pipelines.by_account import honours_filter
 from pipelines.first_load import Load, prove_by_count
+from pipelines.lanes import Asked, PlanAgain
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
 from pipelines.progress import Tell
 from pipelines.proof import ignored_filter
 from pipelines.run import Run, StreamReport, counted, disbelieve, ended_by
 from pipelines.splitting import CoarseFilterError
 from pipelines.streams import Stream, changing
-from pipelines.walker import Asked, PlanAgain, Walker
+from pipelines.walker import Walker
 from resources.errors import AbilityRefusedError, ApiError, PublishBlockedError, WarehouseError, told
 from resources.publish import publish
 from resources.warehouse import Warehouse, Writer

@@ -8,14 +8,11 @@ a token never leaves the origin it was configured for. Sources: JSON:API 1.1, ev
 from __future__ import annotations
 
 import logging
-import os
 import random
 import re
-import ssl
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -25,18 +22,18 @@ from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx
-import msgspec
 import stamina
 import stamina.instrumentation
 
 from resources import envelope
+from resources.answers import document_of, json_object, named_parameters, told_by
+from resources.connections import CERTIFICATE_CURE, MOST_BYTES, MOST_TOKEN_BYTES, TIMEOUT, Connections, go_on, whole
 from resources.contract import Contract, StreamContract
 from resources.errors import (
     AbilityRefusedError,
     BrokenAnswerError,
     DeadCursorError,
     GaveUpError,
-    SettingsError,
     UnprovenEndError,
 )
 from resources.oauth import ClientCredentials
@@ -44,7 +41,6 @@ from resources.rate import RateBudget, pause
 from resources.retries import (
     ATTEMPTS,
     RETRIED_STATUS,
-    StoppedError,
     TooLargeError,
     TroubleError,
     http_date,
@@ -59,26 +55,9 @@ stamina.instrumentation.set_on_retry_hooks(())
 
 Record = envelope.Record
 Query = Mapping[str, str]
-# A text of the server's without secrets, ready to be quoted.
-Hide = Callable[[str], str]
-_decode, _decoded, _at = envelope.decode, envelope.decoded, envelope.at
 # Lengths at which a page without any pagination member may just be full (design 3).
 SUSPICIOUS_STEPS = (10, 25)
-TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 LONGEST_BACKOFF_S = 30.0
-# A page of a hundred bookings with everything in it is below 1 MiB. Beyond 64 MiB, decoded, it is no page that anybody meant to send, and decoding a few
-# of them side by side would take the memory of a small machine.
-MOST_BYTES = 64 * 1024 * 1024
-MOST_TOKEN_BYTES = 1024 * 1024
-# A body that drips in byte by byte never meets the time-out of a single read.
-LONGEST_BODY_S = 300.0
-# Those that are asked for. Each chunk from the socket is at most 64 KiB and grows a thousandfold at most, so the limit holds for compressed bodies too.
-ENCODINGS = ("", "identity", "gzip", "deflate")
-
-
-CERTIFICATE_CURE = (
-    ". If the API stands behind a certificate authority of your own, name its certificate in SSL_CERT_FILE"
-)
 
 
 @dataclass(frozen=True)
@@ -122,7 +101,7 @@ class Page:
         if self.parts is not None:
             return self.parts
         try:
-            document = _decode(self.body or b"")
+            document = envelope.decode(self.body or b"")
         except (InvalidOperation, RecursionError) as error:
             # The stack may be deeper here than where the body was read at first.
             raise BrokenAnswerError(f"A body holds a nesting beyond all measure: {type(error).__name__}.") from None
@@ -172,8 +151,8 @@ def may_be_cut(count: int, size: int) -> bool:
 def tells_of_pages(document: Record, next_place: str, total_place: str) -> bool:
     """Whether a list document speaks of pages at all: a place for the next link, even an empty one, a first, last or previous page, or a total."""
     holder, _, last = next_place.rpartition(".")
-    links = _at(document, holder)
-    total = _at(document, total_place) if total_place else None
+    links = envelope.at(document, holder)
+    total = envelope.at(document, total_place) if total_place else None
     return (isinstance(links, dict) and bool(links.keys() & {last, "first", "last", "prev"})) or isinstance(total, int)
 
 
@@ -195,7 +174,7 @@ class ApiClient:
         self._base_url = access.base_url + "/"
         self._origin = _origin(self._base_url)
         # Plain http means this machine (settings refuse anything else): a proxy would only be in the way.
-        self._connections = _Connections(
+        self._connections = Connections(
             timeout=TIMEOUT,
             trust_env=self._origin[0] == "https",
             follow_redirects=False,
@@ -321,7 +300,7 @@ class ApiClient:
             if trouble.status in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
                 return None
             raise _give_up(stream, trouble) from None
-        document = _document(response, self._auth.hide)
+        document = document_of(response, self._auth.hide)
         if not isinstance(document.get("data"), dict):
             raise BrokenAnswerError(f"{stream}: a single record came without an object under data.")
         return self._whole(stream, self._read_in_full(response, {**document, "data": [document["data"]]}))
@@ -343,10 +322,10 @@ class ApiClient:
             url=str(response.url),
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
-            document=_json_object(response.content),
+            document=json_object(response.content),
             fetched_at=http_date(response.headers.get("Date")),
-            refused=_named_parameters(response),
-            told=_told(response, self._auth.hide).strip(" ()"),
+            refused=named_parameters(response),
+            told=told_by(response, self._auth.hide).strip(" ()"),
         )
 
     def _optional(self, stream: str, of_stream: StreamContract) -> dict[str, str]:
@@ -420,7 +399,7 @@ class ApiClient:
         if isinstance(found, envelope.Envelope):
             page = self._read(response, found.around, list(map(hash, found.ids)))
             return replace(page, body=response.content)
-        document = _document(response, self._auth.hide)
+        document = document_of(response, self._auth.hide)
         if not isinstance(document["data"], list):
             raise BrokenAnswerError(
                 f"{stream}: data is one object where a list is due; is streams.{stream}.path right in the contract?"
@@ -447,8 +426,8 @@ class ApiClient:
                 "The API's answers carry no Date header, so there is no clock to measure completeness by (a local clock is never used)."
             )
         names = self.contract.document
-        next_url = self._link(_at(document, names.next), str(response.url))
-        total = _at(document, names.total) if names.total else None
+        next_url = self._link(envelope.at(document, names.next), str(response.url))
+        total = envelope.at(document, names.total) if names.total else None
         query = parse_qs(urlsplit(next_url or "").query)
         return Page(
             keys=keys,
@@ -546,7 +525,7 @@ class ApiClient:
                 if response.status_code == httpx.codes.OK:
                     found = self._plain.read(response.content)
                     if found is None:
-                        _document(response, self._auth.hide)
+                        document_of(response, self._auth.hide)
                     else:
                         response.extensions["envelope"] = found
                     return response
@@ -560,18 +539,18 @@ class ApiClient:
         stopped = self._stopped
         if auth is not None:
             self._count(waited_s=self.rate.wait_turn(stopped))
-        _go_on(stopped)
+        go_on(stopped)
         self._count(requests=1)
         began = time.monotonic()
         try:
             with self._connections.one() as connection:
                 response = connection.send(request, auth=auth, stream=True)
                 try:
-                    response = _whole(response, MOST_BYTES if auth is not None else MOST_TOKEN_BYTES, stopped)
+                    response = whole(response, MOST_BYTES if auth is not None else MOST_TOKEN_BYTES, stopped)
                 finally:
                     response.close()
         except httpx.HTTPError as error:
-            _go_on(stopped)
+            go_on(stopped)
             # Only the kind of error and the path: a message of httpx may quote the whole request.
             what = self._auth.hide(f"{type(error).__name__} on {request.method} {request.url.path}: {error}")
             trouble = TroubleError(what + CERTIFICATE_CURE if "CERTIFICATE_VERIFY_FAILED" in what else what)
@@ -588,12 +567,12 @@ class ApiClient:
 
     def _trouble(self, response: httpx.Response) -> TroubleError:
         trouble = _RefusalError(
-            f"HTTP {response.status_code} on GET {response.request.url.path}{_told(response, self._auth.hide)}",
+            f"HTTP {response.status_code} on GET {response.request.url.path}{told_by(response, self._auth.hide)}",
             status=response.status_code,
             retry_after=response.headers.get("Retry-After"),
             date=response.headers.get("Date"),
         )
-        trouble.parameters = _named_parameters(response)
+        trouble.parameters = named_parameters(response)
         log.info("%s", trouble)
         return trouble
 
@@ -618,150 +597,10 @@ def open_clients(settings: Settings, contract: Contract) -> list[ApiClient]:
     return [ApiClient(client, settings, contract) for client in settings.api_access().clients]
 
 
-class _Connections:
-    """httpx clients of one connection each, all alike; whoever sends takes one that is free.
-
-    One client for all threads would look at each of its connections before every request, under one lock: at 32 side by side that cost a third of the CPU.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        self._options = options | {"verify": _certificates(trust_env=options["trust_env"])}
-        self._free: deque[httpx.Client] = deque()
-        self.builder = self._new()
-        self._free.append(self.builder)
-
-    def _new(self) -> httpx.Client:
-        return httpx.Client(**self._options)
-
-    @contextmanager
-    def one(self) -> Iterator[httpx.Client]:
-        """One of them, for this thread alone."""
-        try:
-            client = self._free.pop()
-        except IndexError:
-            client = self._new()
-        try:
-            yield client
-        finally:
-            self._free.append(client)
-
-    def close(self) -> None:
-        """Close those that are free.
-
-        Not those in which a thread that was stopped still hangs: closing frees the socket's number for the next file that is opened, and TLS would read
-        and write under the old number. Such a thread ends with its request, or with the process.
-        """
-        for client in tuple(self._free):
-            client.close()
-
-
-def _certificates(*, trust_env: bool) -> ssl.SSLContext:
-    """What certificates are checked by, read once; raises `SettingsError` where the certificate authorities cannot be read."""
-    try:
-        return httpx.create_ssl_context(trust_env=trust_env)
-    except OSError as error:  # ssl.SSLError is one
-        named = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)}
-        if not named:
-            raise
-        told = " and ".join(f"{name} ({value})" for name, value in named.items())
-        raise SettingsError(
-            f"The certificate authorities cannot be read from {told}: {error.strerror or error}. Name a file in PEM form there, or unset it."
-        ) from None
-
-
-def _go_on(stopped: threading.Event | None) -> None:
-    if stopped is not None and stopped.is_set():
-        raise StoppedError("The run is being stopped, so this answer was not waited for.")
-
-
-def _whole(response: httpx.Response, most_bytes: int, stopped: threading.Event | None) -> httpx.Response:
-    """The answer with its decoded body, read piece by piece, so that one beyond the limit is never held whole; raises `TooLargeError`."""
-    where = f"on {response.request.method} {response.request.url.path}"
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in ENCODINGS:
-        # Several encodings over one another would multiply what a small body can grow to.
-        raise TroubleError(f"an answer in an encoding that was not asked for ({encoding[:40]}) {where}")
-    pieces, size, deadline = [], 0, time.monotonic() + LONGEST_BODY_S
-    for piece in response.iter_bytes():
-        pieces.append(piece)
-        size += len(piece)
-        if size > most_bytes:
-            raise TooLargeError(f"an answer of more than {most_bytes // 1024 // 1024} MiB {where}")
-        if time.monotonic() > deadline:
-            raise TroubleError(f"a body that took longer than {LONGEST_BODY_S:.0f} s {where}")
-        _go_on(stopped)
-    headers = [(k, v) for k, v in response.headers.multi_items() if k not in _OF_THE_WIRE]
-    return httpx.Response(response.status_code, headers=headers, content=b"".join(pieces), request=response.request)
-
-
-# True of the body as it came over the wire, and no longer of the decoded one.
-_OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
-
-
-def _document(response: httpx.Response, hide: Hide) -> Record:
-    """A list or single document as JSON:API promises it; `TroubleError` (to be repeated) where it is not."""
-    cached = response.extensions.get("document")
-    if cached is not None:
-        return cached  # type: ignore[no-any-return]  # extensions are untyped; only this function writes the key
-    where = f"on GET {response.request.url.path}"
-    try:
-        value = _decoded(response.content)
-    except (InvalidOperation, RecursionError) as error:
-        # Deterministic, so not worth repeating.
-        raise BrokenAnswerError(
-            f"A body holds a number or a nesting beyond all measure {where}: {type(error).__name__}."
-        ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        kind = response.headers.get("Content-Type", "no content type")
-        raise TroubleError(f"a body that is not JSON ({hide(kind)}) {where}: {error}") from None
-    if not isinstance(value, dict) or "data" not in value or "errors" in value:
-        raise TroubleError(
-            f"HTTP 200 without a data member {where}; it is not a JSON:API document{_told(response, hide)}"
-        )
-    if not isinstance(value["data"], dict | list) or not isinstance(value.get("included") or [], list):
-        raise TroubleError(f"data or included has the wrong form {where}")
-    response.extensions["document"] = value
-    return value
-
-
 def _key(record: object) -> int:
     if isinstance(record, dict) and isinstance(record.get("id"), str | int):
         return hash(record["id"])
     return hash(str(record))
-
-
-def _json_object(body: bytes) -> Record | None:
-    """A body as an object, numbers as everywhere; None where it is none, which is an answer too."""
-    try:
-        value = _decoded(body)
-    except (InvalidOperation, RecursionError, msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _errors(response: httpx.Response) -> list[Record]:
-    try:
-        body = msgspec.json.decode(response.content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return []  # gateways answer in HTML or not at all (evidence 7.8); the status alone speaks then
-    errors = body.get("errors") if isinstance(body, dict) else None
-    return [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
-
-
-def _told(response: httpx.Response, hide: Hide) -> str:
-    """What the API itself says is wrong: code, title, detail and source of each error object."""
-    parts = []
-    for error in _errors(response)[:3]:
-        source = error.get("source") if isinstance(error.get("source"), dict) else {}
-        words = [error.get("code"), error.get("title"), error.get("detail"), *(source or {}).values()]
-        # Cut only after it was looked through: half a secret would not be known for one.
-        parts.append(", ".join(hide(str(w))[:200] for w in words if w))
-    return f" ({'; '.join(parts)})" if parts else ""
-
-
-def _named_parameters(response: httpx.Response) -> tuple[str, ...]:
-    sources = [e.get("source") for e in _errors(response)]
-    return tuple(s["parameter"] for s in sources if isinstance(s, dict) and isinstance(s.get("parameter"), str))
 
 
 def _give_up(stream: str, trouble: TroubleError) -> GaveUpError:

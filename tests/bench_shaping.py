@@ -12,8 +12,8 @@ from pipelines.normalise import combine, normalise, normalise_pages
 from pipelines.records import Fetched, index
 from pipelines.slots import Body
 from pipelines.streams import BUILT_IN
-from resources.appointedd import _decode
 from resources.contract import load_contract
+from resources.envelope import decode
 from tests.emulator import Emulator, World
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -32,7 +32,7 @@ def pages(path: str, include: str) -> list[bytes]:
             bodies: list[bytes] = []
             while address and len(bodies) < 10:
                 bodies.append(client.get(address).content)
-                address = _decode(bodies[-1])["links"].get("next")
+                address = decode(bodies[-1])["links"].get("next")
             return bodies
 
 
@@ -68,7 +68,7 @@ def main() -> None:
         for _ in range(BATCHES):  # decoded anew each time: what a sync shapes has just come
             batch = clock.timed("in slots, from bytes to frames", normalise_pages, stream, contract, sent, {})
             clock.timed("one version for each key (combine)", combine, [batch])
-            decoded = clock.timed("decode to dictionaries", list, map(_decode, [page.body for page in sent]))
+            decoded = clock.timed("decode to dictionaries", list, map(decode, [page.body for page in sent]))
             fetched = clock.timed("index", fetched_of, decoded)
             clock.timed("shape dictionaries (normalise)", normalise, stream, contract, fetched, {})
         unit = median(clock.times["decode to dictionaries"])

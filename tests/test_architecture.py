@@ -31,7 +31,11 @@ ALLOWED: dict[str, set[str]] = {
     "resources.rate": {"resources.retries"},
     "resources.oauth": {"resources.contract", "resources.errors", "resources.retries", "resources.settings"},
     "resources.envelope": set(),
+    "resources.answers": {"resources.envelope", "resources.errors", "resources.retries"},
+    "resources.connections": {"resources.errors", "resources.retries"},
     "resources.appointedd": {
+        "resources.answers",
+        "resources.connections",
         "resources.contract",
         "resources.envelope",
         "resources.errors",
@@ -163,7 +167,7 @@ ONLY_IN = {
     "yaml": {"resources.openapi_source"},
     "jsonschema_path": {"resources.openapi", "resources.schemas"},
     "tomlkit": {"pipelines.connect.edit"},
-    "httpx": {"resources.oauth", "resources.appointedd"},
+    "httpx": {"resources.oauth", "resources.appointedd", "resources.connections", "resources.answers"},
     "duckdb": {
         "resources.database",
         "resources.generic",

@@ -33,7 +33,8 @@ from pipelines.normalise import Batch, combine, normalise, normalise_pages
 from pipelines.records import Fetched, index, read_document
 from pipelines.slots import Body, NotPlainError
 from pipelines.streams import BUILT_IN, Stream
-from resources.appointedd import ApiClient, _document
+from resources.answers import document_of
+from resources.appointedd import ApiClient
 from resources.contract import Contract, load_contract
 from resources.database import checks
 from resources.envelope import Plain
@@ -269,7 +270,7 @@ def judge_page(body: bytes) -> str:
     except (ValueError, RecursionError, InvalidOperation):
         is_good = False
     try:
-        read = _document(response, str)
+        read = document_of(response, str)
     except (ProductError, TroubleError):
         # Refusing is never wrong for the rows; but what is good may be refused only for a nesting beyond all measure.
         assert not is_good or deepest(body) > 400, body[:300]

@@ -18,8 +18,8 @@ from pipelines.extract import NoAccountError
 from pipelines.normalise import Batch, combine, normalise, schema_of
 from pipelines.records import Fetched, index, read_document, spelling
 from pipelines.streams import ACCOUNTS, BOOKINGS, BUILT_IN, CUSTOMERS, DTYPES, EVENTS, Stream
-from resources.appointedd import _decode
 from resources.contract import Contract, load_contract
+from resources.envelope import decode
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=60)
 Json = dict[str, Any]
@@ -31,7 +31,7 @@ CONTRACT = load_contract()
 def sent(record: Any, included: Iterable[Any] = (), fetched_at: datetime = NOW) -> Fetched:
     """A record as it comes off the wire: numbers with their digits."""
     text = json.dumps([record, list(included)], default=_number)
-    record, included = _decode(text.replace('"<digits>', "").replace('</digits>"', ""))
+    record, included = decode(text.replace('"<digits>', "").replace('</digits>"', ""))
     return Fetched(record, index(included), fetched_at)
 
 
@@ -362,7 +362,7 @@ def test_a_free_value_is_told_by_its_form(value: object, kind: str, column: str,
         assert (one["field_id"], one["value_kind"], one[column]) == ("f", kind, stored)
         others = {"value_text", "value_number", "is_value_true", "value_on"} - {column}
         assert all(one[c] is None for c in others)
-        assert _decode(one["value_raw"]) == value
+        assert decode(one["value_raw"]) == value
         assert row(batch)["whole_customer_custom_fields"] is True
 
 

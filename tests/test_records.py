@@ -27,8 +27,8 @@ from pipelines.records import (
     object_at,
     read_document,
 )
-from resources.appointedd import _decode
 from resources.content import same_content
+from resources.envelope import decode
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=60)
 Json = dict[str, Any]
@@ -317,7 +317,7 @@ def shuffled(value: Any) -> Any:
 @PROPERTY
 @given(resources, st.lists(resources, max_size=4))
 def test_a_stored_document_reads_back_as_what_came(record: Json, included: list[Json]) -> None:
-    record, included = _decode(json.dumps([record, included]))
+    record, included = decode(json.dumps([record, included]))
     text, content_hash = document_of(record, index(included), REDACTED)
     again = read_document(text, NOW)
     assert again.fetched_at == NOW

@@ -17,8 +17,8 @@ from pipelines.normalise import Batch, normalise, normalise_pages
 from pipelines.records import Fetched, index
 from pipelines.slots import Body, NotPlainError
 from pipelines.streams import BOOKINGS, BUILT_IN
-from resources.appointedd import _decode
 from resources.contract import load_contract
+from resources.envelope import decode
 from tests.test_fuzz import true_bodies
 
 Json = dict[str, Any]
@@ -62,7 +62,7 @@ def in_slots(*pages: Body) -> Batch:
 def as_dictionaries(*pages: Body, stream: str = "bookings") -> Batch:
     fetched = []
     for one in pages:
-        document = _decode(one.body)
+        document = decode(one.body)
         included = index(document.get("included") or [])
         fetched += [Fetched(record, included, NOW) for record in document["data"]]
     return normalise(BUILT_IN[stream], CONTRACT, fetched, {})

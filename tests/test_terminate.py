@@ -17,7 +17,7 @@ import dagster as dg
 import pytest
 import stamina
 
-from resources import appointedd, rate
+from resources import appointedd, connections, rate
 from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import load_contract
@@ -384,13 +384,13 @@ def test_encodings_over_one_another_are_refused(client: ApiClient, emulator: Emu
 def test_a_body_that_never_ends_by_time_is_given_up(
     client: ApiClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(appointedd, "LONGEST_BODY_S", -1.0)
+    monkeypatch.setattr(connections, "LONGEST_BODY_S", -1.0)
     with pytest.raises(GaveUpError, match="a body that took longer"):
         one_page(client)
 
 
 def test_a_token_answer_beyond_the_limit_is_no_token(client: ApiClient, emulator: Emulator) -> None:
-    page = b"<html>" + b"x" * appointedd.MOST_TOKEN_BYTES
+    page = b"<html>" + b"x" * connections.MOST_TOKEN_BYTES
     emulator.faults.append(Fault(on("/oauth/token"), Replace(page), times=None))
     with pytest.raises(ClientRefusedError, match=r"more than 1 MiB on POST .*APPOINTEDD_TOKEN_URL"):
         one_page(client)

@@ -14,9 +14,10 @@ from pipelines import reading, walker
 from pipelines.committing import FEWEST_PAGES, MOST_PAGES, Committer, pages_together
 from pipelines.normalise import Batch
 from pipelines.plan import BEGINNING, Slice, Window
+from pipelines.queues import Parts
 from pipelines.reading import ComingPart, ReadPart
 from pipelines.streams import Stream
-from pipelines.walker import Walker, _Parts
+from pipelines.walker import Walker
 from tests.emulator import Emulator, World
 from tests.equality import night, settings_for
 
@@ -29,7 +30,7 @@ def coming(pages: int) -> ComingPart:
 
 
 def test_parts_come_in_the_order_in_which_they_were_read_whether_they_are_shaped_or_not() -> None:
-    parts, (first, second), failure = _Parts(100), (coming(30), coming(1)), OSError("no")
+    parts, (first, second), failure = Parts(100), (coming(30), coming(1)), OSError("no")
     second.shaped.set_running_or_notify_cancel()
     for part in (first, second, failure, None):
         parts.put(PIECE, part)
@@ -43,7 +44,7 @@ def test_parts_come_in_the_order_in_which_they_were_read_whether_they_are_shaped
 
 
 def test_whoever_brings_more_than_there_is_room_for_waits_until_something_was_taken() -> None:
-    parts, came = _Parts(50), threading.Event()
+    parts, came = Parts(50), threading.Event()
     parts.put(PIECE, coming(30))
     parts.put(PIECE, coming(30))  # there was room when it came
 
@@ -58,7 +59,7 @@ def test_whoever_brings_more_than_there_is_room_for_waits_until_something_was_ta
 
 
 def test_the_end_wakes_whoever_waits_for_room() -> None:
-    parts, came = _Parts(10), threading.Event()
+    parts, came = Parts(10), threading.Event()
     parts.put(PIECE, coming(10))
 
     def bring() -> None:

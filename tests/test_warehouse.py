@@ -28,10 +28,10 @@ from pipelines.records import Fetched, index
 from pipelines.renormalise import renormalise_stream
 from pipelines.streams import ACCOUNTS, BOOKINGS, CUSTOMERS, Stream
 from resources import database, merging
-from resources.appointedd import _decode
 from resources.content import same_content
 from resources.contract import Contract, load_contract
 from resources.database import connect, open_for_writing, transaction
+from resources.envelope import decode
 from resources.errors import ContractError, LeaseHeldError, PublishBlockedError, WarehouseError
 from resources.merging import COMPARED_AT_ONCE
 from resources.part import Commit, Counts, Part, Reconciliation
@@ -100,7 +100,7 @@ def part_of(
     **own: Any,
 ) -> Commit:
     """What a slice would commit that read these records."""
-    wire = _decode(json.dumps([list(records), list(included)]))
+    wire = decode(json.dumps([list(records), list(included)]))
     pages = [Fetched(record, index(wire[1]), later(fetched)) for record in wire[0]]
     batch = combine([normalise(stream, contract, pages, ZONES, None if stream.id_column else "a1")])
     values: Json = {

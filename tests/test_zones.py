@@ -15,8 +15,8 @@ from pipelines.normalise import combine, normalise
 from pipelines.records import Fetched
 from pipelines.streams import ACCOUNTS, CUSTOMERS, Stream
 from pipelines.zones import account_zones, choose
-from resources.appointedd import _decode
 from resources.contract import load_contract
+from resources.envelope import decode
 from resources.part import Part
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
@@ -44,7 +44,7 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
 
 def put(writer: Writer, stream: Stream, records: list[dict[str, Any]], zones: dict[str, str], second: int = 0) -> None:
     at = NOW.replace(second=second)
-    pages = [Fetched(r, {}, at) for r in _decode(json.dumps(records))]
+    pages = [Fetched(r, {}, at) for r in decode(json.dumps(records))]
     batch = combine([normalise(stream, CONTRACT, pages, zones)])
     part = Part(
         slice_id=f"{stream.name}{second}",

@@ -1,0 +1,81 @@
+"""What an answer says: its document, and the API's own words for what is wrong.
+
+What lives here: reading one `httpx.Response`, without asking for another. What does not: requests, links, pages (`appointedd`), decoding (`envelope`).
+Sources: JSON:API 1.1 (document structure, error objects), evidence sections 5 and 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import InvalidOperation
+
+import httpx
+import msgspec
+
+from resources.envelope import Record, decoded
+from resources.errors import BrokenAnswerError
+from resources.retries import TroubleError
+
+# A text of the server's without secrets, ready to be quoted.
+Hide = Callable[[str], str]
+
+
+def document_of(response: httpx.Response, hide: Hide) -> Record:
+    """A list or single document as JSON:API promises it; `TroubleError` (to be repeated) where it is not."""
+    cached = response.extensions.get("document")
+    if cached is not None:
+        return cached  # type: ignore[no-any-return]  # extensions are untyped; only this function writes the key
+    where = f"on GET {response.request.url.path}"
+    try:
+        value = decoded(response.content)
+    except (InvalidOperation, RecursionError) as error:
+        # Deterministic, so not worth repeating.
+        raise BrokenAnswerError(
+            f"A body holds a number or a nesting beyond all measure {where}: {type(error).__name__}."
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        kind = response.headers.get("Content-Type", "no content type")
+        raise TroubleError(f"a body that is not JSON ({hide(kind)}) {where}: {error}") from None
+    if not isinstance(value, dict) or "data" not in value or "errors" in value:
+        raise TroubleError(
+            f"HTTP 200 without a data member {where}; it is not a JSON:API document{told_by(response, hide)}"
+        )
+    if not isinstance(value["data"], dict | list) or not isinstance(value.get("included") or [], list):
+        raise TroubleError(f"data or included has the wrong form {where}")
+    response.extensions["document"] = value
+    return value
+
+
+def json_object(body: bytes) -> Record | None:
+    """A body as an object, numbers as everywhere; None where it is none, which is an answer too."""
+    try:
+        value = decoded(body)
+    except (InvalidOperation, RecursionError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _errors(response: httpx.Response) -> list[Record]:
+    try:
+        body = msgspec.json.decode(response.content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []  # gateways answer in HTML or not at all (evidence 7.8); the status alone speaks then
+    errors = body.get("errors") if isinstance(body, dict) else None
+    return [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
+
+
+def told_by(response: httpx.Response, hide: Hide) -> str:
+    """What the API itself says is wrong: code, title, detail and source of each error object."""
+    parts = []
+    for error in _errors(response)[:3]:
+        source = error.get("source") if isinstance(error.get("source"), dict) else {}
+        words = [error.get("code"), error.get("title"), error.get("detail"), *(source or {}).values()]
+        # Cut only after it was looked through: half a secret would not be known for one.
+        parts.append(", ".join(hide(str(w))[:200] for w in words if w))
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def named_parameters(response: httpx.Response) -> tuple[str, ...]:
+    """The query parameters that its error objects name."""
+    sources = [e.get("source") for e in _errors(response)]
+    return tuple(s["parameter"] for s in sources if isinstance(s, dict) and isinstance(s.get("parameter"), str))
