@@ -36,7 +36,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class StreamReport:
-    """What a run did for one stream; units: rows, requests, seconds. `watermark` is the earliest of all accounts."""
+    """What a run did for one stream; units: rows, requests, seconds. `watermark` is the earliest of all accounts.
+
+    `traffic`: all that was asked for it, so besides its own pages the account lists that its commits waited for, and tokens.
+    """
 
     stream: str
     counts: Counts = field(default_factory=Counts)
