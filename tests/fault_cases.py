@@ -144,6 +144,16 @@ CASES = (
         rows_never_rest,
         ("the list moves under its numbered pages",),
         moves=True,
+        switches=Switches(paging="number", upper_bound=False),
+        is_long=True,
+    ),
+    # What is cut off before the moment of the run is at rest, so nothing stays behind but the red sentence.
+    Case(
+        "rows come without end under numbered pages that are cut",
+        rows_never_rest,
+        ("the list moves under its numbered pages",),
+        behind_accounts=(),
+        moves=True,
         switches=NUMBERS,
         is_long=True,
     ),
