@@ -57,6 +57,11 @@ def list_accounts(
     return AccountLists(read, end, listed, served)
 
 
+def nobody_lists(names: Sequence[str]) -> str:
+    """The sentence for names in `SYNC_ACCOUNTS` that are no account."""
+    return f"SYNC_ACCOUNTS names {', '.join(names)}, which no API client lists: correct the name, or give an API client that account again."
+
+
 def _chosen(
     wanted: Sequence[str], lists: Sequence[pl.DataFrame], problems: list[str], *, is_whole: bool
 ) -> set[str] | None:
@@ -72,7 +77,7 @@ def _chosen(
     missing = sorted(names - {name for row in known for name in row}) if is_whole else []
     if missing:
         problems.append(
-            f"SYNC_ACCOUNTS names {', '.join(missing)}, which no API client lists: correct the name, or give an API client that account again."
+            nobody_lists(missing)
             + (
                 " Until then nothing is read, since an account that is to be left out may have another name now."
                 if is_exclusion

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -100,6 +100,13 @@ def _show_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no day. Write it like 2026-03-31.") from None
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log details too.")]
@@ -113,10 +120,10 @@ Streams = Annotated[
     ),
 ]
 From = Annotated[
-    datetime | None,
+    date | None,
     typer.Option(
         "--from",
-        formats=["%Y-%m-%d"],
+        parser=_day,
         metavar="DATE",
         help="Backfill: read what changed from this day on, in SYNC_TIME_ZONE; together with --to.",
     ),
@@ -126,8 +133,8 @@ OpenApi = Annotated[
     typer.Option("--openapi", metavar="FILE", help="The vendor's OpenAPI 3 file: a path or an https address."),
 ]
 To = Annotated[
-    datetime | None,
-    typer.Option("--to", formats=["%Y-%m-%d"], metavar="DATE", help="Backfill: up to and including this day."),
+    date | None,
+    typer.Option("--to", parser=_day, metavar="DATE", help="Backfill: up to and including this day."),
 ]
 
 
@@ -374,7 +381,7 @@ def _loaded() -> tuple[Settings, Contract]:
     return settings, load_contract(settings.appointedd_contract)
 
 
-def _request(settings: Settings, is_sweep: bool, first: datetime | None, last: datetime | None) -> Request:
+def _request(settings: Settings, is_sweep: bool, first: date | None, last: date | None) -> Request:
     """What the options ask for; refuses what does not go together, and settings without an API, before anything slow is imported."""
     settings.api_access()
     if (first is None) != (last is None):
@@ -385,7 +392,7 @@ def _request(settings: Settings, is_sweep: bool, first: datetime | None, last: d
     from pipelines.plan import Request
 
     if first and last:
-        return Request("backfill", change_days(first.date(), last.date(), settings.zone))
+        return Request("backfill", change_days(first, last, settings.zone))
     return Request("sweep" if is_sweep else "nightly")
 
 

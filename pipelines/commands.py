@@ -67,11 +67,13 @@ def sync_once(
         report = RunReport(run_id, request.kind, sync_all(run, [s for s in streams if s is not ACCOUNTS]))
     _publish(warehouse, report, version)
     if request.window is not None and request.window.until > run.end:
-        report.findings.insert(
-            0,
-            f"By the API's clock ({run.end:%Y-%m-%d %H:%M} UTC) the last of these days is not over yet; changes still to come are the next "
-            f"sync's.",
+        seen = (
+            "the last of these days is not over yet"
+            if request.window.since < run.end
+            else "none of these days has begun"
         )
+        told = f"By the API's clock ({run.end:%Y-%m-%d %H:%M} UTC) {seen}; changes still to come are the next sync's."
+        report.findings.insert(0, told)
     return report
 
 

@@ -5,24 +5,26 @@ What lives here: looking, and the cure for what is wrong. What does not: repairi
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+from pipelines.accounts import nobody_lists
 from pipelines.extract import NoAccountError
 from pipelines.normalise import Batch, normalise
 from pipelines.plan import BEGINNING, Slice, Window
 from pipelines.reading import filters_of
 from pipelines.records import Fetched, index
 from pipelines.streams import ACCOUNTS, Stream, changing
-from pipelines.zones import choose
+from pipelines.zones import choose, nobody_has_seen
 from resources.appointedd import ApiClient, Page, open_clients
 from resources.contract import Contract, load_contract
-from resources.database import check_space, connect
+from resources.database import check_space, connect, refuse_other_files
 from resources.errors import (
     AbilityRefusedError,
     ApiError,
@@ -42,6 +44,14 @@ NO_ACCOUNT = (
     "it sees no account at all. Check in Appointedd which accounts the API client may read, and that its creator is still an administrator "
     "of them."
 )
+
+
+@dataclass
+class _Seen:
+    """The accounts that all API clients list: id, slug and time zone. `is_whole`: the first page of each list was all of it."""
+
+    accounts: list[tuple[str, str | None, str | None]] = field(default_factory=list)
+    is_whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,11 +94,13 @@ def examine() -> Iterator[Line]:
 
 
 def _api(settings: Settings, contract: Contract) -> Iterator[Line]:
-    zones: list[tuple[str, str | None]] = []
+    seen = _Seen()
     for client in open_clients(settings, contract):
         with client:
-            yield from _client(client, settings, contract, zones)
-    without_zone = [account for account, zone in zones if zone is None]
+            yield from _client(client, settings, contract, seen)
+    if seen.is_whole:
+        yield from _strangers(settings, {name for *names, _ in seen.accounts for name in names})
+    without_zone = [slug or account_id for account_id, slug, zone in seen.accounts if zone is None]
     if without_zone:
         yield Line(
             "time zones",
@@ -96,16 +108,24 @@ def _api(settings: Settings, contract: Contract) -> Iterator[Line]:
             f"none is known for {_names(without_zone)}: epoch dates stay empty and local days use SYNC_TIME_ZONE={settings.sync_time_zone}. "
             f'Set SYNC_ACCOUNT_TIME_ZONES, such as {{"{without_zone[0]}": "Europe/London"}}.',
         )
-    elif zones:
+    elif seen.accounts:
         yield Line("time zones", "ok", "known for every account that was seen")
 
 
-def _client(
-    client: ApiClient, settings: Settings, contract: Contract, zones: list[tuple[str, str | None]]
-) -> Iterator[Line]:
-    """All lines of one API client; the accounts it sees are added to `zones`, each with its time zone or None."""
+def _strangers(settings: Settings, known: Set[str | None]) -> Iterator[Line]:
+    """Accounts that the settings name and nobody lists."""
+    chosen = sorted({name.removeprefix("!") for name in settings.sync_accounts} - known)
+    if chosen:
+        yield Line("SYNC_ACCOUNTS", "failed", nobody_lists(chosen), 1)
+    zoned = sorted(settings.sync_account_time_zones.keys() - known)
+    if zoned:
+        yield Line("SYNC_ACCOUNT_TIME_ZONES", "warning", nobody_has_seen(zoned))
+
+
+def _client(client: ApiClient, settings: Settings, contract: Contract, seen: _Seen) -> Iterator[Line]:
+    """All lines of one API client; the accounts it sees are added to `seen`."""
     token, accounts = f"token of {client.name}", f"accounts of {client.name}"
-    page, batch = None, None
+    page, batch, is_whole, seen.is_whole = None, None, seen.is_whole, False
     try:
         page, refused = first_page(client, ACCOUNTS, settings, None)
     except ClientRefusedError as error:
@@ -123,7 +143,9 @@ def _client(
         batch = normalise(ACCOUNTS, contract, _fetched(page), {})
         yield _accounts(accounts, page, batch, refused)
         for account_id, slug, sent in batch.rows.select("account_id", "slug", "time_zone").iter_rows():
-            zones.append((slug or account_id, choose(account_id, slug, sent, settings.sync_account_time_zones)[0]))
+            zone, _ = choose(account_id, slug, sent, settings.sync_account_time_zones)
+            seen.accounts.append((account_id, slug, zone))
+        seen.is_whole = is_whole and page.next_url is None
     ids = batch.rows.get_column("account_id").to_list() if batch is not None else []
     only = ids[0] if len(ids) == 1 and page is not None and page.next_url is None else None
     for stream in changing(contract):
@@ -263,6 +285,12 @@ def _files(settings: Settings) -> Iterator[Line]:
             "the sync out.",
             2,
         )
+    try:
+        refuse_other_files("WAREHOUSE_PATH", working)
+        refuse_other_files("WAREHOUSE_PUBLISHED_PATH", published)
+    except UsageError as error:
+        yield _failed("files", error)
+        return
     yield _lease(working)
 
 
@@ -304,10 +332,16 @@ def _lease(working: Path) -> Line:
     try:
         with lease(working, "check", wait_s=0):
             connect(working, read_only=True).close()
+            with working.open("r+b") as file:
+                # DuckDB asks for this lock too; one that only reads is in the way of whoever writes.
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except LeaseHeldError as error:
         return Line("lease", "warning", str(error))
     except WarehouseError as error:
         return _failed("lease", error)
+    except BlockingIOError:
+        told = f"{working} is open in another program, so a sync could not write it. Close it there; for reading, open the published file"
+        return Line("lease", "warning", f"{told}, which is never locked.")
     except OSError as error:
         return Line(
             "lease", "failed", f"{error.filename}: {error.strerror}. Make it writable, or set WAREHOUSE_PATH.", 1

@@ -408,7 +408,7 @@ def _overlap(seen: Overlap) -> str:
 
 def _notes(row: Mapping[str, Any]) -> Iterable[str]:
     if not row["is_visible"]:
-        yield "frozen: no API client lists it"
+        yield "frozen: no API client lists it, or SYNC_ACCOUNTS leaves it out"
     if row["has_gap"]:
         yield "has a gap"
     if row["held_back_count"]:

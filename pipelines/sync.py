@@ -87,7 +87,8 @@ def sync_streams(run: Run, streams: Sequence[Stream], tell: Tell = log.info) -> 
             served = all_accounts(run.accounts)
             for report in reports:
                 marks = writer.watermarks(report.stream)
-                report.watermarks = {account: marks.get(account) for account in sorted(served)}
+                # Where no account list could be read, what is stored is still complete as far as it was.
+                report.watermarks = {account: marks.get(account) for account in sorted(served or marks)}
             problems = [*(text for report in reports for text in report.problems), *([ended] if ended else [])]
             warnings = [text for report in reports for text in report.warnings]
             writer.end_run(run.run_id, problems, warnings, is_over=not run.ends_with_publishing)

@@ -6,6 +6,8 @@ epoch dates unread, and its local days use `SYNC_TIME_ZONE` with `is_zone_assume
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from pipelines.renormalise import renormalise_stream
@@ -21,6 +23,11 @@ def choose(account_id: str, slug: str | None, sent: str | None, wanted: dict[str
         if name is not None and name in wanted:
             return wanted[name], "setting"
     return (sent, "api") if sent else (None, "none")
+
+
+def nobody_has_seen(names: Sequence[str]) -> str:
+    """The sentence for names in `SYNC_ACCOUNT_TIME_ZONES` that are no account."""
+    return f"SYNC_ACCOUNT_TIME_ZONES names accounts that nobody has seen: {', '.join(names)}."
 
 
 def account_zones(writer: Writer, settings: Settings, contract: Contract, warnings: list[str]) -> dict[str, str]:
@@ -60,5 +67,5 @@ def account_zones(writer: Writer, settings: Settings, contract: Contract, warnin
     known = {name for a, slug, _ in accounts for name in (a, slug)}
     strangers = sorted(set(settings.sync_account_time_zones) - known)
     if strangers:
-        warnings.append(f"SYNC_ACCOUNT_TIME_ZONES names accounts that nobody has seen: {', '.join(strangers)}.")
+        warnings.append(nobody_has_seen(strangers))
     return zones

@@ -553,6 +553,9 @@ class ApiClient:
             go_on(stopped)
             # Only the kind of error and the path: a message of httpx may quote the whole request.
             what = self._auth.hide(f"{type(error).__name__} on {request.method} {request.url.path}: {error}")
+            if isinstance(error, httpx.ConnectError):
+                setting = "APPOINTEDD_BASE_URL" if auth is not None else "APPOINTEDD_TOKEN_URL"
+                what += f" ({_shown_origin(str(request.url))}; is {setting} right?)"
             trouble = TroubleError(what + CERTIFICATE_CURE if "CERTIFICATE_VERIFY_FAILED" in what else what)
             log.warning("%s", trouble)
             raise trouble from None
@@ -607,7 +610,7 @@ def _give_up(stream: str, trouble: TroubleError) -> GaveUpError:
     if trouble.status == httpx.codes.FORBIDDEN:
         cure = " The API client may not read this; its creator can change its permissions."
     elif trouble.status == httpx.codes.NOT_FOUND:
-        cure = f" Is streams.{stream}.path right in the contract?"
+        cure = f" Is APPOINTEDD_BASE_URL right, and streams.{stream}.path in the contract?"
     elif trouble.status is not None and 300 <= trouble.status < 400:
         cure = " Redirects are not followed with a token; is APPOINTEDD_BASE_URL right?"
     elif trouble.status is not None and trouble.status < 500 and trouble.status != 429:

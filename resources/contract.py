@@ -196,18 +196,32 @@ def _with_new_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -
     return {**values, "streams": {**known, **fresh}}
 
 
-def _overlay(base: dict[str, Any], own: dict[str, Any], path: tuple[str, ...], file: Path) -> dict[str, Any]:
+def _meant(key: str, base: dict[str, Any], path: tuple[str, ...], whole: dict[str, Any]) -> str | None:
+    """The key whose name is most like this one: of its own table or, where it was written below another, of that."""
+    tables = {name: table for name, table in whole.items() if isinstance(table, dict)}
+    elsewhere = {inner: f"{name}.{inner}" for name, table in tables.items() for inner in table}
+    here = {name: ".".join((*path, name)) for name in base}
+    for names, cutoff in ((here, 0.8), (elsewhere, 0.8), (here, 0.4)):
+        near = difflib.get_close_matches(key, names, n=1, cutoff=cutoff)
+        if near:
+            return names[near[0]]
+    return None
+
+
+def _overlay(
+    base: dict[str, Any], own: dict[str, Any], path: tuple[str, ...], file: Path, whole: dict[str, Any]
+) -> dict[str, Any]:
     merged = dict(base)
     for key, value in own.items():
         here = (*path, key)
         if key not in base and path not in OPEN_TABLES:
-            near = difflib.get_close_matches(key, base, n=1, cutoff=0.4)
-            cure = f"Did you mean {'.'.join((*path, near[0]))}?" if near else f"There are: {', '.join(sorted(base))}."
+            meant = _meant(key, base, path, whole)
+            cure = f"Did you mean {meant}?" if meant else f"There are: {', '.join(sorted(base))}."
             raise ContractError(f"{file}: {'.'.join(here)} is not a key of the contract. {cure}")
         if isinstance(base.get(key), dict):
             if not isinstance(value, dict):
                 raise ContractError(f"{file}: {'.'.join(here)} is a table; write its keys under [{'.'.join(here)}].")
-            merged[key] = _overlay(base[key], value, here, file)
+            merged[key] = _overlay(base[key], value, here, file, whole)
         else:
             merged[key] = value
     return merged
@@ -230,7 +244,8 @@ def contract_values(own_file: Path | None = None) -> dict[str, Any]:
     if own_file is None:
         return values
     own = _read(own_file)
-    return _overlay(_with_new_streams(values, own, own_file), own, (), own_file)
+    base = _with_new_streams(values, own, own_file)
+    return _overlay(base, own, (), own_file, base)
 
 
 def load_contract(own_file: Path | None = None) -> Contract:

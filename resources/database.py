@@ -21,7 +21,7 @@ from pathlib import Path
 
 import duckdb
 
-from resources.errors import WarehouseError
+from resources.errors import SettingsError, WarehouseError
 from resources.settings import PROJECT_FOLDER
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ if importlib.util.find_spec("pandas") is None:
 SQL_FOLDER = PROJECT_FOLDER / "sql"
 # Readable by every client from 1.4 on, whatever version writes it: 2.x would write a format that 1.5 cannot open.
 STORAGE = "v1.4.0"
+# Where a DuckDB file says what it is.
+MAGIC = slice(8, 12)
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 # How much the log of committed transactions may hold before it is worked into the file. With DuckDB's own 16 MB every commit of 10,000 bookings did that,
 # and each time wrote the last row group again (docs/performance.md).
@@ -114,6 +116,19 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
     # After two seconds of one query it would be drawn on standard output, in the middle of what --json prints there.
     connection.execute("set enable_progress_bar = false")
     return connection
+
+
+def refuse_other_files(setting: str, path: Path) -> None:
+    """Raise `SettingsError` where the path of a DuckDB file leads to a folder, or to a file that is none and would be lost."""
+    if path.is_dir():
+        raise SettingsError(f"{setting} names {path}, which is a folder. Name a file in it.")
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(MAGIC.stop)
+    except OSError:
+        return  # not there yet, or not to be read: whoever opens it for work says so
+    if beginning and beginning[MAGIC] != b"DUCK":
+        raise SettingsError(f"{setting} names {path}, which is no DuckDB file and was left alone. Name another one.")
 
 
 def end_query(connection: duckdb.DuckDBPyConnection) -> None:

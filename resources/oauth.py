@@ -138,7 +138,9 @@ class ClientCredentials(httpx.Auth):
             return token
 
     def _end(self, reason: str) -> ClientRefusedError:
-        self._refused = ClientRefusedError(f"API client {self._client.name!r}: {reason}. {CURE}")
+        told = f"API client {self._client.name!r}: {reason}"
+        # A question is about the address; no other secret would answer it.
+        self._refused = ClientRefusedError(told if told.endswith("?") else f"{told}. {CURE}")
         return self._refused
 
     def _token_request(self) -> httpx.Request:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SourceError
@@ -250,6 +251,16 @@ def _refuse_strangers(names: list[str], where: str, *, near_only: bool) -> None:
             raise SettingsError(f"{name} in {where} is not a setting of this product.{hint}")
 
 
+def _refuse_odd_lines(file: Path) -> None:
+    """A line that is no assignment would otherwise be skipped, with whatever it should have set."""
+    with file.open(encoding="utf-8") as lines:
+        for line in parse_stream(lines):
+            if line.error:
+                raise SettingsError(
+                    f"{file}, line {line.original.line}: this is no setting. Write NAME=value, with a value that holds spaces in quotes."
+                )
+
+
 def env_file() -> Path | None:
     """The `.env` file in use: `APPOINTEDD_ENV_FILE`, or `.env` in the project's folder; an empty value means none."""
     chosen = os.environ.get(ENV_FILE_VARIABLE)
@@ -273,6 +284,7 @@ def load_settings() -> Settings:
     _refuse_strangers(list(os.environ), "the environment", near_only=True)
     if file:
         try:
+            _refuse_odd_lines(file)
             names = list(dotenv_values(file))
         except UnicodeDecodeError:
             raise SettingsError(f"{file} is not UTF-8 text; save it as UTF-8.") from None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from resources import ledger, merging
-from resources.database import check_space, connect, end_query, open_for_writing, transaction
+from resources.database import check_space, connect, end_query, open_for_writing, refuse_other_files, transaction
 from resources.errors import LeaseHeldError, SettingsError, WarehouseError
 from resources.generic import ensure_tables
 from resources.lease import Lease, lease
@@ -371,6 +371,8 @@ class Warehouse:
             raise SettingsError(
                 "WAREHOUSE_PATH and WAREHOUSE_PUBLISHED_PATH name the same file; analysts' copy needs a place of its own."
             )
+        refuse_other_files("WAREHOUSE_PATH", settings.warehouse_path)
+        refuse_other_files("WAREHOUSE_PUBLISHED_PATH", settings.warehouse_published_path)
         self.path = settings.warehouse_path
         self.published_path = settings.warehouse_published_path
         self.memory_limit_mb = settings.warehouse_memory_limit_mb

@@ -51,8 +51,8 @@ def main() -> int:
         # A process started in the background ignores Ctrl-C, and its children inherit that: give Dagster the default back.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         process = subprocess.Popen(
-            [dagster, "dev", "-h", "127.0.0.1", "-w", "workspace.yaml", *sys.argv[1:]],
-            cwd=PROJECT_FOLDER,
+            [dagster, "dev", "-h", "127.0.0.1", "-w", PROJECT_FOLDER / "workspace.yaml", *sys.argv[1:]],
+            cwd=folder,  # Dagster reads the `.env` of the folder that it is started in
             env=environment,
         )
         signal.signal(signal.SIGINT, signal.SIG_IGN)

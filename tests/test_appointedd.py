@@ -613,7 +613,7 @@ def test_a_next_link_that_the_server_refuses_is_a_dead_cursor(status: int) -> No
 @pytest.mark.parametrize(
     ("status", "told"),
     [
-        (404, "Is streams.customers.path right in the contract"),
+        (404, "Is APPOINTEDD_BASE_URL right, and streams.customers.path in the contract"),
         (403, "its creator can change its permissions"),
         (301, "Redirects are not followed"),
         (302, "is APPOINTEDD_BASE_URL right"),

@@ -578,10 +578,48 @@ def test_check_goes_on_after_a_failure(loaded: Loaded, tmp_path: Path) -> None:
     failed = {name for name, (state, _) in lines.items() if state == "failed"}
     assert done.code == 1
     assert failed == {"accounts of default", "events of default", "warehouse folder"}
-    assert "Is streams.accounts.path right in the contract?" in lines["accounts of default"][1]
+    assert "Is APPOINTEDD_BASE_URL right, and streams.accounts.path in the contract?" in lines["accounts of default"][1]
     assert "none could become a row" in lines["events of default"][1]
     assert "set WAREHOUSE_PATH" in lines["warehouse folder"][1]
     assert lines["customers of default"][0] == "ok"
+
+
+def test_check_names_what_the_settings_name_and_nobody_lists(loaded: Loaded, tmp_path: Path) -> None:
+    (tmp_path / "minutes.txt").write_text("of a meeting", encoding="utf-8")
+    env = loaded.env | {
+        "SYNC_ACCOUNTS": '["northgate-madird"]',
+        "SYNC_ACCOUNT_TIME_ZONES": '{"northgate-madird": "Europe/Madrid"}',
+        "WAREHOUSE_PUBLISHED_PATH": str(tmp_path / "minutes.txt"),
+    }
+    done = cli(env, "check", "--json")
+    lines = lines_of(done)
+    assert done.code == 2
+    assert lines["SYNC_ACCOUNTS"][0] == "failed"
+    assert "northgate-madird, which no API client lists" in lines["SYNC_ACCOUNTS"][1]
+    assert lines["SYNC_ACCOUNT_TIME_ZONES"][0] == "warning"
+    assert "minutes.txt, which is no DuckDB file" in lines["files"][1]
+
+
+def test_check_tells_of_a_program_that_reads_the_working_file(copied: Loaded) -> None:
+    script = "import duckdb, sys; c = duckdb.connect(sys.argv[1], read_only=True); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(copied.folder / "warehouse.duckdb")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        lines = lines_of(cli(copied.env, "check", "--json"))
+    assert lines["lease"][0] == "warning"
+    assert "is open in another program" in lines["lease"][1]
+
+
+def test_a_failed_night_still_tells_what_is_complete(copied: Loaded) -> None:
+    done = cli(copied.env | {"APPOINTEDD_CLIENT_SECRET": "wrong"}, "sync", "--json")
+    assert done.code == 1
+    complete = {s["stream"]: s["complete_until_at"] for s in done.json["streams"] if s["stream"] != "accounts"}
+    assert complete
+    assert None not in complete.values()
 
 
 def test_check_of_an_api_client_that_sees_no_account(tmp_path: Path) -> None:

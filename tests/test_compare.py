@@ -518,7 +518,7 @@ def test_one_participant_is_told_from_all_that_is_included(tmp_path: Path) -> No
 
     assert breaking(tmp_path, change) == set()
     others["notes"] = person.pop("notes")
-    assert breaking(tmp_path, change) == {("bookings", "notes has no attribute and would stay empty")}
+    assert breaking(tmp_path, change) == {("bookings", "participants.notes has no attribute and would stay empty")}
 
 
 def test_a_stream_of_the_contracts_own_is_compared_too(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_an_empty_override_is_the_default(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("[parameter]\npage_size = 'x'", r"parameter is not a key of the contract. Did you mean parameters\?"),
+        ("[known]\npage_size_valu = '50'", r"known.page_size_valu is not .* Did you mean parameters.page_size_value\?"),
         ("[parameters]\npagesize = 'x'", r"parameters.pagesize is not .* Did you mean parameters.page_size\?"),
         ("[parameters]\nzzz = 'x'", r"parameters.zzz is not .* There are: account, include"),
         ("[streams.booking]\npath = 'x'", r"Did you mean streams.bookings\?"),

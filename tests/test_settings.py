@@ -215,6 +215,7 @@ def test_a_named_file_must_be_there_and_an_empty_name_means_none(environment: Se
         ),
         ("SYNC_QQQQ=x", "SYNC_QQQQ in .*See .env.example"),
         ("WAREHOUSE_PATHS=x", r"Did you mean WAREHOUSE_PATH\?"),
+        ("APPOINTEDD CLIENT ID emu", r"my\.env, line 1: this is no setting. Write NAME=value"),
     ],
 )
 def test_a_stranger_in_the_file_is_refused(environment: Set, tmp_path: Path, line: str, told: str) -> None:

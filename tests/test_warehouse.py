@@ -32,7 +32,7 @@ from resources.content import same_content
 from resources.contract import Contract, load_contract
 from resources.database import connect, open_for_writing, transaction
 from resources.envelope import decode
-from resources.errors import ContractError, LeaseHeldError, PublishBlockedError, WarehouseError
+from resources.errors import ContractError, LeaseHeldError, PublishBlockedError, SettingsError, WarehouseError
 from resources.merging import COMPARED_AT_ONCE
 from resources.part import Commit, Counts, Part, Reconciliation
 from resources.publish import publish
@@ -1041,8 +1041,28 @@ def test_what_is_no_warehouse_is_told_whatever_its_folder_is_called(tmp_path: Pa
     folder = tmp_path / "clockwork"
     folder.mkdir()
     (folder / "warehouse.duckdb").write_bytes(b"not a database" * 1000)
+    with pytest.raises(
+        SettingsError, match=r"WAREHOUSE_PATH names .*/clockwork/warehouse\.duckdb, which is no DuckDB file"
+    ):
+        warehouse_in(folder)
+    assert [path.name for path in folder.iterdir()] == ["warehouse.duckdb"]
+    half = b"\0" * 8 + b"DUCK" + b"\0" * 1000
+    (folder / "warehouse.duckdb").write_bytes(half)
     with pytest.raises(WarehouseError, match="cannot be opened"), warehouse_in(folder).writer("x", wait_s=0):
         pytest.fail("opened")
+
+
+@pytest.mark.parametrize("is_folder", [False, True], ids=["a file", "a folder"])
+def test_what_is_not_ours_is_never_replaced_by_what_is_published(is_folder: bool, tmp_path: Path) -> None:
+    published = tmp_path / "public" / "analytics.duckdb"
+    published.parent.mkdir()
+    if is_folder:
+        published.mkdir()
+    else:
+        published.write_text("minutes of a meeting", encoding="utf-8")
+    with pytest.raises(SettingsError, match="WAREHOUSE_PUBLISHED_PATH names"):
+        warehouse_in(tmp_path)
+    assert is_folder or published.read_text(encoding="utf-8") == "minutes of a meeting"
 
 
 def test_a_file_that_another_program_has_open_is_told_with_its_process(tmp_path: Path) -> None:

@@ -272,6 +272,7 @@ class _Level:
     def _empty(self, column: str) -> Difference:
         is_known = f"{self._prefix}{column}" in self._known
         weight: Weight = "harmless" if is_known or self._is_generic else "breaking"
-        told = f"{column} has no attribute" + (", as is known" if is_known else " and would stay empty")
+        name = f"{self._prefix}{column}".removeprefix(f"{self._stream}.")
+        told = f"{name} has no attribute" + (", as is known" if is_known else " and would stay empty")
         cure = f"streams.{self._stream}.{self._table}.{column}, or known.empty_columns"
         return Difference(weight, self._stream, told, "nothing needs doing" if is_known else cure)

@@ -85,7 +85,8 @@ def _show_end(done: Contact) -> None:
     changes = f"{count} line" if count == 1 else f"{count} lines"
     asked = f"{done.learned.requests_count} GETs"
     if done.is_written:
-        print_lines(f"Wrote {done.path}: {changes} changed, each with its reason, after {asked}.")
+        reasons = ", each with its reason" if count else ""
+        print_lines(f"Wrote {done.path}: {changes} changed{reasons}, after {asked}.")
     elif done.override.changes or done.is_first:
         print_lines(f"Dry run: {done.path} was left alone; {changes} would change. {asked}.")
     else:
