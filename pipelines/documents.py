@@ -58,7 +58,11 @@ def is_redacted(name: str, redacted: tuple[str, ...]) -> bool:
 @cache
 def _redacted_word(names: tuple[str, ...]) -> str:
     """Finds such a name anywhere in encoded JSON. It begins with letters, so texts are skipped through at eight times the pace of a key."""
-    letters = ([re.escape(_encode(c)[1:-1].decode()) for c in name] for name in sorted(redacted_names(names)))
+    # A solidus may be sent with a backslash before it or without.
+    letters = (
+        [r"\\?/" if c == "/" else re.escape(_encode(c)[1:-1].decode()) for c in name]
+        for name in sorted(redacted_names(names))
+    )
     return "(?i)(?:" + "|".join("[-_ ]*".join(name) for name in letters) + ")"
 
 

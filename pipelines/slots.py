@@ -7,6 +7,7 @@ resource as they were sent. What does not: any page that is otherwise (an id tha
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,8 @@ from pipelines.records import MISSING, Included, JsonObject, Key, index
 
 # A list whose resources carry more different names than that keeps data in its names, and each new one would cost a new form.
 MOST_NAMES = 300
+# Two decoders that are built at the same moment around the same struct, as `Linkage` is in all of them, end the process (msgspec 0.22: SIGSEGV).
+_building = threading.Lock()
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
@@ -79,6 +82,11 @@ class Form:
     @classmethod
     def of(cls, attributes: Sequence[str], relationships: Sequence[str], raw: frozenset[str]) -> Form:
         """The form of resources with these members."""
+        with _building:
+            return cls._built(attributes, relationships, raw)
+
+    @classmethod
+    def _built(cls, attributes: Sequence[str], relationships: Sequence[str], raw: frozenset[str]) -> Form:
         of_attributes = _struct("Attributes", [(name, Raw | UnsetType if name in raw else Any) for name in attributes])
         of_relationships = _struct("Relationships", [(name, Linkage | None | UnsetType) for name in relationships])
         resource = msgspec.defstruct(

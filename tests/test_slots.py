@@ -6,13 +6,16 @@ That slots and dictionaries give the same rows for any record is the fuzzer's pa
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipelines import slots
+from pipelines.documents import _texts
 from pipelines.normalise import Batch, normalise, normalise_pages
 from pipelines.records import Fetched, index
 from pipelines.slots import Body, NotPlainError
@@ -171,3 +174,33 @@ def test_an_included_resource_is_kept_with_whoever_names_it_directly_or_through_
     assert in_slots(sent).rows.equals(
         as_dictionaries(page(*json.loads(sent.body)["data"], included=json.loads(sent.body)["included"])).rows
     )
+
+
+def test_decoders_are_built_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at once around the same struct end the process, which a test could only see now and then."""
+    inside, both, build = threading.Semaphore(1), threading.Event(), msgspec.json.Decoder
+
+    class Watched:
+        """Says whether another thread came to build while this one did."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            if not inside.acquire(blocking=False):
+                both.set()
+                return
+            both.wait(0.2)
+            inside.release()
+            self.decode = build(*arguments, **options).decode
+
+    monkeypatch.setattr(msgspec.json, "Decoder", Watched)
+    threads = [threading.Thread(target=slots.Form.of, args=((), (), frozenset())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert not both.is_set()
+
+
+@pytest.mark.parametrize("sent", [r'{"a\/b":1}', '{"a/b":1}', r'{"A-\/ B" : 1}'])
+def test_a_solidus_in_a_redacted_name_is_found_however_it_is_sent(sent: str) -> None:
+    _, suspects = _texts([sent.encode()], ("a/b",))
+    assert suspects == [0]
