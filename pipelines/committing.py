@@ -79,7 +79,7 @@ class Committer:
     def _add(self, ready: Ready) -> None:
         """Keep a part until there are enough for one transaction; what they hold is seen by nobody before that."""
         is_other = any(r.slice_id == ready.slice_id or r.part.slice.kind != ready.part.slice.kind for r in self.pending)
-        if is_other or self._pages() + ready.part.pages_count > self.most_pages:
+        if is_other or self._pages() + ready.part.weight > self.most_pages:
             self.flush()
         if not self.pending:
             self.pending_since = self.clock()
@@ -88,7 +88,7 @@ class Committer:
             self.flush()
 
     def _pages(self) -> int:
-        return sum(ready.part.pages_count for ready in self.pending)
+        return sum(ready.part.weight for ready in self.pending)
 
     def flush_if_due(self) -> None:
         """Commit what has been pending for long enough."""

@@ -16,7 +16,7 @@ MOST_WALKS = 4
 
 @dataclass(frozen=True)
 class Walk:
-    """What one walk of a list counted. `new_count`: keys that no earlier walk of the same slice had met."""
+    """What one walk of a list counted. `new_count`: keys that no earlier walk of the same slice had met. `is_moving`: the total was not the same all along."""
 
     pages_count: int
     is_shifting: bool
@@ -24,6 +24,7 @@ class Walk:
     last_total: int | None
     distinct_count: int
     new_count: int
+    is_moving: bool = False
 
 
 def judge(walks: Sequence[Walk]) -> Verdict:
@@ -34,7 +35,7 @@ def judge(walks: Sequence[Walk]) -> Verdict:
     """
     last = walks[-1]
     total = last.last_total
-    is_steady = total is not None and last.first_total == total
+    is_steady = total is not None and last.first_total == total and not last.is_moving
     if is_steady and last.distinct_count == total:
         return "settled"
     slips = last.is_shifting and last.pages_count > 1

@@ -54,7 +54,7 @@ class Parts:
 
 
 def _pages_of(part: ComingPart | BaseException | None) -> int:
-    return part.pages_count if isinstance(part, ComingPart) else 0
+    return part.weight if isinstance(part, ComingPart) else 0
 
 
 class Todo:

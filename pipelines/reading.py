@@ -36,6 +36,8 @@ BYTES_PER_BATCH = 2 * 1024 * 1024
 PAGES_WHILE_IDLE = 4
 # A walk that is not cut hands over parts of so many pages: what memory must hold at once, and what a kill costs beside what waits to be committed.
 PAGES_PER_PART = 100
+# Wherever pages are counted for what they hold, one that is larger than this counts as several: a page of 100 bookings has 0.2 MB.
+BYTES_OF_A_PAGE = 256 * 1024
 RESTARTS = 3
 
 
@@ -45,7 +47,7 @@ class AccountsUnnamedError(Exception):
 
 @dataclass
 class ReadPart:
-    """Some pages of a slice, ready to be merged. `began_at`: `Date` of the slice's first page."""
+    """Some pages of a slice, ready to be merged. `began_at`: `Date` of the slice's first page. `weight`: what they hold, in ordinary pages."""
 
     slice: Slice
     batch: Batch
@@ -54,6 +56,7 @@ class ReadPart:
     fetched_at: datetime
     is_last: bool = False
     reconciliations: tuple[Reconciliation, ...] = ()
+    weight: int = 0
 
 
 def filters_of(piece: Slice, client: ApiClient) -> dict[str, str]:
@@ -80,9 +83,9 @@ def _instant(instant: datetime) -> str:
 
 @dataclass(frozen=True)
 class ComingPart:
-    """A part of which all pages are read, though it may not be shaped yet."""
+    """A part of which all pages are read, though it may not be shaped yet. `weight`: what they hold, in ordinary pages."""
 
-    pages_count: int
+    weight: int
     is_last: bool
     shaped: Future[ReadPart]
 
@@ -158,7 +161,7 @@ def _walks(
                     note_page(page)
                     counted.add(page)
                     drafts.add(page)
-                    if drafts.pages_count >= PAGES_PER_PART and page.next_url is not None:
+                    if drafts.weight >= PAGES_PER_PART and page.next_url is not None:
                         yield drafts.part()
             except DeadCursorError:
                 restarts += 1
@@ -200,9 +203,14 @@ class _Drafts:
         self.began_at: datetime | None = None
         self.fetched_at: datetime | None = None
         self.pages: list[Page] = []
-        self.pages_count = 0
+        self.pages_count = self.bytes_count = 0
         self.batches: list[Future[Batch]] = []
         self.media_types: Counter[str] = Counter()
+
+    @property
+    def weight(self) -> int:
+        """What the pages since the last part hold, in ordinary pages."""
+        return max(self.pages_count, self.bytes_count // BYTES_OF_A_PAGE)
 
     def add(self, page: Page) -> None:
         """Take one more page in; a full batch waits for room where many wait to be shaped. Raises what shaping the ones before it raised."""
@@ -210,6 +218,7 @@ class _Drafts:
         self.fetched_at = page.fetched_at
         self.pages.append(page)
         self.pages_count += 1
+        self.bytes_count += page.size
         self.media_types[page.media_type] += 1
         least = PAGES_WHILE_IDLE if self.shaper.is_idle else PAGES_PER_BATCH
         if len(self.pages) >= least or sum(p.size for p in self.pages) >= BYTES_PER_BATCH:
@@ -250,7 +259,7 @@ class _Drafts:
         """Have what came since the last part combined to one."""
         self._settle()
         batches, media_types = self.batches, self.media_types
-        began_at, fetched_at, pages_count = self.began_at, self.fetched_at, self.pages_count
+        began_at, fetched_at, pages_count, weight = self.began_at, self.fetched_at, self.pages_count, self.weight
         assert began_at is not None  # noqa: S101  a part has pages; narrows the type
         asked = self.contract.http.media_type
 
@@ -270,10 +279,12 @@ class _Drafts:
                 fetched_at=fetched_at or began_at,
                 is_last=is_last,
                 reconciliations=reconciliations,
+                weight=weight,
             )
 
-        self.batches, self.media_types, self.pages_count, self.fetched_at = [], Counter(), 0, None
-        return ComingPart(pages_count, is_last, self.shaper.submit(shape))
+        self.batches, self.media_types, self.fetched_at = [], Counter(), None
+        self.pages_count = self.bytes_count = 0
+        return ComingPart(weight, is_last, self.shaper.submit(shape))
 
 
 def batch_of(
@@ -313,10 +324,13 @@ class _Counted:
         self.is_shifting = False
         self.first_total: int | None = None
         self.last_total: int | None = None
+        self.is_moving = False
 
     def add(self, page: Page) -> None:
         if self.pages == 0:
             self.first_total = page.total
+        # A row that left the list and one that came make the total what it was, and one between them may have slipped.
+        self.is_moving |= page.total != self.first_total
         self.pages += 1
         self.last_total = page.total
         self.is_shifting |= page.is_shifting
@@ -330,6 +344,7 @@ class _Counted:
             last_total=self.last_total,
             distinct_count=len(self.keys),
             new_count=len(self.keys - known),
+            is_moving=self.is_moving,
         )
 
 

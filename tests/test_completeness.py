@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ import stamina
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines import reading as slice_reading
 from pipelines.completeness import MOST_WALKS, Verdict, Walk, judge
 from pipelines.plan import BEGINNING, Slice, Window
 from pipelines.reading import PAGES_PER_PART, AccountsUnnamedError, ReadPart, filters_of, read_slice
@@ -69,6 +71,7 @@ CASES: list[tuple[str, list[Walk], Verdict]] = [
     ("numbered, a steady total that agrees", [walk(10, shifting=True)], "settled"),
     ("numbered, no total", [walk(shifting=True)], "again"),
     ("numbered, a moving total that agrees in the end", [walk(10, first=11, shifting=True)], "again"),
+    ("numbered, a total that moved and came back", [replace(walk(10, shifting=True), is_moving=True)], "again"),
     ("numbered, fewer than the total", [walk(11, shifting=True)], "again"),
     ("numbered, more than the total", [walk(9, shifting=True)], "again"),
     ("numbered, no new key", [walk(shifting=True), walk(shifting=True, new=0)], "settled"),
@@ -95,6 +98,7 @@ any_walk = st.builds(
     last_total=totals,
     distinct_count=st.integers(0, 6),
     new_count=st.integers(0, 6),
+    is_moving=st.booleans(),
 )
 
 
@@ -121,6 +125,7 @@ def test_walking_again_comes_to_an_end(first: Walk, rest: list[Walk]) -> None:
 def test_one_walk_over_slipping_pages_proves_nothing_without_a_steady_total(only: Walk) -> None:
     if only.is_shifting and only.pages_count > 1 and judge([only]) == "settled":
         assert only.first_total == only.last_total == only.distinct_count
+        assert not only.is_moving
 
 
 # ---- the walks of one slice --------------------------------------------------------------------------------------------------
@@ -277,6 +282,31 @@ def test_a_long_walk_comes_in_parts_and_only_the_last_ends_it() -> None:
         assert [p.is_last for p in parts] == [False, True]
         assert [p.pages_count for p in parts] == [PAGES_PER_PART, 2]
         assert ids(parts) == {c.id for c in emulator.world.customers}
+
+
+def test_pages_that_hold_much_come_in_shorter_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slice_reading, "BYTES_OF_A_PAGE", 10)  # so a page of 20 customers weighs as much as many
+    with reading() as (emulator, client):
+        parts = read(client)
+        assert [p.pages_count for p in parts] == [1, 1, 1]
+        assert min(p.weight for p in parts) >= PAGES_PER_PART
+        assert ids(parts) == {c.id for c in emulator.world.customers}
+
+
+def test_a_row_that_left_and_one_that_came_during_a_walk_hide_none_between_them() -> None:
+    """The totals of the first and the last page agree, and so do the ids; under numbered pages a row slipped all the same."""
+    with reading(Switches(paging="number", meta_total="present")) as (emulator, client):
+        seen: list[Page] = []
+
+        def change(page: Page) -> None:
+            seen.append(page)
+            if len(seen) == 1:
+                emulator.world.delete_customer(page.records[0]["id"])
+            elif len(seen) == 2:
+                emulator.world.add_customer()
+
+        parts = list(read_slice(piece_of(client), CUSTOMERS, client, {}, None, lambda: False, change))
+        assert ids(parts) >= {c.id for c in emulator.world.customers}
 
 
 def test_a_stop_ends_without_a_last_part() -> None:
