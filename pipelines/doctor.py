@@ -48,10 +48,10 @@ NO_ACCOUNT = (
 
 @dataclass
 class _Seen:
-    """The accounts that all API clients list: id, slug and time zone. `is_whole`: the first page of each list was all of it."""
+    """The accounts that API clients list: id, slug and time zone. `whole_count`: clients whose list has one page, so that no account is missing here."""
 
     accounts: list[tuple[str, str | None, str | None]] = field(default_factory=list)
-    is_whole: bool = True
+    whole_count: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,11 @@ def examine() -> Iterator[Line]:
 
 
 def _api(settings: Settings, contract: Contract) -> Iterator[Line]:
-    seen = _Seen()
-    for client in open_clients(settings, contract):
+    seen, clients = _Seen(), open_clients(settings, contract)
+    for client in clients:
         with client:
             yield from _client(client, settings, contract, seen)
-    if seen.is_whole:
+    if seen.whole_count == len(clients):
         yield from _strangers(settings, {name for *names, _ in seen.accounts for name in names})
     without_zone = [slug or account_id for account_id, slug, zone in seen.accounts if zone is None]
     if without_zone:
@@ -125,7 +125,7 @@ def _strangers(settings: Settings, known: Set[str | None]) -> Iterator[Line]:
 def _client(client: ApiClient, settings: Settings, contract: Contract, seen: _Seen) -> Iterator[Line]:
     """All lines of one API client; the accounts it sees are added to `seen`."""
     token, accounts = f"token of {client.name}", f"accounts of {client.name}"
-    page, batch, is_whole, seen.is_whole = None, None, seen.is_whole, False
+    page, batch = None, None
     try:
         page, refused = first_page(client, ACCOUNTS, settings, None)
     except ClientRefusedError as error:
@@ -145,7 +145,7 @@ def _client(client: ApiClient, settings: Settings, contract: Contract, seen: _Se
         for account_id, slug, sent in batch.rows.select("account_id", "slug", "time_zone").iter_rows():
             zone, _ = choose(account_id, slug, sent, settings.sync_account_time_zones)
             seen.accounts.append((account_id, slug, zone))
-        seen.is_whole = is_whole and page.next_url is None
+        seen.whole_count += page.next_url is None
     ids = batch.rows.get_column("account_id").to_list() if batch is not None else []
     only = ids[0] if len(ids) == 1 and page is not None and page.next_url is None else None
     for stream in changing(contract):

@@ -107,7 +107,7 @@ class Proof:
             return replace(part, is_last=False)
         if self._is_doubted(piece):
             nothing = empty(self.stream, self.run.contract)
-            self.doubted[piece] = replace(part, batch=nothing, pages_count=0, reconciliations=())
+            self.doubted[piece] = replace(part, batch=nothing, pages_count=0, weight=0, reconciliations=())
             return replace(part, is_last=False)
         if piece in self.unswept:
             part = replace(part, slice=replace(part.slice, kind="nightly"))
