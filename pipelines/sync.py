@@ -98,10 +98,20 @@ def sync_streams(run: Run, streams: Sequence[Stream], tell: Tell = log.info) -> 
 def _be_sure_of_first_loads(run: Run, asked: Sequence[Asked], writer: Writer, tell: Tell) -> None:
     """A first load that was read in pieces is whole when the API counts as many records as are stored; else the list is walked once more."""
 
+    known = {one.stream.name: len(one.report.problems) for one in asked}
+
     def unsure() -> list[tuple[Asked, dict[str, tuple[str, ...]]]]:
-        calm = [one for one in asked if not one.report.problems]
+        # What goes wrong here is not asked for again in this run.
+        calm = [one for one in asked if len(one.report.problems) == known[one.stream.name]]
         found = [(one, never_swept(run, one.stream, writer.swept(one.stream.name))) for one in calm]
-        return [(one, new) for one, new in found if new]
+        return [(one, read) for one, new in found if (read := read_to_the_end(one, new))]
+
+    def read_to_the_end(one: Asked, new: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """Where a stream has a problem, it may be one API client's: the others, whose windows reach the end of the run."""
+        if not one.report.problems:
+            return new
+        marks = writer.watermarks(one.stream.name)
+        return {n: own for n, own in new.items() if all(marks.get(a) == run.end for a in run.accounts[n])}
 
     def newcomers(stream: Stream, new: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """API client → accounts that it came to see after others, where each can be asked for alone."""

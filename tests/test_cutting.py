@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import stamina
 
 from pipelines.plan import BEGINNING, MARGIN, WIDER, Kind, Window
 from pipelines.reading import filters_of
@@ -20,7 +21,7 @@ from resources.appointedd import Page, open_clients
 from resources.contract import Contract, load_contract
 from resources.settings import Settings
 from tests.emulator import Emulator, Fault, Request, Status, Switches, World, listing, on
-from tests.equality import contract_with, differences, night, settings_for
+from tests.equality import contract_with, differences, night, query, settings_for
 from tests.fault_plays import Document, edited, without_pauses
 from tests.rows import windows
 from tests.test_kill import consistent
@@ -285,6 +286,31 @@ def test_an_account_that_comes_later_brings_what_no_filter_shows(
         world.clock.advance(timedelta(hours=1))
         assert bookings_night(settings_for(emulator, tmp_path), own).problems == []
         assert asked(emulator) == 1, "it was read as a whole once, and no more"
+
+
+def test_one_api_client_that_fails_does_not_hide_what_no_filter_shows_of_another(
+    world: World, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [account.id for account in world.accounts]
+    world.add_client("north", "north-secret", set(ids[:2]))
+    world.add_client("south", "south-secret", set(ids[2:]))
+    clients = [{"name": n, "client_id": n, "client_secret": f"{n}-secret"} for n in ("north", "south")]
+    own = {"appointedd_client_id": None, "appointedd_client_secret": None, "appointedd_clients": clients}
+    norths = [booking.id for account in ids[:2] for booking in world.bookings.rows(account)]
+
+    def is_souths(request: Request) -> bool:
+        token = request.headers["authorization"].partition(" ")[2] if request.path == LIST else ""
+        return world.tokens.get(token, ("", 0))[0] == "south"
+
+    switches = Switches(meta_total="present", sort=False)
+    with Emulator(world, switches) as emulator, stamina.set_testing(True, attempts=8, cap=True):
+        without_updated(emulator, {norths[30]}, monkeypatch)
+        emulator.faults.append(Fault(is_souths, Status(500), times=None))
+        report = bookings_night(settings_for(emulator, tmp_path, **own), contract)
+    assert len(report.problems) == 1
+    assert "'south'" in report.problems[0]
+    stored = query(tmp_path / "warehouse.duckdb", "select booking_id from core.bookings")
+    assert sorted(stored) == sorted((booking_id,) for booking_id in norths)
 
 
 def test_an_odd_record_in_a_short_piece_keeps_no_window_open(world: World, contract: Contract, tmp_path: Path) -> None:
