@@ -41,6 +41,9 @@ PERMANENT_ERRORS = {
     "unsupported_grant_type",
     "invalid_scope",
 }
+ADDRESS_CURE = "; is APPOINTEDD_TOKEN_URL right?"
+# Whatever the secret, nobody issues tokens at such an address.
+ELSEWHERE = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.GONE)
 CURE = (
     "Check the client id and secret. A secret is shown only once, when the API client is made, so a lost one cannot be read again: "
     "make a new one in Appointedd (Connect, API connection, API V2). Only the person who made an API client can edit it."
@@ -137,10 +140,8 @@ class ClientCredentials(httpx.Auth):
                 self._issued.append(token)
             return token
 
-    def _end(self, reason: str) -> ClientRefusedError:
-        told = f"API client {self._client.name!r}: {reason}"
-        # A question is about the address; no other secret would answer it.
-        self._refused = ClientRefusedError(told if told.endswith("?") else f"{told}. {CURE}")
+    def _end(self, reason: str, cure: str = f". {CURE}") -> ClientRefusedError:
+        self._refused = ClientRefusedError(f"API client {self._client.name!r}: {reason}{cure}")
         return self._refused
 
     def _token_request(self) -> httpx.Request:
@@ -163,9 +164,7 @@ class ClientCredentials(httpx.Auth):
         try:
             response = self._send(self._token_request())
         except TooLargeError as large:
-            raise self._end(
-                f"the token endpoint's answer is no token: {large}; is APPOINTEDD_TOKEN_URL right?"
-            ) from None
+            raise self._end(f"the token endpoint's answer is no token: {large}", ADDRESS_CURE) from None
         answer = _Answer.of(response.content)
         if response.status_code == httpx.codes.OK and answer is not None:
             return self._read(answer, asked_at)
@@ -173,7 +172,9 @@ class ClientCredentials(httpx.Auth):
         if is_permanent or response.status_code == httpx.codes.UNAUTHORIZED:
             raise self._end(f"the token endpoint refuses it: {self.hide(answer.told if answer else 'HTTP 401')}")
         if 300 <= response.status_code < 500 and response.status_code not in (408, 425, 429):
-            raise self._end(f"the token endpoint answered HTTP {response.status_code}; is APPOINTEDD_TOKEN_URL right?")
+            is_elsewhere = response.status_code in ELSEWHERE or response.status_code < 400
+            cure = ADDRESS_CURE if is_elsewhere else f"{ADDRESS_CURE} {CURE}"
+            raise self._end(f"the token endpoint answered HTTP {response.status_code}", cure)
         raise TroubleError(
             f"the token endpoint answered HTTP {response.status_code} without a usable token",
             # A 200 that holds no token is a broken body, which is worth repeating; a status would forbid it.

@@ -242,7 +242,13 @@ def test_a_token_endpoint_that_stays_down_is_given_up_and_not_called_a_refusal(f
 @pytest.mark.parametrize(
     ("status", "body", "told"),
     [
-        (404, b"", "HTTP 404; is APPOINTEDD_TOKEN_URL right"),
+        (404, b"", r"HTTP 404; is APPOINTEDD_TOKEN_URL right\?$"),
+        (403, b"", r"HTTP 403; is APPOINTEDD_TOKEN_URL right\? Check the client id and secret"),
+        (
+            401,
+            b'{"error": "invalid_client", "error_description": "who?"}',
+            r"invalid_client who\?\. Check the client id",
+        ),
         (302, b"", "HTTP 302; is APPOINTEDD_TOKEN_URL right"),
         (405, b"{}", "HTTP 405; is APPOINTEDD_TOKEN_URL right"),
         (401, b"<html/>", "refuses it: HTTP 401"),
