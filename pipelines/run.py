@@ -6,7 +6,6 @@ other streams (`walker`), the order of a night (`sync`).
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,8 +29,6 @@ from resources.errors import ProductError
 from resources.part import Brake, Commit, Counts, Part, Table
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
