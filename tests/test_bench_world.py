@@ -175,3 +175,25 @@ def test_a_world_stands_as_often_as_it_must(bookings: int, copies: int) -> None:
 def test_a_size_that_does_not_come_out_even_is_refused(bookings: int) -> None:
     with pytest.raises(ValueError, match="multiple"):
         copies_of(bookings)
+
+
+@pytest.mark.parametrize("order", ["made", "change", "restore"])
+def test_rows_are_put_in_order_before_a_run_that_is_timed_could_wait_for_it(
+    copied: BenchEmulator, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    if order == "change":
+        copied.world.change(0.1, timedelta(hours=1))
+    elif order == "restore":
+        copied.world.restore()
+    looked_at = 0
+    id_of = bench_world.Table.id_of
+
+    def counted(table: bench_world.Table, number: int) -> str:
+        nonlocal looked_at
+        looked_at += 1
+        return id_of(table, number)
+
+    monkeypatch.setattr(bench_world.Table, "id_of", counted)
+    status, _ = answer(copied, "/v2/bookings", [("sort", "updated"), ("page[size]", "10")])
+    assert status == 200
+    assert looked_at < len(copied.world.tables["bookings"]) // 4

