@@ -22,7 +22,7 @@ from pipelines.reading import filters_of
 from pipelines.records import Fetched, index
 from pipelines.streams import ACCOUNTS, Stream, changing
 from pipelines.zones import choose, nobody_has_seen
-from resources.appointedd import ApiClient, Page, open_clients
+from resources.appointedd import ApiClient, open_clients
 from resources.contract import Contract, load_contract
 from resources.database import check_space, connect, refuse_other_files
 from resources.errors import (
@@ -34,6 +34,7 @@ from resources.errors import (
     WarehouseError,
 )
 from resources.lease import lease
+from resources.pages import Page
 from resources.settings import Settings, load_settings
 from resources.warehouse import PART_SPACE_BYTES
 
@@ -134,7 +135,7 @@ def _client(client: ApiClient, settings: Settings, contract: Contract, seen: _Se
     except ApiError as error:
         yield Line(token, "warning", "not known, for the API gave no usable answer")
         yield _failed(accounts, error)
-        if client.traffic.retries:
+        if client.exchange.traffic.retries:
             return  # it is the way to the API, not the account list: the other streams would only wait as long again
     else:
         now = datetime.now(UTC)

@@ -120,7 +120,7 @@ def _asked(run: Run, questions: Sequence[_Question]) -> list[list[_Count | ApiEr
             load, piece = questions[n].load, questions[n].slices[place]
             client = run.clients[load.api_client]
             try:
-                with client.until(over), client.counting(load.report.traffic):
+                with client.exchange.until(over), client.exchange.counting(load.report.traffic):
                     found[n, place] = _count(client, piece)
             except ApiError as error:
                 found[n, place] = error

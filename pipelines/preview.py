@@ -111,7 +111,7 @@ def preview(
                     continue
                 for piece in _slices(run, stream, known):
                     found.slices.append(_estimate(run, piece, known, is_asked=len(found.slices) < MOST_ASKED))
-        found.asked_requests = sum(c.traffic.requests for c in clients.values()) - report.traffic.requests
+        found.asked_requests = sum(c.exchange.traffic.requests for c in clients.values()) - report.traffic.requests
     for name in run.clients:
         own = [p for p in found.slices if p.slice.api_client == name]
         paced_s = sum(p.requests for p in own) / settings.sync_requests_per_second
@@ -149,7 +149,7 @@ def _estimate(run: Run, piece: Slice, known: Writer | None, *, is_asked: bool) -
     client = run.clients[piece.api_client]
     size = int(run.contract.parameters.page_size_value)
     told, full, answering_s = _ask(client, piece) if is_asked else (None, None, 0.0)
-    in_flight = client.busy(run.settings.sync_concurrency)
+    in_flight = client.exchange.busy(run.settings.sync_concurrency)
     pages = pages_needed(rows if told is None else told, full or size)
     # What is asked for besides: the other lists of the contract, the account list once more for each transaction and at the end of a sweep.
     together = pages_together(run.settings.sync_concurrency)
@@ -164,7 +164,7 @@ def _estimate(run: Run, piece: Slice, known: Writer | None, *, is_asked: bool) -
 
 def _ask(client: ApiClient, piece: Slice) -> tuple[int | None, int | None, float]:
     """The first page of a slice: rows that the API counts, rows of a full page, seconds that it took; None where it does not tell."""
-    before = client.traffic.answering_s
+    before = client.exchange.traffic.answering_s
     own = client.contract.streams[piece.stream].queries
     try:
         pages = [next(client.pages(piece.stream, filters_of(piece, client), query)) for query in own]
@@ -172,7 +172,7 @@ def _ask(client: ApiClient, piece: Slice) -> tuple[int | None, int | None, float
         # What keeps a page from being read is the run's to tell; here it only leaves the size unknown.
         log.info("%s", error)
         return None, None, 0.0
-    seconds = (client.traffic.answering_s - before) / len(pages)
+    seconds = (client.exchange.traffic.answering_s - before) / len(pages)
     totals = [page.total for page in pages if page.total is not None]
     is_whole = all(page.next_url is None for page in pages)
     read = sum(page.count for page in pages)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from resources.appointedd import Page
+from resources.pages import Page
 
 PROGRESS_EVERY_S = 10.0
 # Where progress is told, one line for a person at a time: a logger's method, or Dagster's.

@@ -23,9 +23,10 @@ from pipelines.records import Fetched, index
 from pipelines.shaping import AtOnce, Shaper
 from pipelines.slots import Body, NotPlainError
 from pipelines.streams import Stream
-from resources.appointedd import ApiClient, Page
+from resources.appointedd import ApiClient
 from resources.contract import Contract
 from resources.errors import BrokenAnswerError, DeadCursorError, UnprovenEndError
+from resources.pages import Page
 from resources.part import Reconciliation
 
 # Pages normalised together: few enough that their decoded records are soon gone, many enough that polars works on whole columns. So much is held for

@@ -23,9 +23,10 @@ from pipelines.reading import ReadPart
 from pipelines.streams import ACCOUNTS, streams_of
 from pipelines.zones import account_zones
 from resources.alive import living_runs, note_run
-from resources.appointedd import ApiClient, Traffic, open_clients
+from resources.appointedd import ApiClient, open_clients
 from resources.contract import Contract
 from resources.errors import ProductError
+from resources.exchange import Traffic
 from resources.part import Brake, Commit, Counts, Part, Table
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
@@ -188,7 +189,7 @@ def counted(report: StreamReport, clients: Iterable[ApiClient]) -> Iterator[None
     """Count what this thread asks the API clients during a `with` into a report."""
     with ExitStack() as stack:
         for client in clients:
-            stack.enter_context(client.counting(report.traffic))
+            stack.enter_context(client.exchange.counting(report.traffic))
         yield
 
 

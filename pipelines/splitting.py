@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from pipelines.plan import BEGINNING, WIDER, Kind, Slice, Window
 from pipelines.records import first, index
-from resources.appointedd import Page
+from resources.pages import Page
 
 # A chain of so many pages is not cut: each piece costs a request or two of its own.
 LONGEST_CHAIN = 30

@@ -24,8 +24,8 @@ from pipelines.reading import ComingPart, parts_of
 from pipelines.run import Run
 from pipelines.shaping import AtOnce, Shaper
 from pipelines.splitting import LargeSliceError
-from resources.appointedd import Page
 from resources.database import end_query
+from resources.pages import Page
 from resources.warehouse import Writer
 
 # How long threads that were told to stop are waited for: what waits ends at once, a page in hand is soon done with, and only a silent socket takes longer.
@@ -122,7 +122,7 @@ class Walker:
         """One thread: slices, one after the other, until the plan is over."""
         while (piece := self.todo.get()) is not None and not self.stopped.is_set():
             lane, client = self.lanes[piece.stream], self.run.clients[piece.api_client]
-            with client.until(lane.stopped), client.counting(lane.report.traffic):
+            with client.exchange.until(lane.stopped), client.exchange.counting(lane.report.traffic):
                 if not lane.stopped.is_set():
                     self._read(lane, piece)
             self.parts.put(piece, None)
@@ -148,7 +148,7 @@ class Walker:
             nonlocal number
             number += 1
             if can_split:
-                splitter.look(piece, page, number, client.busy(splitter.in_flight))
+                splitter.look(piece, page, number, client.exchange.busy(splitter.in_flight))
             lane.progress.note(page)
 
         zones, is_stopped = self.run.zones, lane.stopped.is_set

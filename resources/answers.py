@@ -1,6 +1,6 @@
 """What an answer says: its document, and the API's own words for what is wrong.
 
-What lives here: reading one `httpx.Response`, without asking for another. What does not: requests, links, pages (`appointedd`), decoding (`envelope`).
+What lives here: reading one `httpx.Response`, without asking for another. What does not: requests (`exchange`), pages, decoding (`envelope`).
 Sources: JSON:API 1.1 (document structure, error objects), evidence sections 5 and 7.
 """
 

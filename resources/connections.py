@@ -1,6 +1,7 @@
 """How answers come over the wire: connections, the certificates that they are checked by, bodies read within their limits.
 
-What lives here: bytes. What does not: what is asked, repeated or believed (`appointedd`), tokens (`oauth`), what a body says (`answers`, `envelope`).
+What lives here: bytes. What does not: what is asked and repeated (`exchange`), what of it is believed (`appointedd`), tokens (`oauth`), what a body says
+(`answers`, `envelope`).
 """
 
 from __future__ import annotations

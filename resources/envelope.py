@@ -1,7 +1,7 @@
 """The body of a list document, read as far as walking on needs it: its envelope and the ids of its records, without making values of the rest.
 
 What lives here: decoding, what makes a body plain, and that a plain body holds nothing that its full decoding would refuse. What does not: requests,
-links, what a document must have (`appointedd`). Many threads fetch and all hold the interpreter's lock while they decode, so they decode little.
+links, what a document must have (`answers`). Many threads fetch and all hold the interpreter's lock while they decode, so they decode little.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """OAuth 2.0 client credentials as an `httpx.Auth`: one token for each API client, asked for once however many threads need it.
 
-What lives here: asking for a token, keeping it in memory, renewing it. What does not: retry rules (`retries`), pages (`appointedd`).
+What lives here: asking for a token, keeping it in memory, renewing it. What does not: retry rules (`retries`), sending (`exchange`).
 Sources: RFC 6749 sections 2.3.1, 4.4, 5.1, 5.2; RFC 6750 section 3.1; evidence section 6.2. Units: seconds of a monotonic clock.
 Errors: `ClientRefusedError` where repeating cannot help, `TroubleError` (to be retried) elsewhere.
 """

@@ -1,12 +1,12 @@
 """Whether a failed request is sent again, and after how long: one pure function, and the values it judges.
 
-What lives here: the decision. What does not: sockets, waiting, counting. `stamina` counts the attempts and gives the backoff; `appointedd` waits.
+What lives here: the decision. What does not: sockets, waiting, counting. `stamina` counts the attempts and gives the backoff; `exchange` waits.
 Sources: RFC 9110 section 10.2.3 and RFC 6585 section 4 (Retry-After as seconds or as a date), evidence section 6.2.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -32,13 +32,14 @@ class TroubleError(Exception):
     """One failed attempt.
 
     `status` is None where no complete answer arrived (time-out, reset) or where its body could not be read as promised.
-    `retry_after` and `date` are the answer's headers as sent.
+    `retry_after` and `date` are the answer's headers as sent; `parameters` are the query parameters that it names.
     """
 
     text: str
     status: int | None = None
     retry_after: str | None = None
     date: str | None = None
+    parameters: tuple[str, ...] = field(default=(), repr=False)  # as sent, so they may repeat a secret
 
     def __str__(self) -> str:
         """The sentence that goes into messages."""

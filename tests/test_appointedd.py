@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 import stamina
 
-from resources.appointedd import ApiClient, Page, open_clients
+from resources.appointedd import ApiClient, open_clients
 from resources.contract import load_contract
 from resources.envelope import Plain
 from resources.errors import (
@@ -27,6 +27,7 @@ from resources.errors import (
     SliceError,
     UnprovenEndError,
 )
+from resources.pages import Page
 from resources.rate import RateBudget
 from resources.retries import ATTEMPTS
 from resources.settings import Settings
@@ -77,7 +78,7 @@ class Bench:
         self.client = client
         self.world = emulator.world
         self.waits = Waits()
-        client.rate = RateBudget(1e6, lambda: self.waits.now, self.waits.sleep)
+        client.exchange.rate = RateBudget(1e6, lambda: self.waits.now, self.waits.sleep)
 
     def pages(self, stream: str = "customers", **filters: str) -> list[Page]:
         return list(self.client.pages(stream, filters, {}))
@@ -679,9 +680,9 @@ def test_trouble_of_the_moment_is_repeated_and_costs_no_row(action: Action, wher
     with bench() as b:
         b.fault(action, where, times=2)
         assert sorted(b.ids()) == sorted(c.id for c in b.world.customers)
-        assert b.client.traffic.retries == 2
+        assert b.client.exchange.traffic.retries == 2
         assert b.emulator.count() == 3 + 2
-        assert b.client.traffic.requests == 3 + 2 + 1
+        assert b.client.exchange.traffic.requests == 3 + 2 + 1
 
 
 @pytest.mark.parametrize("action", [Status(503), Status(200), Reset(), Truncate(0.3)])
@@ -706,7 +707,7 @@ def test_a_429_holds_the_whole_client_for_as_long_as_it_asks(form: str | None, p
         b.fault(Status(429, headers={"Retry-After": text}))
         assert len(b.ids()) == 25
         assert max(b.waits.slept) == pytest.approx(pause)
-        assert b.client.rate.per_second == pytest.approx(5e5)
+        assert b.client.exchange.rate.per_second == pytest.approx(5e5)
 
 
 def test_a_wait_that_is_too_long_is_not_waited_for() -> None:
@@ -769,7 +770,7 @@ def test_no_secret_is_in_any_log_or_message(caplog: pytest.LogCaptureFixture) ->
             caplog.text
             + str(refusal.value)
             + repr(vars(b.client))
-            + repr(b.client._auth)
+            + repr(b.client.exchange._auth)
             + "".join(r.getMessage() for r in caplog.records)
         )
         assert "GET /v2/customers" in text
@@ -795,8 +796,8 @@ def test_two_clients_keep_their_own_tokens_and_budgets() -> None:
         with whole, north:
             assert [r["id"] for p in north.pages("accounts", {}, {}) for r in p.records] == [mine]
             assert len([r for p in whole.pages("accounts", {}, {}) for r in p.records]) == 2
-            assert whole.rate is not north.rate
-            assert (whole.traffic.requests, north.traffic.requests) == (2, 2)
+            assert whole.exchange.rate is not north.exchange.rate
+            assert (whole.exchange.traffic.requests, north.exchange.traffic.requests) == (2, 2)
 
 
 def test_a_plain_page_is_walked_by_its_envelope_and_decoded_when_asked() -> None:

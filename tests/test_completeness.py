@@ -18,9 +18,10 @@ from pipelines.completeness import MOST_WALKS, Verdict, Walk, judge
 from pipelines.plan import BEGINNING, Slice, Window
 from pipelines.reading import PAGES_PER_PART, AccountsUnnamedError, ReadPart, filters_of, read_slice
 from pipelines.streams import CUSTOMERS
-from resources.appointedd import ApiClient, Page, open_clients
+from resources.appointedd import ApiClient, open_clients
 from resources.contract import load_contract
 from resources.errors import DeadCursorError, UnprovenEndError
+from resources.pages import Page
 from resources.settings import Settings
 from tests.emulator import Emulator, Fault, Replace, Status, Switches, World
 from tests.emulator.messages import Request

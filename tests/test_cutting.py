@@ -17,8 +17,9 @@ from pipelines.reading import filters_of
 from pipelines.splitting import EARLIEST, LargeSliceError
 from pipelines.streams import BOOKINGS, Stream
 from pipelines.sync import RunReport
-from resources.appointedd import Page, open_clients
+from resources.appointedd import open_clients
 from resources.contract import Contract, load_contract
+from resources.pages import Page
 from resources.settings import Settings
 from tests.emulator import Emulator, Fault, Request, Status, Switches, World, listing, on
 from tests.equality import contract_with, differences, night, query, settings_for

@@ -128,11 +128,11 @@ def test_renewals_end_even_where_every_token_serves_others() -> None:
         emulator.faults.append(Fault(on("/v2/accounts"), Status(401), times=None))
 
         def others_are_served(response: httpx.Response) -> None:
-            token = client._auth._token
+            token = client.exchange._auth._token
             assert token is not None
             token.has_served |= response.status_code == 401
 
-        client._connections.builder.event_hooks = {"response": [others_are_served]}
+        client.exchange._connections.builder.event_hooks = {"response": [others_are_served]}
         with pytest.raises(ClientRefusedError, match=f"refused {RENEWALS_PER_REQUEST + 1} tokens in turn"):
             list(client.pages("accounts", {}, {}))
         assert emulator.count("accounts") == RENEWALS_PER_REQUEST + 1
@@ -147,7 +147,7 @@ def test_a_wrong_secret_is_told_once_with_the_cure_and_without_the_secret() -> N
             refusal.value
         )
         assert "A secret is shown only once" in str(refusal.value)
-        assert "wrong-canary" not in str(refusal.value) + repr(client._auth)
+        assert "wrong-canary" not in str(refusal.value) + repr(client.exchange._auth)
         with pytest.raises(ClientRefusedError):
             read(client)
         assert emulator.token_requests == 1
@@ -222,7 +222,7 @@ HTML = Status(200, body=b"<html>maintenance</html>")
 )
 def test_a_token_endpoint_that_stumbles_is_asked_again(fault: Status | Reset) -> None:
     with serving() as (emulator, client):
-        client.rate._sleep = lambda _: None
+        client.exchange.rate._sleep = lambda _: None
         emulator.faults.append(Fault(TOKENS, fault, times=2))
         assert read(client) == 30
         assert emulator.token_requests == 3

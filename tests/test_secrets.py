@@ -339,9 +339,9 @@ def test_no_object_shows_a_secret(world: World, emulator: Emulator, tmp_path: Pa
             one,
             client,
             vars(client),
-            client._auth,
-            client._connections.builder,
-            vars(client._connections.builder),
+            client.exchange._auth,
+            client.exchange._connections.builder,
+            vars(client.exchange._connections.builder),
         ]
         texts = [f(o) for o in shown for f in (repr, str, "{}".format)]
         texts += [settings.model_dump_json(), one.model_dump_json(), repr(settings.model_dump()), repr(one.__dict__)]
@@ -353,7 +353,7 @@ def test_a_kept_token_does_not_show_itself(world: World, emulator: Emulator, tmp
     settings = settings_for(emulator, tmp_path, **own())
     with ApiClient(settings.api_access().clients[0], settings, load_contract()) as client:
         assert list(client.pages("customers", {}, {}))
-        assert leaks(repr(vars(client._auth)), world) == set()
+        assert leaks(repr(vars(client.exchange._auth)), world) == set()
 
 
 # ---- the command line --------------------------------------------------------------------------------------------------------

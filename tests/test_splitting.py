@@ -23,8 +23,8 @@ from pipelines.splitting import (
     Splitter,
     requests_needed,
 )
-from resources.appointedd import Page
 from resources.contract import Contract
+from resources.pages import Page
 from tests.emulator import Emulator, Switches, World
 from tests.equality import contract_with, differences, night, query, settings_for
 

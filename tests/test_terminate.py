@@ -17,7 +17,7 @@ import dagster as dg
 import pytest
 import stamina
 
-from resources import appointedd, connections, rate
+from resources import connections, exchange, rate
 from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import load_contract
@@ -292,7 +292,7 @@ def pages_in_a_thread(client: ApiClient, stopped: threading.Event) -> tuple[thre
 
     def read() -> None:
         try:
-            with client.until(stopped):
+            with client.exchange.until(stopped):
                 list(client.pages("customers", {}, {}))
         except (StoppedError, ClientRefusedError, GaveUpError) as error:
             ended.append(error)
@@ -315,7 +315,7 @@ def test_a_wait_ends_when_the_thread_is_stopped(
         pause(seconds, event)
 
     monkeypatch.setattr(rate, "pause", told)
-    monkeypatch.setattr(appointedd, "pause", told)
+    monkeypatch.setattr(exchange, "pause", told)
     with stamina.set_testing(False):
         thread, ended = pages_in_a_thread(client, stopped)
         assert waits.wait(STARTS_WITHIN_S)
@@ -341,7 +341,7 @@ def test_a_client_in_use_is_not_closed_under_the_thread(client: ApiClient, emula
     assert asked.wait(STARTS_WITHIN_S)
     stopped.set()
     client.__exit__()
-    assert not client._connections.builder.is_closed
+    assert not client.exchange._connections.builder.is_closed
     assert ended == []
     thread.join(ENDS_WITHIN_S)
     assert [type(error) for error in ended] == [StoppedError]
@@ -358,7 +358,7 @@ def one_page(client: ApiClient) -> Any:
 def test_an_answer_beyond_the_limit_is_refused(
     is_compressed: bool, client: ApiClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(appointedd, "MOST_BYTES", 1024 * 1024)
+    monkeypatch.setattr(exchange, "MOST_BYTES", 1024 * 1024)
     body = b'{"data": [], "meta": "' + b"x" * 1024 * 1024 + b'"}'
     emulator.faults.append(Fault(on("/v2/"), Replace(gzip.compress(body) if is_compressed else body), times=None))
     if is_compressed:
@@ -369,7 +369,7 @@ def test_an_answer_beyond_the_limit_is_refused(
 
 
 def test_an_answer_within_the_limit_is_read(client: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(appointedd, "MOST_BYTES", 1024 * 1024)
+    monkeypatch.setattr(exchange, "MOST_BYTES", 1024 * 1024)
     assert len(one_page(client).records) == 40
 
 

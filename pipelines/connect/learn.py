@@ -302,7 +302,7 @@ class _Contact:
                     f"SYNC_OVERLAP_MINUTES={minutes}  # the API's Date is ahead of this machine's clock"
                 )
         text, per_second = rate_limit(newest.headers)
-        pace = self.probe.client.rate.per_second
+        pace = self.probe.client.exchange.rate.per_second
         if pace < self.settings.sync_requests_per_second:
             text, per_second = f"HTTP 429 came{'; ' if text else ''}{text}", min(pace, per_second or pace)
         if text:

@@ -14,8 +14,9 @@ from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.places import address, at, counts, next_marks, next_places, shifting
 from pipelines.connect.probe import Probe, Seen, is_list, raw_rows, rows_of, said
-from resources.appointedd import Look, may_be_cut, tells_of_pages
+from resources.appointedd import Look
 from resources.contract import Contract
+from resources.pages import may_be_cut, tells_of_pages
 
 # No server is known to like more, and a page must fit in memory.
 LARGEST_TRIED = 500

@@ -1,0 +1,213 @@
+"""One API client's talk with its API: requests with a token, within the pace, repeated where that helps, counted, ended when the run is.
+
+What lives here: the way from an address to an answer that can be read. What does not: tokens (`oauth`), the rules of repeating (`retries`), bytes
+(`connections`), what is asked for and what an answer says (`appointedd`, `pages`). It only reads: GET here, POST to the token endpoint in `oauth`, nothing
+else. Redirects are not followed. Sources: RFC 9110, evidence section 6.2.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import httpx
+import stamina
+import stamina.instrumentation
+
+from resources import envelope
+from resources.answers import document_of, named_parameters, told_by
+from resources.connections import CERTIFICATE_CURE, MOST_BYTES, MOST_TOKEN_BYTES, TIMEOUT, Connections, go_on, whole
+from resources.contract import Contract
+from resources.links import Links, shown_origin
+from resources.oauth import ClientCredentials
+from resources.rate import RateBudget, pause
+from resources.retries import ATTEMPTS, RETRIED_STATUS, TroubleError, judge, retry_after_s
+from resources.settings import ClientSettings, Settings
+
+log = logging.getLogger(__name__)
+# Retries are told by this module's own log lines; stamina's would go to standard output where structlog is installed.
+stamina.instrumentation.set_on_retry_hooks(())
+
+Query = Mapping[str, str]
+LONGEST_BACKOFF_S = 30.0
+
+
+@dataclass
+class Traffic:
+    """What talking to the API has cost so far, counted by many threads. Seconds, added up: `answering_s` until an answer, `waited_s` for the pace."""
+
+    requests: int = 0
+    retries: int = 0
+    answering_s: float = 0.0
+    waited_s: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def count(self, *, requests: int = 0, retries: int = 0, answering_s: float = 0.0, waited_s: float = 0.0) -> None:
+        """Add to the counts."""
+        with self.lock:
+            self.requests += requests
+            self.retries += retries
+            self.answering_s += answering_s
+            self.waited_s += waited_s
+
+
+class Exchange:
+    """What one OAuth API client sends and gets. Many threads may use it. Close it.
+
+    `links` are the addresses of its API, `hide` takes its secrets out of what is quoted.
+    """
+
+    def __init__(self, client: ClientSettings, settings: Settings, contract: Contract) -> None:
+        access = settings.api_access()
+        self.traffic = Traffic()
+        self.rate = RateBudget(settings.sync_requests_per_second)
+        self.links = Links(access.base_url + "/")
+        self._plain = envelope.Plain(contract.document.next, contract.document.total)
+        self._own = threading.local()
+        # Plain http means this machine (settings refuse anything else): a proxy would only be in the way.
+        self._connections = Connections(
+            timeout=TIMEOUT,
+            trust_env=self.links.is_encrypted,
+            follow_redirects=False,
+            headers={
+                "Accept": contract.http.media_type,
+                "Accept-Encoding": "gzip, deflate",
+                "User-Agent": "appointedd-warehouse",
+            },
+        )
+        # The token request is built without these headers: it must not carry the list's Accept.
+        self._auth = ClientCredentials(client, access.token_url, contract.oauth, self._send_token_request)
+        self.hide = self._auth.hide
+
+    def close(self) -> None:
+        """Close the connections that nobody sends on."""
+        self._connections.close()
+
+    @contextmanager
+    def until(self, stopped: threading.Event) -> Iterator[None]:
+        """In this thread, for the length of a `with`: once `stopped` is set every wait ends, and nothing more is sent or read (`StoppedError`)."""
+        self._own.stopped = stopped
+        try:
+            yield
+        finally:
+            self._own.stopped = None
+
+    @contextmanager
+    def counting(self, traffic: Traffic) -> Iterator[None]:
+        """In this thread, for the length of a `with`: what is asked is counted there too, and no longer where it was before."""
+        before, self._own.traffic = getattr(self._own, "traffic", None), traffic
+        try:
+            yield
+        finally:
+            self._own.traffic = before
+
+    def _count(self, requests: int = 0, retries: int = 0, answering_s: float = 0.0, waited_s: float = 0.0) -> None:
+        own: Traffic | None = getattr(self._own, "traffic", None)
+        for traffic in (self.traffic, own) if own is not None else (self.traffic,):
+            traffic.count(requests=requests, retries=retries, answering_s=answering_s, waited_s=waited_s)
+
+    @property
+    def _stopped(self) -> threading.Event | None:
+        event: threading.Event | None = getattr(self._own, "stopped", None)
+        return event
+
+    def busy(self, most: int) -> int:
+        """How many requests side by side, of at most so many, the pace can keep busy: one that answers sooner than the next may be sent needs no other."""
+        traffic = self.traffic
+        if not traffic.requests:
+            return most
+        return max(1, min(most, 1 + int(self.rate.per_second * traffic.answering_s / traffic.requests)))
+
+    def get(self, url: str, query: Query | None, *, is_any: bool = False) -> httpx.Response:
+        """One GET, repeated as `retries.judge` says; `is_any`: whatever is not worth repeating is an answer, and else only what can be read is one.
+
+        An answer whose body is of the plain form has its `envelope` among its extensions. Raises the last `TroubleError`, or `TooLargeError`,
+        `BrokenAnswerError`, `ClientRefusedError`, `StoppedError`.
+        """
+        number, backoff = 0, 0.0
+
+        def waited(error: Exception) -> bool | float:
+            # Waiting is done here and not in stamina, whose sleep nobody could end; what it is told to sleep is nothing.
+            again = judge(error, datetime.now(UTC))
+            if again is False or number >= ATTEMPTS:
+                return again is not False
+            seconds = backoff + random.uniform(0, 1) if again is True else again  # noqa: S311  spreads requests, guards nothing
+            pause(
+                0.0 if stamina.is_testing() else min(seconds, LONGEST_BACKOFF_S) if again is True else seconds,
+                self._stopped,
+            )
+            return 0.0
+
+        for attempt in stamina.retry_context(on=waited, attempts=ATTEMPTS, timeout=None, wait_max=LONGEST_BACKOFF_S):
+            number, backoff = attempt.num, attempt.next_wait
+            with attempt:
+                if attempt.num > 1:
+                    self._count(retries=1)
+                request = self._connections.builder.build_request(
+                    "GET", url, params=dict(query) if query is not None else None
+                )
+                response = self._send(request, self._auth)
+                if is_any and response.status_code < 500 and response.status_code not in RETRIED_STATUS:
+                    return response
+                if response.status_code == httpx.codes.OK:
+                    found = self._plain.read(response.content)
+                    if found is None:
+                        document_of(response, self.hide)
+                    else:
+                        response.extensions["envelope"] = found
+                    return response
+                raise self._trouble(response)
+        raise AssertionError("stamina ends with an answer or an error")
+
+    def _send_token_request(self, request: httpx.Request) -> httpx.Response:
+        return self._send(request, None)
+
+    def _send(self, request: httpx.Request, auth: httpx.Auth | None) -> httpx.Response:
+        stopped = self._stopped
+        if auth is not None:
+            self._count(waited_s=self.rate.wait_turn(stopped))
+        go_on(stopped)
+        self._count(requests=1)
+        began = time.monotonic()
+        try:
+            with self._connections.one() as connection:
+                response = connection.send(request, auth=auth, stream=True)
+                try:
+                    response = whole(response, MOST_BYTES if auth is not None else MOST_TOKEN_BYTES, stopped)
+                finally:
+                    response.close()
+        except httpx.HTTPError as error:
+            go_on(stopped)
+            # Only the kind of error and the path: a message of httpx may quote the whole request.
+            what = self.hide(f"{type(error).__name__} on {request.method} {request.url.path}: {error}")
+            if isinstance(error, httpx.ConnectError):
+                setting = "APPOINTEDD_BASE_URL" if auth is not None else "APPOINTEDD_TOKEN_URL"
+                what += f" ({shown_origin(str(request.url))}; is {setting} right?)"
+            trouble = TroubleError(what + CERTIFICATE_CURE if "CERTIFICATE_VERIFY_FAILED" in what else what)
+            log.warning("%s", trouble)
+            raise trouble from None
+        finally:
+            self._count(answering_s=time.monotonic() - began)
+        if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            pause = retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"), datetime.now(UTC))
+            self.rate.note_limit(min(pause or 1.0, 120.0))
+        else:
+            self.rate.note_answer()
+        return response
+
+    def _trouble(self, response: httpx.Response) -> TroubleError:
+        trouble = TroubleError(
+            f"HTTP {response.status_code} on GET {response.request.url.path}{told_by(response, self.hide)}",
+            status=response.status_code,
+            retry_after=response.headers.get("Retry-After"),
+            date=response.headers.get("Date"),
+            parameters=named_parameters(response),
+        )
+        log.info("%s", trouble)
+        return trouble

@@ -1,0 +1,150 @@
+"""Pages of lists: what one answer says of a list, as far as walking on needs it.
+
+What lives here: reading an answer as a page, and whether a page shows that it is the last. What does not: asking (`exchange`), the walk from page to page
+(`appointedd`), where a link may lead (`links`), decoding (`envelope`). Sources: JSON:API 1.1, evidence sections 5 and 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import InvalidOperation
+from functools import cached_property
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+
+from resources import envelope
+from resources.answers import Hide, document_of
+from resources.contract import Contract
+from resources.envelope import Record
+from resources.errors import BrokenAnswerError
+from resources.links import Links
+from resources.retries import http_date
+
+# Lengths at which a page without any pagination member may just be full (design 3).
+SUSPICIOUS_STEPS = (10, 25)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a list.
+
+    `fetched_at` is the answer's `Date` (server time, UTC). `total` counts everything that matches, where the server says so.
+    `is_shifting` tells that the next link numbers pages or rows, so that a row which leaves the list moves the others. `keys` has a value for each
+    record, equal where the ids are. `body` is the document as it came, known to be whole; None where it was not of the plain form (`envelope`), and then
+    `parts` has its records, with their linkage complete, and what it includes.
+    """
+
+    keys: Sequence[int]
+    next_url: str | None
+    total: int | None
+    fetched_at: datetime
+    has_pagination: bool
+    is_shifting: bool
+    media_type: str
+    size: int
+    body: bytes | None = None
+    parts: tuple[list[Any], list[Any]] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many records it has."""
+        return len(self.keys)
+
+    @property
+    def records(self) -> list[Any]:
+        """Its records, decoded when they are asked for."""
+        return self._decoded[0]
+
+    @property
+    def included(self) -> list[Any]:
+        """The resources that it includes, decoded when they are asked for."""
+        return self._decoded[1]
+
+    @cached_property
+    def _decoded(self) -> tuple[list[Any], list[Any]]:
+        if self.parts is not None:
+            return self.parts
+        try:
+            document = envelope.decode(self.body or b"")
+        except (InvalidOperation, RecursionError) as error:
+            # The stack may be deeper here than where the body was read at first.
+            raise BrokenAnswerError(f"A body holds a nesting beyond all measure: {type(error).__name__}.") from None
+        return document["data"], document.get("included") or []
+
+
+def may_be_cut(count: int, size: int) -> bool:
+    """Whether an only page of so many records may just be full: of the size asked for (0: none was), or of a length that servers like to cut at."""
+    return count > 0 and (count == size or any(count % step == 0 for step in SUSPICIOUS_STEPS))
+
+
+def tells_of_pages(document: Record, next_place: str, total_place: str) -> bool:
+    """Whether a list document speaks of pages at all: a place for the next link, even an empty one, a first, last or previous page, or a total."""
+    holder, _, last = next_place.rpartition(".")
+    links = envelope.at(document, holder)
+    total = envelope.at(document, total_place) if total_place else None
+    return (isinstance(links, dict) and bool(links.keys() & {last, "first", "last", "prev"})) or isinstance(total, int)
+
+
+class Pages:
+    """Reads answers of one API as pages. `hide` takes secrets out of what is quoted."""
+
+    def __init__(self, contract: Contract, links: Links, hide: Hide) -> None:
+        self._contract = contract
+        self._links = links
+        self._hide = hide
+
+    def of_list(self, stream: str, response: httpx.Response) -> Page:
+        """A page of a list; raises `BrokenAnswerError` where the answer is none."""
+        found = response.extensions.get("envelope")
+        if isinstance(found, envelope.Envelope):
+            page = self._read(response, found.around, list(map(hash, found.ids)))
+            return replace(page, body=response.content)
+        document = document_of(response, self._hide)
+        if not isinstance(document["data"], list):
+            raise BrokenAnswerError(
+                f"{stream}: data is one object where a list is due; is streams.{stream}.path right in the contract?"
+            )
+        return self._in_full(response, document)
+
+    def of_record(self, stream: str, response: httpx.Response) -> Page:
+        """A single record as a page of one; raises `BrokenAnswerError` where the answer is none."""
+        document = document_of(response, self._hide)
+        if not isinstance(document.get("data"), dict):
+            raise BrokenAnswerError(f"{stream}: a single record came without an object under data.")
+        return self._in_full(response, {**document, "data": [document["data"]]})
+
+    def _in_full(self, response: httpx.Response, document: Record) -> Page:
+        records, included = document["data"], document.get("included") or []
+        page = self._read(response, document, list(map(_key, records)))
+        return replace(page, parts=(records, included))
+
+    def _read(self, response: httpx.Response, document: Record, keys: Sequence[int]) -> Page:
+        date = http_date(response.headers.get("Date"))
+        if date is None:
+            raise BrokenAnswerError(
+                "The API's answers carry no Date header, so there is no clock to measure completeness by (a local clock is never used)."
+            )
+        names = self._contract.document
+        next_url = self._links.target(envelope.at(document, names.next), str(response.url))
+        total = envelope.at(document, names.total) if names.total else None
+        query = parse_qs(urlsplit(next_url or "").query)
+        return Page(
+            keys=keys,
+            next_url=next_url,
+            total=total if isinstance(total, int) and not isinstance(total, bool) else None,
+            fetched_at=date,
+            has_pagination=tells_of_pages(document, names.next, names.total),
+            is_shifting=any(p in query for p in names.shifting_parameters),
+            media_type=response.headers.get("Content-Type", "").partition(";")[0].strip(),
+            size=len(response.content),
+        )
+
+
+def _key(record: object) -> int:
+    if isinstance(record, dict) and isinstance(record.get("id"), str | int):
+        return hash(record["id"])
+    return hash(str(record))
