@@ -15,10 +15,10 @@ from itertools import accumulate
 
 import polars as pl
 
-from pipelines.children import OWNER
 from pipelines.columns import Sheet, Values
 from pipelines.drift import DriftKey, Notes
 from pipelines.extract import Extract, Loose, Slotted, extract, left_as_sent
+from pipelines.lists import OWNER
 from pipelines.records import Fetched
 from pipelines.slots import Body, sheaf
 from pipelines.streams import DTYPES, Column, Kind, Stream
