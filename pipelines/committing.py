@@ -56,7 +56,11 @@ class Committer:
         self.is_stopped = is_stopped
         self.clock = clock
         self.proof = Proof(run, stream, report, listings)
+        # What each sweep met, by its key; kept to the end, since another API client may show what this one does not.
         self.met: dict[Slice, list[pl.DataFrame]] = {}
+        # Sweeps that were read to their end: those that retired what was gone, and those that wait for the others.
+        self.swept: set[Slice] = set()
+        self.waiting: dict[Slice, ReadPart] = {}
         self.numbers: dict[Slice, tuple[str, int]] = {}
         self.most_pages = pages_together(run.settings.sync_concurrency)
         self.pending: list[Ready] = []
@@ -70,9 +74,10 @@ class Committer:
         if part.slice.kind == "sweep":
             self.met.setdefault(piece, []).append(part.batch.rows.select(self.stream.key))
             if part.is_last:
-                (part,) = self.proof.still_listed([part])
-            if part.is_last:
-                self._end_sweep(piece, part)
+                self.swept.add(piece)
+                self.waiting[piece] = part
+                if not self._others(piece):
+                    self.end_sweep(piece)
                 return
         self._add(self._numbered(piece, part))
 
@@ -112,10 +117,14 @@ class Committer:
             self._add(self._numbered(piece, part))
         self.flush()
 
-    def _end_sweep(self, piece: Slice, part: ReadPart) -> None:
+    def end_sweep(self, piece: Slice) -> None:
         """Commit the last part of a sweep with the rows to tombstone and the accounts that it stopped at; before it, what is found on the way."""
         self.flush()
-        met = pl.concat(self.met.pop(piece)).unique()
+        (part,) = self.proof.still_listed([self.waiting.pop(piece)])
+        if not part.is_last:
+            self._add(self._numbered(piece, part))
+            return
+        met = pl.concat(self.met[piece]).unique()
         client, zones, is_stopped = self.run.clients[piece.api_client], self.run.zones, self.is_stopped
         short: set[str] = set()
         if any(r.last_total is not None for r in part.reconciliations):
@@ -135,7 +144,12 @@ class Committer:
             rows=self.writer.live_counts(self.stream.target.stream, accounts),
             released=self.writer.released(self.stream.name),
         )
-        candidates = self.writer.candidates(self.stream.target, met, accounts, part.began_at)
+        anywhere = pl.concat([met, *(keys for one in self.swept - {piece} for keys in self.met[one])]).unique()
+        candidates = self.writer.candidates(self.stream.target, anywhere, accounts, part.began_at)
+        hidden = {key[0] for key in candidates} & self._unsure(piece)
+        if hidden:
+            self.proof.warning(_not_all_looked(self.stream, hidden))
+            candidates = [key for key in candidates if key[0] not in hidden]
         outcome = SecondLook(self.stream, client, zones, part.slice, part.fetched_at).confirm(
             candidates, met, limit, is_stopped
         )
@@ -143,11 +157,28 @@ class Committer:
             self.proof.problem(doubt)
         for late in outcome.found:
             self._add(self._numbered(piece, late))
-        stopped = short | {brake.account_id for brake in outcome.brakes}
+        stopped = short | hidden | {brake.account_id for brake in outcome.brakes}
         kept = tuple(a for a in part.slice.accounts if a not in stopped)
         last = self._numbered(piece, replace(part, slice=replace(part.slice, accounts=kept)))
         self._add(replace(last, gone=outcome.gone, brakes=outcome.brakes))
         self.flush()
+
+    def _others(self, piece: Slice) -> dict[str, set[str]]:
+        """Other API client → accounts of a slice that its list shows too. Where it is asked for each account alone, it is not asked for those."""
+        run = self.run
+        shared = {
+            name: set(piece.accounts) & set(listed)
+            for name, listed in run.listed.items()
+            if name != piece.api_client and name in run.clients and not run.asks_alone(self.stream, name)
+        }
+        return {name: accounts for name, accounts in shared.items() if accounts}
+
+    def _unsure(self, piece: Slice) -> set[str]:
+        """Accounts of a sweep of which another API client may show more: it lists them and was not read to its end, or nobody knows what it lists."""
+        if self.run.absent:
+            return set(piece.accounts)
+        read = {one.api_client for one in self.swept}
+        return {account for name, shared in self._others(piece).items() if name not in read for account in shared}
 
     def _numbered(self, piece: Slice, part: ReadPart) -> Ready:
         """A part with the next number of its slice."""
@@ -160,4 +191,11 @@ def _short_account(stream: Stream, evidence: Reconciliation) -> str:
     return (
         f"{stream.name}: the API counts {evidence.last_total} records of account {evidence.account_id}, and walks of it read "
         f"{evidence.distinct_count}. Rows are missing; nothing of the account was called deleted, and the next sweep compares again."
+    )
+
+
+def _not_all_looked(stream: Stream, accounts: set[str]) -> str:
+    return (
+        f"{stream.name}: {len(accounts)} accounts hold records that an API client's list did not show, and another API client that may show them was not "
+        f"read to the end, so nothing of them was called deleted; the next sweep looks again."
     )

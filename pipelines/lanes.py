@@ -107,6 +107,12 @@ class Lane:
 
     def end(self) -> None:
         """After its last slice: commit what is pending, and tell what only all slices together show."""
+        for piece in list(self.committer.waiting):
+            if self.again is None:
+                try:
+                    self.committer.end_sweep(piece)
+                except ApiError as error:
+                    self._fail(piece, error)
         if self.again is not None:
             return
         self.committer.end()

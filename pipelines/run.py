@@ -20,7 +20,7 @@ from pipelines.beside import ShapingProcesses, is_of_use
 from pipelines.normalise import together
 from pipelines.plan import BEGINNING, CLOCK_TOLERANCE, MARGIN, Request, Window
 from pipelines.reading import ReadPart
-from pipelines.streams import ACCOUNTS, streams_of
+from pipelines.streams import ACCOUNTS, Stream, streams_of
 from pipelines.zones import account_zones
 from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
@@ -92,6 +92,17 @@ class Run:
     def keeps(self, api_client: str) -> frozenset[str] | None:
         """The accounts whose rows are kept, where `SYNC_ACCOUNTS` chooses; None: all. What no list has shown yet is not chosen."""
         return frozenset(self.accounts[api_client]) if self.settings.sync_accounts else None
+
+    def asks_alone(self, stream: Stream, api_client: str) -> bool:
+        """Whether each account is asked for alone: because rows do not name theirs, or since some are left out, whose rows need not even be read."""
+        return (api_client, stream.name) in self.needs_account or (
+            self.leaves_out(api_client) and self.clients[api_client].has(stream.name, "account_filter")
+        )
+
+    @property
+    def absent(self) -> set[str]:
+        """The API clients of the settings that have no part in this run, since their account lists could not be read."""
+        return {client.name for client in self.settings.api_access().clients} - set(self.clients)
 
     @property
     def problems(self) -> list[str]:

@@ -40,7 +40,7 @@ def plan_stream(run: Run, stream: Stream, windows: Mapping[str, Sequence[Window]
             filters=client.has(stream.name, "filters"),
             upper_bound=client.has(stream.name, "upper_bound"),
             account_filter=client.has(stream.name, "account_filter"),
-            needs_account=asks_alone(run, stream, name),
+            needs_account=run.asks_alone(stream, name),
         )
         slices += plan(
             stream.name,
@@ -150,13 +150,6 @@ def never_swept(run: Run, stream: Stream, swept: set[str]) -> dict[str, tuple[st
         if client.has(stream.name, "filters")
     }
     return {name: accounts for name, accounts in new.items() if accounts}
-
-
-def asks_alone(run: Run, stream: Stream, api_client: str) -> bool:
-    """Whether each account is asked for alone: because rows do not name theirs, or since some are left out, whose rows need not even be read."""
-    return (api_client, stream.name) in run.needs_account or (
-        run.leaves_out(api_client) and run.clients[api_client].has(stream.name, "account_filter")
-    )
 
 
 def _walk_plans(

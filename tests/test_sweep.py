@@ -20,7 +20,8 @@ from pipelines.sweep import Limit
 from resources.errors import UsageError
 from resources.settings import Settings
 from resources.warehouse import Warehouse
-from tests.emulator import Emulator, Fault, Replace, Switches, World, on
+from tests.emulator import Emulator, Fault, Replace, Status, Switches, World, on
+from tests.emulator.messages import Request
 from tests.equality import contract_with, differences, night, query, settings_for
 
 LIST = "/v2/bookings"
@@ -427,3 +428,82 @@ def test_a_sweep_may_stop_at_every_account(tmp_path: Path) -> None:
             "select account_ids, is_last_part from ops.slices where stream = 'bookings' and kind = 'sweep' order by committed_at desc limit 1",
         )
         assert part == ([], True)
+
+
+# ---- several API clients -------------------------------------------------------------------------------------------------------
+
+CLIENTS = {"appointedd_client_id": None, "appointedd_client_secret": None} | {
+    "appointedd_clients": [
+        {"name": name, "client_id": name, "client_secret": f"{name}-secret"} for name in ("north", "south")
+    ]
+}
+
+
+def shared_world() -> tuple[World, list[str]]:
+    """`north` lists the first two accounts, `south` the last two; the one in the middle is served by north."""
+    world = small_world()
+    ids = [account.id for account in world.accounts]
+    world.add_client("north", "north-secret", set(ids[:2]))
+    world.add_client("south", "south-secret", set(ids[1:]))
+    return world, ids
+
+
+def asked_by(world: World, client: str) -> Callable[[Request], bool]:
+    def is_asked(request: Request) -> bool:
+        token = request.headers.get("authorization", "").split()[-1]
+        return world.tokens.get(token, ("", 0))[0] == client
+
+    return is_asked
+
+
+def hide_from(emulator: Emulator, client: str, hidden: set[str]) -> None:
+    """One API client no longer lists some bookings, and finds none of them by id."""
+    is_asked = asked_by(emulator.world, client)
+
+    def without(body: bytes) -> bytes:
+        document = json.loads(body)
+        document["data"] = [record for record in document["data"] if record["id"] not in hidden]
+        document.get("meta", {}).pop("total", None)
+        return json.dumps(document).encode()
+
+    emulator.faults.append(Fault(lambda r: r.path == LIST and is_asked(r), Replace(without), times=None))
+    found = Fault(lambda r: r.path.removeprefix(LIST + "/") in hidden and is_asked(r), Status(404), times=None)
+    emulator.faults.append(found)
+
+
+@pytest.mark.parametrize("client", ["north", "south"])
+def test_what_one_api_client_lost_and_another_lists_lives_on(tmp_path: Path, client: str) -> None:
+    world, ids = shared_world()
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, **CLIENTS)
+        assert night(settings).problems == []
+        hide_from(emulator, client, {booking.id for booking in world.bookings.rows(ids[1])[:20]})
+        for _ in range(2):
+            world.clock.advance(timedelta(days=1))
+            assert night(settings, kind="sweep").problems == []
+            assert differences(settings.warehouse_path, world.truth()) == []
+        # What both have lost is gone.
+        delete_from(world, ids[1], 3)
+        assert night(settings, kind="sweep").problems == []
+        assert differences(settings.warehouse_path, world.truth()) == []
+
+
+@pytest.mark.parametrize("path", [LIST, "/v2/accounts"])
+def test_an_api_client_that_fails_keeps_what_only_it_may_show(tmp_path: Path, path: str) -> None:
+    world, ids = shared_world()
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, **CLIENTS)
+        night(settings)
+        hide_from(emulator, "north", {booking.id for booking in world.bookings.rows(ids[1])[:3]})
+        is_south = asked_by(world, "south")
+        emulator.faults.append(Fault(lambda r: r.path == path and is_south(r), Status(403), times=None))
+        world.clock.advance(timedelta(days=1))
+        report = night(settings, kind="sweep")
+        assert report.problems
+        (bookings,) = [one for one in report.streams if one.stream == "bookings"]
+        assert [w for w in bookings.warnings if "nothing of them was called deleted" in w]
+        assert differences(settings.warehouse_path, world.truth()) == []
+        # Its sweep does not count for that account, and the next one that reads everybody does.
+        emulator.faults.pop()
+        assert night(settings, kind="sweep").problems == []
+        assert differences(settings.warehouse_path, world.truth()) == []
