@@ -17,6 +17,7 @@ from pipelines.plan import BEGINNING, WIDER, Slice, Window
 from pipelines.proof import Listings
 from pipelines.reading import ReadPart, filters_of
 from pipelines.run import Ready, Run, StreamReport, commit_parts, counted
+from pipelines.splitting import EARLIEST
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient
 from resources.errors import AbilityRefusedError, ApiError, told
@@ -101,7 +102,8 @@ def _question(run: Run, load: Load, writer: Writer) -> _Question | None:
     accounts = load.accounts if load.only_account else run.listed[api_client]
     stored = sum(writer.live_counts(stream.name, accounts).values())
     earliest = writer.earliest_change(stream.name, accounts)
-    filtered = () if earliest is None else (replace(whole, filter_since=earliest - WIDER),)
+    # Of rows from before any real date a filter need not know anything; where there are some, the list is walked.
+    filtered = () if earliest is None else (replace(whole, filter_since=max(earliest, EARLIEST) - WIDER),)
     return _Question(load, (stored, stored + writer.quarantined(stream.name, api_client)), (whole, *filtered))
 
 

@@ -75,11 +75,7 @@ def filters_of(piece: Slice, client: ApiClient) -> dict[str, str]:
 
 def _instant(instant: datetime) -> str:
     """ISO 8601 with Z: a `+` in a query string means a space (evidence 5.7)."""
-    return (
-        instant.strftime("%Y-%m-%dT%H:%M:%SZ")
-        if instant.microsecond == 0
-        else instant.isoformat()[:26].removesuffix("+00:00") + "Z"
-    )
+    return instant.isoformat()[:26].removesuffix("+00:00") + "Z"
 
 
 @dataclass(frozen=True)

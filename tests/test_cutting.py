@@ -289,6 +289,28 @@ def test_an_account_that_comes_later_brings_what_no_filter_shows(
         assert asked(emulator) == 1, "it was read as a whole once, and no more"
 
 
+def test_a_change_time_of_year_1_is_a_row_like_any_other(world: World, contract: Contract, tmp_path: Path) -> None:
+    """As some systems write "never"; no window reaches a second further back."""
+    never = min(world.bookings.rows(), key=lambda b: b.updated).id
+
+    def spoil(record: Document) -> None:
+        if record["id"] == never:
+            record["attributes"]["updated"] = "0001-01-01T00:00:00Z"
+
+    with Emulator(world, TOTALS) as emulator:
+        emulator.faults.append(each_record(spoil))
+        settings = settings_for(emulator, tmp_path)
+        report = bookings_night(settings, contract)
+        assert report.problems == []
+        (stored,) = query(settings.warehouse_path, "select count(*), min(updated_at)::text from core.bookings")
+        assert stored[0] == len(world.bookings)
+        assert stored[1].startswith("0001-01-01 00:00:00")
+        # An account that comes later is counted from there too.
+        world.add_account(customers=5, bookings=20, events=1)
+        world.clock.advance(timedelta(hours=12))
+        assert bookings_night(settings, contract).problems == []
+
+
 def test_one_api_client_that_fails_does_not_hide_what_no_filter_shows_of_another(
     world: World, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
