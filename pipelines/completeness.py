@@ -16,7 +16,10 @@ MOST_WALKS = 4
 
 @dataclass(frozen=True)
 class Walk:
-    """What one walk of a list counted. `new_count`: keys that no earlier walk of the same slice had met. `is_moving`: the total was not the same all along."""
+    """What one walk of a list counted. `new_count`: keys that no earlier walk of the same slice had met.
+
+    `is_moving`: the total was not the same all along. `is_partly_told`: some pages had none, such as all after the first.
+    """
 
     pages_count: int
     is_shifting: bool
@@ -25,6 +28,7 @@ class Walk:
     distinct_count: int
     new_count: int
     is_moving: bool = False
+    is_partly_told: bool = False
 
 
 def judge(walks: Sequence[Walk]) -> Verdict:
@@ -36,9 +40,10 @@ def judge(walks: Sequence[Walk]) -> Verdict:
     last = walks[-1]
     total = last.last_total
     is_steady = total is not None and last.first_total == total and not last.is_moving
-    if is_steady and last.distinct_count == total:
-        return "settled"
     slips = last.is_shifting and last.pages_count > 1
+    # Where rows slip between pages, a total that was told once says nothing of one that left and one that came.
+    if is_steady and last.distinct_count == total and not (slips and last.is_partly_told):
+        return "settled"
     if not slips:
         if total is None or last.distinct_count >= total:
             return "settled"

@@ -322,14 +322,17 @@ class _Counted:
         self.first_total: int | None = None
         self.last_total: int | None = None
         self.is_moving = False
+        self.told_count = 0
 
     def add(self, page: Page) -> None:
-        if self.pages == 0:
-            self.first_total = page.total
-        # A row that left the list and one that came make the total what it was, and one between them may have slipped.
-        self.is_moving |= page.total != self.first_total
         self.pages += 1
-        self.last_total = page.total
+        if page.total is not None:  # some say it on the first page alone
+            self.told_count += 1
+            if self.first_total is None:
+                self.first_total = page.total
+            # A row that left the list and one that came make the total what it was, and one between them may have slipped.
+            self.is_moving |= page.total != self.first_total
+            self.last_total = page.total
         self.is_shifting |= page.is_shifting
         self.keys.update(page.keys)
 
@@ -342,6 +345,7 @@ class _Counted:
             distinct_count=len(self.keys),
             new_count=len(self.keys - known),
             is_moving=self.is_moving,
+            is_partly_told=0 < self.told_count < self.pages,
         )
 
 

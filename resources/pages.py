@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import InvalidOperation
+from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -26,6 +26,8 @@ from resources.retries import http_date
 
 # Lengths at which a page without any pagination member may just be full (design 3).
 SUSPICIOUS_STEPS = (10, 25)
+# No list is so long that its count has as many digits.
+MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,17 @@ class Page:
         return document["data"], document.get("included") or []
 
 
+def count_of(value: object) -> int | None:
+    """A count as servers write one: 260, 260.0 or "260". None where it is none, such as the -1 that says that nobody counted."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        value = int(value)
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < MOST_DIGITS:
+        value = int(value)
+    return value if isinstance(value, int) and value >= 0 else None
+
+
 def may_be_cut(count: int, size: int) -> bool:
     """Whether an only page of so many records may just be full: of the size asked for (0: none was), or of a length that servers like to cut at."""
     return count > 0 and (count == size or any(count % step == 0 for step in SUSPICIOUS_STEPS))
@@ -85,8 +98,8 @@ def tells_of_pages(document: Record, next_place: str, total_place: str) -> bool:
     """Whether a list document speaks of pages at all: a place for the next link, even an empty one, a first, last or previous page, or a total."""
     holder, _, last = next_place.rpartition(".")
     links = envelope.at(document, holder)
-    total = envelope.at(document, total_place) if total_place else None
-    return (isinstance(links, dict) and bool(links.keys() & {last, "first", "last", "prev"})) or isinstance(total, int)
+    total = count_of(envelope.at(document, total_place)) if total_place else None
+    return (isinstance(links, dict) and bool(links.keys() & {last, "first", "last", "prev"})) or total is not None
 
 
 class Pages:
@@ -130,12 +143,11 @@ class Pages:
             )
         names = self._contract.document
         next_url = self._links.target(envelope.at(document, names.next), str(response.url))
-        total = envelope.at(document, names.total) if names.total else None
         query = parse_qs(urlsplit(next_url or "").query)
         return Page(
             keys=keys,
             next_url=next_url,
-            total=total if isinstance(total, int) and not isinstance(total, bool) else None,
+            total=count_of(envelope.at(document, names.total)) if names.total else None,
             fetched_at=date,
             has_pagination=tells_of_pages(document, names.next, names.total),
             is_shifting=any(p in query for p in names.shifting_parameters),

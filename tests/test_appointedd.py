@@ -266,7 +266,14 @@ def test_links_without_pagination_prove_nothing() -> None:
             b.pages()
 
 
-@pytest.mark.parametrize(("total", "read"), [(25, 25), (True, None), ("25", None), (None, None), (2.5, None)])
+@pytest.mark.parametrize(
+    ("total", "read"),
+    [
+        *((25, 25), ("25", 25), (25.0, 25), (0, 0), ("0", 0)),
+        *((True, None), (None, None), (2.5, None), (-1, None), ("", None), ("-1", None), ("2.5", None), ("many", None)),
+        *(("9" * 30, None), ("\u0662\u0665", None), ([25], None)),
+    ],
+)
 def test_a_total_is_a_whole_number_or_nothing(total: object, read: int | None) -> None:
     with bench() as b:
         b.answer(lambda d: d | {"meta": {"total": total}})

@@ -175,7 +175,7 @@ ALLOWED: dict[str, set[str]] = {
     "pipelines.connect.honoured": set(),
     "pipelines.connect.difference": set(),
     "pipelines.connect.matching": {"resources.schemas"},
-    "pipelines.connect.places": {"pipelines.records"},
+    "pipelines.connect.places": {"pipelines.records", "resources.pages"},
     "pipelines.connect.described": {
         "pipelines.connect.matching",
         "pipelines.streams",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import stamina
@@ -54,6 +55,11 @@ def walk(
     )
 
 
+def once(total: int, *, shifting: bool = False, new: int = 10) -> Walk:
+    """A walk that was told a total by its first page alone."""
+    return replace(walk(total, shifting=shifting, new=new), is_partly_told=True)
+
+
 CASES: list[tuple[str, list[Walk], Verdict]] = [
     ("a cursor walk without a total", [walk()], "settled"),
     ("an empty list", [walk(read=0, pages=1)], "settled"),
@@ -73,6 +79,10 @@ CASES: list[tuple[str, list[Walk], Verdict]] = [
     ("numbered, no total", [walk(shifting=True)], "again"),
     ("numbered, a moving total that agrees in the end", [walk(10, first=11, shifting=True)], "again"),
     ("numbered, a total that moved and came back", [replace(walk(10, shifting=True), is_moving=True)], "again"),
+    ("a total on the first page alone", [once(10)], "settled"),
+    ("numbered, a total on the first page alone", [once(10, shifting=True)], "again"),
+    ("numbered, that total agrees again", [once(10, shifting=True), once(10, shifting=True, new=0)], "settled"),
+    ("numbered, that total says more again", [once(11, shifting=True), once(11, shifting=True, new=0)], "different"),
     ("numbered, fewer than the total", [walk(11, shifting=True)], "again"),
     ("numbered, more than the total", [walk(9, shifting=True)], "again"),
     ("numbered, no new key", [walk(shifting=True), walk(shifting=True, new=0)], "settled"),
@@ -100,6 +110,7 @@ any_walk = st.builds(
     distinct_count=st.integers(0, 6),
     new_count=st.integers(0, 6),
     is_moving=st.booleans(),
+    is_partly_told=st.booleans(),
 )
 
 
@@ -127,6 +138,7 @@ def test_one_walk_over_slipping_pages_proves_nothing_without_a_steady_total(only
     if only.is_shifting and only.pages_count > 1 and judge([only]) == "settled":
         assert only.first_total == only.last_total == only.distinct_count
         assert not only.is_moving
+        assert not only.is_partly_told
 
 
 # ---- the walks of one slice --------------------------------------------------------------------------------------------------
@@ -346,3 +358,27 @@ def test_bounds_are_sent_in_utc_with_z_and_only_as_far_as_the_server_goes() -> N
         client.without.add(("customers", "filters"))
         assert filters_of(piece, client).keys() == {"filter[account]"}
         assert filters_of(piece_of(client), client) == {}
+
+
+@pytest.mark.parametrize("paging", ["cursor", "number"])
+@pytest.mark.parametrize("places", ["the first page", "later pages"])
+@pytest.mark.parametrize("written", [str, float])
+def test_a_total_counts_wherever_and_however_it_is_told(
+    paging: Any, places: str, written: Callable[[int], Any]
+) -> None:
+    with reading(Switches(paging=paging)) as (emulator, client):
+
+        def tell(total: int) -> None:
+            def told(body: bytes) -> bytes:
+                return json.dumps(json.loads(body) | {"meta": {"total": written(total)}}).encode()
+
+            emulator.faults.clear()
+            is_there = later if places == "later pages" else lambda r: r.path.endswith("/customers") and not later(r)
+            emulator.faults.append(Fault(is_there, Replace(told), times=None))
+
+        tell(60)
+        (part,) = read(client)
+        assert [(r.last_total, r.distinct_count, r.verdict) for r in part.reconciliations] == [(60, 60, "settled")]
+        tell(62)
+        (part,) = read(client)
+        assert [(r.last_total, r.distinct_count, r.verdict) for r in part.reconciliations] == [(62, 60, "different")]

@@ -184,7 +184,9 @@ def fill(warehouse: duckdb.DuckDBPyConnection) -> None:
                 kind="sweep" if stream == "bookings" else "nightly",
             )
         walk = {"slice_id": book["slice_id"], "run_id": "run-1", "stream": stream, "api_client": "main"}
-        insert(warehouse, "ops.reconciliations", **walk, distinct_count=1, walks_count=1, verdict="settled")
+        insert(
+            warehouse, "ops.reconciliations", **walk, last_total=1, distinct_count=1, walks_count=1, verdict="settled"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -597,7 +599,7 @@ def test_status_shows_what_went_wrong(warehouse: duckdb.DuckDBPyConnection) -> N
             since="2024-11-02 00:00:00+00" if stream == "bookings" else None,
         )
     walk = {"slice_id": "s2-bookings", "run_id": "run-2", "stream": "bookings", "api_client": "main"}
-    insert(warehouse, "ops.reconciliations", **walk, distinct_count=1, walks_count=2, verdict="unsettled")
+    insert(warehouse, "ops.reconciliations", **walk, last_total=2, distinct_count=1, walks_count=2, verdict="unsettled")
     insert(
         warehouse,
         "ops.quarantine",
@@ -648,13 +650,17 @@ def test_totals_of_an_account_count_before_those_of_the_whole_list(warehouse: du
         rows = select(warehouse, "select account_id, totals_verdict from marts.data_status where stream = 'events'")
         return {row["account_id"]: row["totals_verdict"] for row in rows}
 
-    walk = {"run_id": "run-1", "stream": "events", "distinct_count": 1, "walks_count": 1}
+    walk = {"run_id": "run-1", "stream": "events", "distinct_count": 1, "last_total": 1, "walks_count": 1}
     insert(warehouse, "ops.reconciliations", **walk, slice_id="x", api_client="second", verdict="unsettled")
     insert(
         warehouse, "ops.reconciliations", **walk, slice_id="x", api_client="main", account_id="lon", verdict="settled"
     )
     assert (verdicts()["lon"], verdicts()["nyc"]) == ("settled", "unsettled")
     warehouse.execute("delete from ops.reconciliations where stream = 'events'")
+    assert verdicts()["nyc"] is None
+    # Walked twice until nothing new came, without any total: that proves something, but not that totals agree.
+    walked = walk | {"last_total": None, "walks_count": 2}
+    insert(warehouse, "ops.reconciliations", **walked, slice_id="x", api_client="main", verdict="settled")
     assert verdicts()["nyc"] is None
 
 

@@ -16,7 +16,7 @@ from pipelines.connect.places import address, at, counts, next_marks, next_place
 from pipelines.connect.probe import Probe, Seen, is_list, raw_rows, rows_of, said
 from resources.appointedd import Look
 from resources.contract import Contract
-from resources.pages import may_be_cut, tells_of_pages
+from resources.pages import count_of, may_be_cut, tells_of_pages
 
 # No server is known to like more, and a page must fit in memory.
 LARGEST_TRIED = 500
@@ -307,8 +307,8 @@ def total(probe: Probe, seen: Sequence[Seen], contract: Contract) -> Finding:
         ]
         lengths = {len(raw_rows(a)) for a in same}
         for place in set().union(*(counts(a.document or {}).keys() for a in same)) if len(lengths) > 1 else ():
-            values = {at(a.document, place) for a in same}
-            is_total = len(values) == 1 and min(v if isinstance(v, int) else -1 for v in values) >= len(one.rows)
+            values = {count_of(at(a.document, place)) for a in same}
+            is_total = len(values) == 1 and all(v is not None and v >= len(one.rows) for v in values)
             if one.is_all:
                 is_total = is_total and values == {len(one.rows)}
             places[place] = places.get(place, True) and is_total

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from pipelines.records import JsonObject, identifier_id
+from resources.pages import count_of
 
 CONTENT = ("data", "included", "errors", "jsonapi")
 
@@ -65,8 +66,8 @@ def next_marks(document: Mapping[str, Any]) -> list[str]:
 
 
 def counts(document: Mapping[str, Any]) -> dict[str, int]:
-    """Whole numbers beside the content, by path."""
-    return {p: v for p, v in beside(document) if isinstance(v, int) and not isinstance(v, bool)}
+    """Counts beside the content, by path."""
+    return {path: count for path, value in beside(document) if (count := count_of(value)) is not None}
 
 
 def shifting(next_url: str, size_parameter: str, rows_count: int) -> list[str]:
