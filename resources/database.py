@@ -111,7 +111,7 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
                 f"{path} is open in another program{f' (process {held[1]})' if held else ''}. Close it there; "
                 f"for reading, open the published file, which is never locked."
             ) from None
-        raise WarehouseError(f"{path} cannot be opened: {str(error).splitlines()[0]}") from None
+        raise WarehouseError(f"{path} cannot be opened: {_first_line(error)}.{_cure(str(error))}") from None
     connection.execute("set TimeZone = 'UTC'")  # the session's zone is the host's otherwise
     # After two seconds of one query it would be drawn on standard output, in the middle of what --json prints there.
     connection.execute("set enable_progress_bar = false")
@@ -158,16 +158,35 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         raise
 
 
+# DuckDB's words for a file that was cut, or changed by something else.
+DAMAGED = ("Could not read enough bytes", "checksum", "Corrupt")
 # What DuckDB raises where the disk refuses a write; after a FATAL one only opening the file again helps.
 WRITE_ERRORS = (duckdb.TransactionException, duckdb.IOException, duckdb.FatalException)
 
 
 def not_written(error: Exception) -> WarehouseError:
     """The sentence for one of `WRITE_ERRORS`."""
-    return WarehouseError(
-        f"The warehouse could not be written: {str(error).splitlines()[0]}. What was committed before stays; see that its disk has room, "
-        f"and run again."
-    )
+    cure = _cure(str(error)) or " What was committed before stays; see that its disk has room, and run again."
+    return WarehouseError(f"The warehouse could not be written: {_first_line(error)}.{cure}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".")
+
+
+def _cure(told: str) -> str:
+    """What helps where the bytes of the file are not what they were when it was closed; nothing where DuckDB's words say nothing of that."""
+    if "replaying WAL" in told:
+        return (
+            " Where the file was restored from a backup, the log beside it (.wal), left by a run that was killed, belongs to another state of it: move "
+            "the log away and run again. Whatever only the log holds is asked for again."
+        )
+    if any(words in told for words in DAMAGED):
+        return (
+            " The file is damaged: put a backup in its place, or a copy of the published file, and the next sync goes on from there. Without either, move "
+            "it away, and the next sync reads everything again."
+        )
+    return ""
 
 
 def check_space(folder: Path, needed_bytes: int) -> None:

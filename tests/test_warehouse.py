@@ -1052,6 +1052,40 @@ def test_what_is_no_warehouse_is_told_whatever_its_folder_is_called(tmp_path: Pa
         pytest.fail("opened")
 
 
+def test_a_backup_beside_the_log_of_a_killed_run_is_told_with_the_cure(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    with warehouse_in(tmp_path).writer("x", wait_s=0):
+        pass
+    before = path.read_bytes()
+    with duckdb.connect(path) as connection:
+        connection.execute("create table more as select range from range(100000); checkpoint")
+        connection.execute("insert into more values (1)")
+        log = path.with_name("warehouse.duckdb.wal")
+        kept = log.read_bytes()
+    path.write_bytes(before)
+    log.write_bytes(kept)
+    with pytest.raises(WarehouseError, match=r"cannot be opened: .* move the log away and run again"):
+        warehouse_in(tmp_path).writer("x", wait_s=0).__enter__()
+    log.unlink()
+    with warehouse_in(tmp_path).writer("x", wait_s=0):
+        pass
+
+
+def test_a_damaged_file_is_told_with_the_cure(tmp_path: Path) -> None:
+    path = tmp_path / "warehouse.duckdb"
+    with warehouse_in(tmp_path).writer("x", wait_s=0):
+        pass
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(WarehouseError, match=r"cannot be opened: .* The file is damaged: put a backup in its place"):
+        warehouse_in(tmp_path).writer("x", wait_s=0).__enter__()
+    spoilt = bytearray(whole)
+    spoilt[20_000::4096] = b"x" * len(spoilt[20_000::4096])
+    path.write_bytes(spoilt)
+    with pytest.raises(WarehouseError, match="The file is damaged"), warehouse_in(tmp_path).writer("x", wait_s=0) as it:
+        it.connection.execute("checkpoint")
+
+
 @pytest.mark.parametrize("is_folder", [False, True], ids=["a file", "a folder"])
 def test_what_is_not_ours_is_never_replaced_by_what_is_published(is_folder: bool, tmp_path: Path) -> None:
     published = tmp_path / "public" / "analytics.duckdb"
