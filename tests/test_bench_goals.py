@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import goals, report
+from tests.bench import goals, measure, report
 from tests.bench.goals import Sample, judge
 from tests.bench.scenarios import even
 from tests.bench.world import copies_of
@@ -130,6 +134,21 @@ def test_a_fast_run_that_is_not_exact_is_not_met_and_says_so() -> None:
     assert "NOT EXACT: ours: bookings: rows is 1" in judged[0]["measured"]
 
 
+def test_a_goal_that_stands_on_another_run_needs_that_to_be_exact() -> None:
+    base = [replace(s, differences=("short",)) if s.scenario == goals.AT_50 else s for s in EVERY]
+    assert not met(base)["P5"]
+
+
+def test_what_was_not_counted_is_not_the_same() -> None:
+    untold = [replace(s, written=None) if s.scenario in (goals.SAME_SMALLER, goals.SAME_LARGER) else s for s in EVERY]
+    assert "P12" not in met(untold)
+
+
+def test_a_run_that_stands_alone_is_compared_with_nothing() -> None:
+    (row,) = report.sample_rows([of(goals.DAGSTER, "dagster")])
+    assert (row[4], row[6]) == ("-", "-")
+
+
 def test_a_world_too_small_for_its_bound_meets_nothing() -> None:
     assert met([of(goals.LIMITED, requests=9, minimum=8, rate=20.0, burst=10)]) == {"P6": False}
 
@@ -167,3 +186,23 @@ def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
     (tmp_path / "benchmarks.md").write_text("nothing", encoding="utf-8")
     with pytest.raises(ValueError, match="goals: begin"):
         report.write_goals(tmp_path, [], EVERY, MACHINE)
+
+
+def test_what_was_measured_ends_with_whoever_measures(tmp_path: Path) -> None:
+    """It has a session of its own, so that all of it can be ended, and hears no Ctrl-C; left alone it would load the next bench."""
+    program = tmp_path / "measured.sh"
+    program.write_text(f"echo $$ > {tmp_path}/pid\nexec sleep 100\n", encoding="utf-8")
+
+    main = threading.get_ident()
+
+    def interrupt() -> None:
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text(encoding="ascii"):
+            time.sleep(0.01)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        measure.run(["/bin/sh", str(program)], env={}, cwd=tmp_path, timeout_s=60)
+    pid = int((tmp_path / "pid").read_text(encoding="ascii"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

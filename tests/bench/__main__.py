@@ -55,8 +55,13 @@ def _arguments() -> argparse.Namespace:
     own = parser.add_argument_group("a comparison of your own: any of these, and no goal is judged")
     own.add_argument("--latency", type=float, metavar="MS", help="milliseconds added to each answer")
     own.add_argument("--rate", type=float, metavar="N", help="requests a second that the server allows; burst 10")
-    own.add_argument("--faults", type=int, metavar="SEED", help="a bad night of this seed; ours alone")
-    own.add_argument("--in-flight", type=int, default=32, help="SYNC_CONCURRENCY of ours")
+    own.add_argument(
+        "--faults",
+        type=int,
+        metavar="SEED",
+        help="a bad night of this seed, alone: it has a setting of its own, and no peer takes part",
+    )
+    own.add_argument("--in-flight", type=int, metavar="N", help="SYNC_CONCURRENCY of ours; 32 by default")
     return parser.parse_args()
 
 
@@ -103,6 +108,7 @@ def _quick(folder: Path) -> int:
 
 def _growth(bench: Bench, given: argparse.Namespace, load: float) -> int:
     sizes = [scenarios.even(given.rows / 1.35)] if given.rows else GROWTH
+    scenarios.warm_up(bench)
     scenarios.growth(bench, sizes)
     machine = _machine(bench, load)
     report.show_growth(bench.samples)
@@ -114,11 +120,12 @@ def _growth(bench: Bench, given: argparse.Namespace, load: float) -> int:
 
 def _custom(bench: Bench, given: argparse.Namespace) -> int:
     bookings = scenarios.even(given.rows / 1.35) if given.rows else Sizes().whole
+    scenarios.warm_up(bench)
     setting = Setting(
         latency_s=(given.latency or 0.0) / 1000,
         rate=given.rate,
         burst=10 if given.rate else 1,
-        concurrency=given.in_flight,
+        concurrency=given.in_flight or Setting().concurrency,
         requests_per_second=given.rate or Setting().requests_per_second,
         faults=given.faults,
     )
@@ -165,6 +172,13 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    own = [one for one in (given.latency, given.rate, given.in_flight) if one is not None]
+    if own and given.faults is not None:
+        print(
+            "--faults has a latency, a pace and a number in flight of its own; give it alone, or with --rows.",
+            file=sys.stderr,
+        )
+        return 2
     load = os.getloadavg()[0]
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
@@ -180,7 +194,7 @@ def main() -> int:
         )
         if given.growth:
             return _growth(bench, given, load)
-        if given.latency is not None or given.rate is not None or given.faults is not None:
+        if own or given.faults is not None:
             return _custom(bench, given)
         return _goals(bench, given, load)
     except RunFailedError as error:

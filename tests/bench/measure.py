@@ -78,6 +78,10 @@ def run(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout_s:
         try:
             _, status, usage = os.wait4(process.pid, 0)
             wall = time.monotonic() - began
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # it has a session of its own, so a Ctrl-C does not reach it
+            process.wait()
+            raise
         finally:
             over.set()
             watcher.join()
@@ -87,7 +91,8 @@ def run(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout_s:
     return Measured(
         wall_s=wall,
         cpu_s=usage.ru_utime + usage.ru_stime,
-        peak_mb=max(peak / MB, usage.ru_maxrss / 1024),
+        # The kernel's own number counts what this process held when it started the other; it is for those that end before they are looked at.
+        peak_mb=peak / MB or usage.ru_maxrss / 1024,
         exit_code=os.waitstatus_to_exitcode(status),
         output=(cwd / "stdout.txt").read_text(encoding="utf-8", errors="replace"),
     )

@@ -222,7 +222,14 @@ def bad_night(bench: Bench, server: Orders, seed: int, product: str = "ours") ->
         after.apply(server)
         server.order("advance", hours=1.0)
         second = sample(goals.BAD_NIGHT, product, server, folder, after, minimum=minimum, may_fail=True)
-        taken = replace(taken, differences=second.differences, requests=taken.requests + second.requests)
+        taken = replace(
+            taken,
+            differences=second.differences,
+            requests=taken.requests + second.requests,
+            wall_s=taken.wall_s + second.wall_s,
+            cpu_s=taken.cpu_s + second.cpu_s,
+            peak_mb=max(taken.peak_mb, second.peak_mb),
+        )
     bench.note(taken)
     shutil.rmtree(folder, ignore_errors=True)
 

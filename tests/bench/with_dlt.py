@@ -55,8 +55,9 @@ def pages(name: str, since: str | None) -> Iterator[list[dict[str, Any]]]:
         params["include"] = "customerBookings"
     if since is not None:
         params["filter[updatedAfter]"] = since
-    for page in client().paginate(name, params=params, data_selector="data"):
-        yield with_participants(page.response.json())
+    # The whole document, since participants stand beside the records; a selector of its own would have each page decoded once more.
+    for (document,) in client().paginate(name, params=params, data_selector="$"):
+        yield with_participants(document)
 
 
 @dlt.source(name="bench")

@@ -107,21 +107,19 @@ _KEYS: dict[str, Callable[[Row], Key]] = {
 }
 
 
+def _changed(one: Original, copy: int, latest_ms: int) -> int:
+    """When a copy of a row changed last: after the row, or before it where that would be later than `latest_ms`, so that no instant is shared by all."""
+    after = one.updated + copy * BETWEEN_COPIES_MS
+    return after if after <= latest_ms or copy == 0 else max(one.created, one.updated - copy * BETWEEN_COPIES_MS)
+
+
 class Table:
     """All rows of one collection; stands where the emulator has a table of its own."""
 
     def __init__(self, originals: Sequence[Original], digits: Sequence[bytes], latest_ms: int) -> None:
         self.originals, self.digits = originals, digits
-        copies = len(digits)
         self._at = {one.id: number for number, one in enumerate(originals)}
-        self._first = array(
-            "q",
-            (
-                one.updated if copy == 0 else max(one.updated, min(one.updated + copy * BETWEEN_COPIES_MS, latest_ms))
-                for copy in range(copies)
-                for one in originals
-            ),
-        )
+        self._first = array("q", (_changed(one, copy, latest_ms) for copy in range(len(digits)) for one in originals))
         self.updated = array("q", self._first)
         self.stamps = [instant(ms) for ms in self.updated]
         self._indexes: dict[tuple[str, str | None], _Index] = {}
@@ -132,6 +130,7 @@ class Table:
         self.first: list[tuple[bytes, bytes]] = []
         self.first_people: list[bytes] = []
         self._order_anew()
+        self.index("created")
 
     def __len__(self) -> int:
         return len(self.updated)
