@@ -196,7 +196,12 @@ def test_what_was_measured_ends_with_whoever_measures(tmp_path: Path) -> None:
     main = threading.get_ident()
 
     def interrupt() -> None:
-        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text(encoding="ascii"):
+        pid = tmp_path / "pid"
+        while (
+            not pid.exists()
+            or not pid.read_text(encoding="ascii")
+            or measure.WATCHER not in {thread.name for thread in threading.enumerate()}
+        ):
             time.sleep(0.01)
         signal.pthread_kill(main, signal.SIGINT)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SAMPLES_PER_SECOND = 20
+WATCHER = "measure"
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 MB = 1024 * 1024
 
@@ -73,9 +74,9 @@ def run(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout_s:
                     os.killpg(process.pid, signal.SIGKILL)
                     return
 
-        watcher = threading.Thread(target=watch)
-        watcher.start()
+        watcher = threading.Thread(target=watch, name=WATCHER)
         try:
+            watcher.start()
             _, status, usage = os.wait4(process.pid, 0)
             wall = time.monotonic() - began
         except BaseException:
@@ -84,7 +85,8 @@ def run(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout_s:
             raise
         finally:
             over.set()
-            watcher.join()
+            if watcher.ident is not None:
+                watcher.join()
             process.returncode = 0  # it was waited for above, not by subprocess
     if wall > timeout_s:
         raise RunFailedError(f"{Path(command[0]).name} took longer than {timeout_s:.0f} s. {tail(cwd)}")
