@@ -15,9 +15,10 @@ from pipelines.columns import Form, as_is, digits, formed, identifiers, types_of
 from pipelines.documents import json_texts, redacted_names
 from pipelines.lists import BOOLEANS, OWNER, Listing, Lists, flat, listed, value_kinds
 from pipelines.participants import participants
-from pipelines.records import JsonObject, identifier_id, included_of, kinds_in, object_at, spelling
+from pipelines.records import JsonObject, identifier_id, included_of, kinds_in, object_at
 from pipelines.slots import plain
 from pipelines.streams import BOOKINGS, CUSTOMERS
+from resources.contract import spelling
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TEXT: dict[type, Form] = {str: as_is}

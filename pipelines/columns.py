@@ -18,10 +18,10 @@ import polars as pl
 
 from pipelines.documents import json_texts
 from pipelines.drift import Notes
-from pipelines.records import MISSING, Included, JsonObject, included_of, kinds_in, linkage_of, lookup, spelling, steps
+from pipelines.records import MISSING, Included, JsonObject, included_of, kinds_in, linkage_of, lookup, steps
 from pipelines.slots import Identifier, NotPlainError, Resources, plain
 from pipelines.streams import Column, Kind
-from resources.contract import Contract
+from resources.contract import Contract, spelling
 
 Values = Sequence[Any]
 Sheet = dict[str, Values | pl.Series]

@@ -5,13 +5,13 @@ What lives here: the calls, in order. What does not: options, output and exit co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, tzinfo
 
 from pipelines import plan
 from pipelines.plan import Request, Window
-from pipelines.renormalise import renormalise_stream
+from pipelines.renormalise import erase_redacted, renormalise_stream
 from pipelines.run import new_run_id, open_run
 from pipelines.streams import ACCOUNTS, Stream, streams_of
 from pipelines.sync import RunReport, publish_run, sync_all
@@ -26,9 +26,9 @@ STARTED_BY = "cli"
 
 @dataclass
 class RenormaliseReport(RunReport):
-    """As `RunReport`; `rows` has (stream, rows read, rows changed) instead of reports of reading."""
+    """As `RunReport`; `rows` has (stream, rows read, rows changed, texts out of which redacted members were taken) instead of reports of reading."""
 
-    rows: list[tuple[str, int, int]] = field(default_factory=list)
+    rows: list[tuple[str, int, int, int]] = field(default_factory=list)
     own_warnings: list[str] = field(default_factory=list)
 
     @property
@@ -86,17 +86,22 @@ def renormalise_once(
         raise WarehouseError(f"{warehouse.path} does not exist yet. The first sync makes it: appointedd-warehouse sync")
     report = RenormaliseReport(new_run_id(), "renormalise", [])
     with warehouse.writer(f"renormalise, run {report.run_id}") as writer:
+
+        def shape(stream: Stream, zones: Mapping[str, str]) -> None:
+            shaped = renormalise_stream(writer, stream, contract, zones)
+            report.rows.append((stream.name, *shaped, erase_redacted(writer, stream, contract)))
+
         writer.ensure_tables([s.name for s in streams if s.is_generic])
         writer.start_run(report.run_id, report.kind, STARTED_BY, version)
         problem = "The run was stopped before it had shaped all rows."
         try:
             # Accounts first: the zones that other streams are read with may come from them.
             if ACCOUNTS in streams:
-                report.rows.append((ACCOUNTS.name, *renormalise_stream(writer, ACCOUNTS, contract, {})))
+                shape(ACCOUNTS, {})
             zones = account_zones(writer, settings, contract, report.own_warnings)
             for stream in streams:
                 if stream is not ACCOUNTS:
-                    report.rows.append((stream.name, *renormalise_stream(writer, stream, contract, zones)))
+                    shape(stream, zones)
             problem = ""
         except ContractError as error:
             problem = str(error)

@@ -27,9 +27,9 @@ from pipelines.records import (
     leading_names,
     linkage_of,
     object_at,
-    spelling,
 )
 from pipelines.slots import Identifier, Page, Resources, Sheaf, as_object, as_value
+from resources.contract import spelling
 
 # Above this many bytes hashlib lets go of the interpreter's lock, and with several threads reading it then waits milliseconds to get it back, for
 # microseconds of work.
@@ -163,6 +163,22 @@ def _kept(
             resource = {**resource, "attributes": own}
         kept.append(resource)
     return kept
+
+
+def redacted_word(names: tuple[str, ...]) -> str:
+    """A pattern (RE2) that is found in whatever may hold such a name, and sent without escapes; a first look, before `cleaned`."""
+    return _redacted_word(names)
+
+
+def cleaned(texts: Sequence[str], redacted: tuple[str, ...]) -> dict[int, tuple[str, str]]:
+    """Of texts of JSON that are stored already, those that hold a member in `redacted`, by place: without it, and the hash of that."""
+    found = {}
+    for place in _texts([text.encode() for text in texts], redacted)[1]:
+        value = as_object(texts[place].encode())
+        kept = _encode(_without(value, redacted))
+        if kept != _encode(value):
+            found[place] = kept.decode(), _digest(kept)
+    return found
 
 
 def _digest(content: bytes) -> str:

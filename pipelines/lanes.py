@@ -116,7 +116,20 @@ class Lane:
         if self.again is not None:
             return
         self.committer.end()
+        if self.request.kind == "nightly" and "updated_at" in self.filled:
+            self._tell_of_undated()
         missing, at = self.proof.of_all(self.filled)
         if missing and at:
             self.writer.note_missing(self.stream.table, missing, at)
             self.report.drift["missing_member"] += len(missing)
+
+    def _tell_of_undated(self) -> None:
+        """What no window of change time shows waits for the next sweep; who reads the tables must know that there is such a thing."""
+        if not any(client.has(self.stream.name, "filters") for client in self.run.clients.values()):
+            return
+        count = self.writer.undated_count(self.stream.table)
+        if count:
+            self.proof.warning(
+                f"{self.stream.name}: {count} stored records have no change time, so a nightly sees neither new ones of their kind nor what changes in "
+                f"them; the next sweep does (appointedd-warehouse sync --sweep)."
+            )

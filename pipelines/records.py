@@ -25,11 +25,6 @@ MISSING: Any = msgspec.UNSET
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
-def spelling(word: str) -> str:
-    """A word as it is compared: without case, spaces, underscores and hyphens."""
-    return word.casefold().replace(" ", "").replace("_", "").replace("-", "")
-
-
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """One record as it came: with the included resources of its page and the page's `Date` (server time, UTC)."""

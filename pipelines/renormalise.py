@@ -1,6 +1,6 @@
-"""Rows shaped again from the documents that the warehouse keeps, without calling the API: how a wrong alias is mended.
+"""Rows shaped again from the documents that the warehouse keeps, without calling the API: how a wrong alias is mended, and a secret learned late.
 
-What lives here: the loop. What does not: shaping (`normalise`), writing (`resources.warehouse`). Bookkeeping (hash, fetched_at, slice) stays as it was.
+What lives here: the loop. What does not: shaping (`normalise`), writing (`resources.warehouse`). Bookkeeping (fetched_at, slice) stays as it was.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from itertools import groupby
 from operator import itemgetter
 
+from pipelines.documents import cleaned, is_redacted, redacted_word
 from pipelines.normalise import combine, normalise
 from pipelines.records import read_document
 from pipelines.streams import Stream
@@ -50,3 +51,16 @@ def renormalise_stream(
             )
         read += batch.rows.height
         changed += writer.renormalise(stream.target, batch.rows, batch.children)
+
+
+def erase_redacted(writer: Writer, stream: Stream, contract: Contract) -> int:
+    """Take the members in `redact.members` out of all that was stored of a stream before they were named there; gives how many texts held one."""
+    names = contract.redact.members
+    if not names:
+        return 0
+    return writer.erase(
+        stream.target,
+        redacted_word(names),
+        lambda texts: cleaned(texts, names),
+        lambda name: is_redacted(name, names),
+    )

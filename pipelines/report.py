@@ -167,15 +167,18 @@ def show_sync(report: RunReport, published_path: Path) -> None:
 def renormalise_json(report: RenormaliseReport, published_path: Path) -> Json:
     """What `renormalise --json` prints.
 
-    {run_id, kind: "renormalise", is_complete, streams: [{stream, read_count, changed_count}], problems: [text], warnings: [text], is_published,
-    published_path}
+    {run_id, kind: "renormalise", is_complete, streams: [{stream, read_count, changed_count, erased_count}], problems: [text], warnings: [text],
+    is_published, published_path}
+
+    `erased_count`: stored texts, replaced versions and records put aside included, out of which members in `redact.members` were taken.
     """
     return {
         "run_id": report.run_id,
         "kind": report.kind,
         "is_complete": not report.problems,
         "streams": [
-            {"stream": stream, "read_count": read, "changed_count": changed} for stream, read, changed in report.rows
+            {"stream": stream, "read_count": read, "changed_count": changed, "erased_count": erased}
+            for stream, read, changed, erased in report.rows
         ],
         **_outcome_json(report, published_path),
     }
@@ -183,7 +186,7 @@ def renormalise_json(report: RenormaliseReport, published_path: Path) -> Json:
 
 def show_renormalise(report: RenormaliseReport, published_path: Path) -> None:
     """A line for each stream, then the outcome."""
-    print_table(["stream", "read", "changed"], report.rows)
+    print_table(["stream", "read", "changed", "erased"], report.rows)
     _show_outcome(report, published_path)
 
 

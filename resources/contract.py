@@ -168,6 +168,11 @@ class Contract(_Part):
     known: Known
 
 
+def spelling(word: str) -> str:
+    """A word as it is compared: without case, spaces, underscores and hyphens."""
+    return word.casefold().replace(" ", "").replace("_", "").replace("-", "")
+
+
 def _with_new_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -> dict[str, Any]:
     """The default contract with an entry for each stream that `own` adds: one that it does not know, with a path.
 
@@ -252,10 +257,29 @@ def load_contract(own_file: Path | None = None) -> Contract:
     """The default contract, with `own_file` laid over it where one is given; raises `ContractError`."""
     values = contract_values(own_file)
     try:
-        return Contract.model_validate(values)
+        contract = Contract.model_validate(values)
     except ValidationError as error:
         lines = [
             f"{own_file or DEFAULT_CONTRACT}: {'.'.join(map(str, e['loc']))}: {e['msg']}; found {e['input']!r}."
             for e in error.errors()
         ]
         raise ContractError("\n".join(lines)) from None
+    _refuse_contradictions(contract, own_file or DEFAULT_CONTRACT)
+    return contract
+
+
+def _refuse_contradictions(contract: Contract, file: Path) -> None:
+    """Raise `ContractError` where a column reads a member that is not to be stored."""
+    secret = set(map(spelling, contract.redact.members))
+    read = [
+        (f"streams.{stream}.{table}.{column}", name)
+        for stream, own in contract.streams.items()
+        for table, columns in (("columns", own.columns), ("participant_columns", own.participant_columns))
+        for column, names in columns.items()
+        for name in names
+    ]
+    for place, name in read:
+        if spelling(name) in secret or not secret.isdisjoint(map(spelling, name.split("."))):
+            raise ContractError(
+                f"{file}: redact.members takes out what {place} reads, {name!r}. Take it out of one of the two: a column without names stays empty."
+            )

@@ -8,7 +8,7 @@ The frames that come in are declared by `pipelines.streams`; here they are only 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from resources import ledger, merging
+from resources import erasing, ledger, merging
 from resources.database import check_space, connect, end_query, open_for_writing, refuse_other_files, transaction
 from resources.errors import LeaseHeldError, SettingsError, WarehouseError
 from resources.generic import ensure_tables
@@ -103,6 +103,13 @@ class Writer:
             {"account_ids": list(account_ids)},
         ).fetchone()
         return row[0] if row else None
+
+    def undated_count(self, stream: str) -> int:
+        """Live rows without a change time."""
+        row = self.connection.execute(
+            f"select count(*) from core.{stream} where updated_at is null and deleted_at is null"  # noqa: S608  the stream's name is ours
+        ).fetchone()
+        return int(row[0]) if row else 0
 
     def quarantined(self, stream: str, api_client: str) -> int:
         """Different records of a stream that ever came from an API client and were put into quarantine."""
@@ -259,6 +266,11 @@ class Writer:
         """Replace the typed columns of rows that are stored already, by key; gives how many rows changed. One transaction."""
         with transaction(self.connection):
             return merging.renormalise(self.connection, table, rows, children)
+
+    def erase(self, table: Table, word: str, clean: erasing.Clean, is_secret: Callable[[str], bool]) -> int:
+        """Take members out of all that is stored of a stream as it was sent (`resources.erasing`); gives how many texts changed. One transaction."""
+        with transaction(self.connection):
+            return erasing.erase(self.connection, table, word, clean, is_secret)
 
     def filled(self, stream: str, columns: Sequence[str]) -> set[str]:
         """The columns of a stream's table that hold a value in any row."""

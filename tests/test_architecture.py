@@ -69,10 +69,12 @@ ALLOWED: dict[str, set[str]] = {
     "resources.part": set(),
     "resources.content": set(),
     "resources.merging": {"resources.content", "resources.database", "resources.part"},
+    "resources.erasing": {"resources.merging", "resources.part"},
     "resources.ledger": {"resources.part"},
     "resources.generic": {"resources.database"},
     "resources.warehouse": {
         "resources.database",
+        "resources.erasing",
         "resources.errors",
         "resources.generic",
         "resources.lease",
@@ -99,7 +101,7 @@ ALLOWED: dict[str, set[str]] = {
     "pipelines.beside": {"pipelines.normalise", "pipelines.slots", "pipelines.streams", "resources.contract"},
     "pipelines.shaping": {"pipelines.beside"},
     "pipelines.slots": {"pipelines.records"},
-    "pipelines.documents": {"pipelines.records", "pipelines.slots"},
+    "pipelines.documents": {"pipelines.records", "pipelines.slots", "resources.contract"},
     "pipelines.columns": {
         "pipelines.documents",
         "pipelines.drift",
@@ -131,6 +133,7 @@ ALLOWED: dict[str, set[str]] = {
         "pipelines.records",
         "pipelines.slots",
         "pipelines.streams",
+        "resources.contract",
     },
     "pipelines.extract": {
         "pipelines.children",
@@ -217,6 +220,7 @@ ONLY_IN = {
         "resources.database",
         "resources.generic",
         "resources.ledger",
+        "resources.erasing",
         "resources.merging",
         "resources.warehouse",
         "resources.publish",

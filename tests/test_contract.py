@@ -187,3 +187,18 @@ def test_every_guess_in_the_file_is_one_of_the_evidence() -> None:
 def test_no_query_parameter_is_needed() -> None:
     contract = load_contract()
     assert all(stream.queries == ({},) for stream in contract.streams.values())
+
+
+@pytest.mark.parametrize(
+    ("own", "place"),
+    [
+        ('[redact]\nmembers = ["E-Mail"]\n[streams.customers.columns]\nemail = ["e_mail"]\n', "streams.customers.columns.email"),
+        ('[redact]\nmembers = ["price"]\n', "streams.bookings"),
+        ('[redact]\nmembers = ["venue"]\n[streams.events.columns]\ntitle = ["place.venue"]\n', "streams.events.columns.title"),
+    ],
+)  # fmt: skip
+def test_a_column_cannot_read_what_is_not_to_be_stored(tmp_path: Path, own: str, place: str) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(own, encoding="utf-8")
+    with pytest.raises(ContractError, match=rf"own\.toml: redact\.members takes out what {place}"):
+        load_contract(file)

@@ -289,6 +289,24 @@ def test_an_account_that_comes_later_brings_what_no_filter_shows(
         assert asked(emulator) == 1, "it was read as a whole once, and no more"
 
 
+def test_every_night_tells_that_some_records_have_no_change_time(
+    world: World, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A nightly cannot see new ones of their kind; a sweep does."""
+    ids = [booking.id for booking in world.bookings.rows()]
+    told = "bookings: 3 stored records have no change time"
+    with Emulator(world, TOTALS) as emulator:
+        without_updated(emulator, set(ids[:3]), monkeypatch)
+        settings = settings_for(emulator, tmp_path)
+        assert bookings_night(settings, contract).problems == []
+        world.clock.advance(timedelta(hours=20))
+        report = bookings_night(settings, contract)
+        assert report.problems == []
+        assert [text for text in report.warnings if text.startswith(told)]
+        report = bookings_night(settings, contract, "sweep")
+        assert not [text for text in report.warnings if "no change time" in text]
+
+
 def test_a_change_time_of_year_1_is_a_row_like_any_other(world: World, contract: Contract, tmp_path: Path) -> None:
     """As some systems write "never"; no window reaches a second further back."""
     never = min(world.bookings.rows(), key=lambda b: b.updated).id

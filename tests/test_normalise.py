@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pipelines.drift import DriftKey, Notes
 from pipelines.extract import NoAccountError
 from pipelines.normalise import Batch, combine, normalise, schema_of
-from pipelines.records import Fetched, index, read_document, spelling
+from pipelines.records import Fetched, index, read_document
 from pipelines.streams import ACCOUNTS, BOOKINGS, BUILT_IN, CUSTOMERS, DTYPES, EVENTS, Stream
-from resources.contract import Contract, load_contract
+from resources.contract import Contract, load_contract, spelling
 from resources.envelope import decode
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=60)

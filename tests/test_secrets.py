@@ -31,8 +31,10 @@ import duckdb
 import pytest
 from packaging.requirements import Requirement
 
+from pipelines.commands import renormalise_once
 from pipelines.definitions import build
 from pipelines.streams import BOOKINGS as BOOKINGS_STREAM
+from pipelines.streams import streams_of
 from resources.appointedd import ApiClient
 from resources.contract import load_contract
 from resources.errors import ProductError
@@ -203,6 +205,45 @@ def test_nights_full_of_capability_urls_store_none(
         for table in ("ops.quarantine", "ops.drift", "core.customer_custom_fields", "history.records"):
             (count,) = connection.execute(f"select count(*) from {table}").fetchone() or (0,)  # noqa: S608  names above
             assert count, table
+
+
+def test_a_secret_learned_late_is_taken_out_of_all_that_is_stored(world: World, tmp_path: Path) -> None:
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, **own(sync_history_start=date(2026, 1, 1)))
+        unaware = contract_with(tmp_path, '[redact]\nmembers = ["somethingElse"]\n[abilities]\nfilters = false\n')
+        lists = Fault(lambda r: r.path in ("/v2/customers", "/v2/bookings", "/v2/events"), Replace(plant), times=None)
+        emulator.faults.append(lists)
+        night(settings, unaware)
+        world.mutate(10)
+        night(settings, unaware, "sweep")
+        held = rows_with(settings.warehouse_path, CAPABILITY)
+        assert {"core.bookings", "core.customers", "history.records", "ops.quarantine"} <= set(held)
+
+        aware = contract_with(tmp_path, "[abilities]\nfilters = false\n")
+        shaped = renormalise_once(settings, aware, list(streams_of(aware).values()), "0")
+        assert shaped.problems == []
+        assert {stream for stream, _, _, erased in shaped.rows if erased} == {"customers", "bookings", "events"}
+        assert rows_with(settings.warehouse_path, CAPABILITY) == {}
+        assert rows_with(settings.warehouse_published_path, CAPABILITY) == {}
+        again = renormalise_once(settings, aware, list(streams_of(aware).values()), "0")
+        assert {erased for *_, erased in again.rows} == {0}
+
+        # To the next night those records are the ones that it knows.
+        report = night(settings, aware, "sweep")
+        assert [one.counts.updated for one in report.streams] == [0] * len(report.streams)
+        assert rows_with(settings.warehouse_path, CAPABILITY) == {}
+
+
+def rows_with(path: Path, text: str) -> dict[str, int]:
+    """Tables of a DuckDB file in which a text stands in any value, with the number of such rows."""
+    found = {}
+    with duckdb.connect(path, read_only=True) as connection:
+        for schema, table in connection.execute("select schema_name, table_name from duckdb_tables()").fetchall():
+            counted = f"select count(*) from {schema}.{table} as t where contains(t::VARCHAR, ?)"  # noqa: S608  names from the catalogue
+            (count,) = connection.execute(counted, [text]).fetchone() or (0,)
+            if count:
+                found[f"{schema}.{table}"] = count
+    return found
 
 
 # ---- servers that repeat what they are told ----------------------------------------------------------------------------------

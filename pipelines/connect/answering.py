@@ -14,9 +14,8 @@ from pipelines.connect.matching import READ, Member, fold, match, members_of
 from pipelines.connect.people import PARTICIPANT_KINDS
 from pipelines.connect.places import CONTENT, is_next
 from pipelines.connect.shapes import LISTS
-from pipelines.records import spelling
 from pipelines.streams import ACCOUNTS, Stream
-from resources.contract import Contract
+from resources.contract import Contract, spelling
 from resources.openapi import ListEndpoint
 from resources.schemas import EMPTY, Shape
 

@@ -13,8 +13,8 @@ from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import NO_PAST, Finding, Line, Past
 from pipelines.connect.matching import Match, Matches, Member, fold, match, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
-from pipelines.records import JsonObject, identifier_id, object_at, spelling
-from resources.contract import Contract
+from pipelines.records import JsonObject, identifier_id, object_at
+from resources.contract import Contract, spelling
 from resources.schemas import EMPTY
 
 KEY_IN_LINK = re.compile(r"https?://\S*[?&#/](token|key|secret|sig|signature|auth|code|hash)=", re.IGNORECASE)
