@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
-import polars as pl
 
 from resources.merging import registered
 from resources.part import Table
@@ -96,6 +95,8 @@ def _of_children(connection: duckdb.DuckDBPyConnection, stream: Table) -> list[P
 def _replace(
     connection: duckdb.DuckDBPyConnection, place: Place, table: str, texts: Mapping[int, tuple[str, str]]
 ) -> None:
+    import polars as pl  # slow to import, and whoever opens the warehouse imports this
+
     columns = {
         "place": list(texts),
         "text": [text for text, _ in texts.values()],

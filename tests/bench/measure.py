@@ -80,7 +80,8 @@ def run(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout_s:
             _, status, usage = os.wait4(process.pid, 0)
             wall = time.monotonic() - began
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)  # it has a session of its own, so a Ctrl-C does not reach it
+            with suppress(ProcessLookupError):  # it may just have ended
+                os.killpg(process.pid, signal.SIGKILL)  # it has a session of its own, so a Ctrl-C does not reach it
             process.wait()
             raise
         finally:
