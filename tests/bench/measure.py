@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -53,6 +54,16 @@ def _resident_bytes(pid: int) -> int:
         return 0  # it has ended meanwhile, and holds nothing
 
 
+def _ended(pid: int) -> None:
+    """Wait for the end of a process; a wait without an end of its own would be deaf to a Ctrl-C that came just before it."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        while not select.select([descriptor], [], [], 1.0)[0]:
+            pass
+    finally:
+        os.close(descriptor)
+
+
 def run(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout_s: float) -> Measured:
     """Run to the end and measure; raises `RunFailedError` where it takes too long, after its whole process group was ended.
 
@@ -77,11 +88,11 @@ def run(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout_s:
         watcher = threading.Thread(target=watch, name=WATCHER)
         try:
             watcher.start()
-            _, status, usage = os.wait4(process.pid, 0)
+            _ended(process.pid)
             wall = time.monotonic() - began
+            _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
-            with suppress(ProcessLookupError):  # it may just have ended
-                os.killpg(process.pid, signal.SIGKILL)  # it has a session of its own, so a Ctrl-C does not reach it
+            os.killpg(process.pid, signal.SIGKILL)  # it has a session of its own, so a Ctrl-C does not reach it
             process.wait()
             raise
         finally:
