@@ -7,8 +7,9 @@ sweep (`sweep`), SQL. A transaction costs a tenth of a second whatever it holds,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import polars as pl
 
@@ -56,7 +57,7 @@ class Committer:
         self.is_stopped = is_stopped
         self.clock = clock
         self.proof = Proof(run, stream, report, listings)
-        # What each sweep met, by its key; kept to the end, since another API client may show what this one does not.
+        # What each sweep met, by its key; with several API clients kept to the end, since one may show what another does not.
         self.met: dict[Slice, list[pl.DataFrame]] = {}
         # Sweeps that were read to their end: those that retired what was gone, and those that wait for the others.
         self.swept: set[Slice] = set()
@@ -124,7 +125,7 @@ class Committer:
         if not part.is_last:
             self._add(self._numbered(piece, part))
             return
-        met = pl.concat(self.met[piece]).unique()
+        met = pl.concat(self.met[piece] if len(self.run.clients) > 1 else self.met.pop(piece)).unique()
         client, zones, is_stopped = self.run.clients[piece.api_client], self.run.zones, self.is_stopped
         short: set[str] = set()
         if any(r.last_total is not None for r in part.reconciliations):
@@ -144,12 +145,7 @@ class Committer:
             rows=self.writer.live_counts(self.stream.target.stream, accounts),
             released=self.writer.released(self.stream.name),
         )
-        anywhere = pl.concat([met, *(keys for one in self.swept - {piece} for keys in self.met[one])]).unique()
-        candidates = self.writer.candidates(self.stream.target, anywhere, accounts, part.began_at)
-        hidden = {key[0] for key in candidates} & self._unsure(piece)
-        if hidden:
-            self.proof.warning(_not_all_looked(self.stream, hidden))
-            candidates = [key for key in candidates if key[0] not in hidden]
+        candidates, unsure = self._candidates(piece, met, accounts, part.began_at)
         outcome = SecondLook(self.stream, client, zones, part.slice, part.fetched_at).confirm(
             candidates, met, limit, is_stopped
         )
@@ -157,11 +153,25 @@ class Committer:
             self.proof.problem(doubt)
         for late in outcome.found:
             self._add(self._numbered(piece, late))
-        stopped = short | hidden | {brake.account_id for brake in outcome.brakes}
+        stopped = short | unsure | {brake.account_id for brake in outcome.brakes}
         kept = tuple(a for a in part.slice.accounts if a not in stopped)
         last = self._numbered(piece, replace(part, slice=replace(part.slice, accounts=kept)))
         self._add(replace(last, gone=outcome.gone, brakes=outcome.brakes))
         self.flush()
+
+    def _candidates(
+        self, piece: Slice, met: pl.DataFrame, accounts: Sequence[str], began_at: datetime
+    ) -> tuple[list[tuple[str, ...]], set[str]]:
+        """Keys of rows that no API client's sweep met, without those of accounts of which another one may show more; and those accounts."""
+        elsewhere = [keys for one in self.swept - {piece} for keys in self.met.get(one, ())]
+        found = self.writer.candidates(self.stream.target, pl.concat([met, *elsewhere]).unique(), accounts, began_at)
+        unsure = {key[0] for key in found} & self._unsure(piece)
+        if unsure:
+            self.proof.warning(
+                f"{self.stream.name}: {len(unsure)} accounts hold records that an API client's list did not show, and another API client that may show "
+                f"them was not read to the end, so nothing of them was called deleted; the next sweep looks again."
+            )
+        return [key for key in found if key[0] not in unsure], unsure
 
     def _others(self, piece: Slice) -> dict[str, set[str]]:
         """Other API client → accounts of a slice that its list shows too. Where it is asked for each account alone, it is not asked for those."""
@@ -191,11 +201,4 @@ def _short_account(stream: Stream, evidence: Reconciliation) -> str:
     return (
         f"{stream.name}: the API counts {evidence.last_total} records of account {evidence.account_id}, and walks of it read "
         f"{evidence.distinct_count}. Rows are missing; nothing of the account was called deleted, and the next sweep compares again."
-    )
-
-
-def _not_all_looked(stream: Stream, accounts: set[str]) -> str:
-    return (
-        f"{stream.name}: {len(accounts)} accounts hold records that an API client's list did not show, and another API client that may show them was not "
-        f"read to the end, so nothing of them was called deleted; the next sweep looks again."
     )
