@@ -13,13 +13,13 @@ from pipelines import plan
 from pipelines.plan import Request, Window
 from pipelines.renormalise import erase_redacted, renormalise_stream
 from pipelines.run import new_run_id, open_run
-from pipelines.streams import ACCOUNTS, Stream, streams_of
+from pipelines.streams import ACCOUNTS, BUILT_IN, Stream, generic, streams_of
 from pipelines.sync import RunReport, publish_run, sync_all
 from pipelines.zones import account_zones
 from resources.contract import Contract
 from resources.errors import ContractError, UsageError, WarehouseError
 from resources.settings import Settings
-from resources.warehouse import StandingBrake, Warehouse
+from resources.warehouse import StandingBrake, Warehouse, Writer
 
 STARTED_BY = "cli"
 
@@ -102,6 +102,9 @@ def renormalise_once(
             for stream in streams:
                 if stream is not ACCOUNTS:
                     shape(stream, zones)
+            for stream in _switched_off(writer, contract, streams):
+                if erased := erase_redacted(writer, stream, contract):
+                    report.rows.append((stream.name, 0, 0, erased))
             problem = ""
         except ContractError as error:
             problem = str(error)
@@ -110,6 +113,14 @@ def renormalise_once(
             writer.end_run(report.run_id, [problem] if problem else [], report.own_warnings)
     _publish(warehouse, report, version)
     return report
+
+
+def _switched_off(writer: Writer, contract: Contract, chosen: Sequence[Stream]) -> list[Stream]:
+    """Where all streams of the contract are chosen: those that it has no more, or has switched off, and whose tables stay."""
+    if not set(streams_of(contract)) <= {stream.name for stream in chosen}:
+        return []
+    stored = [*BUILT_IN.values(), *map(generic, writer.generic_streams())]
+    return [stream for stream in stored if stream not in chosen]
 
 
 def release(settings: Settings, account: str | None, streams: Sequence[Stream]) -> list[StandingBrake]:

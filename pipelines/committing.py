@@ -145,9 +145,11 @@ class Committer:
             rows=self.writer.live_counts(self.stream.target.stream, accounts),
             released=self.writer.released(self.stream.name),
         )
-        candidates, unsure = self._candidates(piece, met, accounts, part.began_at)
-        outcome = SecondLook(self.stream, client, zones, part.slice, part.fetched_at).confirm(
-            candidates, met, limit, is_stopped
+        anywhere = pl.concat([met, *(keys for one in self.swept - {piece} for keys in self.met.get(one, ()))]).unique()
+        candidates, unsure = self._candidates(piece, anywhere, accounts, part.began_at)
+        others = {a: [self.run.clients[n] for n, own in self._others(piece).items() if a in own] for a in accounts}
+        outcome = SecondLook(self.stream, client, zones, part.slice, part.fetched_at, others).confirm(
+            candidates, met, set(anywhere.get_column("account_id")), limit, is_stopped
         )
         for doubt in outcome.doubts:
             self.proof.problem(doubt)
@@ -163,32 +165,39 @@ class Committer:
         self, piece: Slice, met: pl.DataFrame, accounts: Sequence[str], began_at: datetime
     ) -> tuple[list[tuple[str, ...]], set[str]]:
         """Keys of rows that no API client's sweep met, without those of accounts of which another one may show more; and those accounts."""
-        elsewhere = [keys for one in self.swept - {piece} for keys in self.met.get(one, ())]
-        found = self.writer.candidates(self.stream.target, pl.concat([met, *elsewhere]).unique(), accounts, began_at)
-        unsure = {key[0] for key in found} & self._unsure(piece)
+        found = self.writer.candidates(self.stream.target, met, accounts, began_at)
+        unsure = {key[0] for key in found} & self._unsure(piece) if found else set()
         if unsure:
             self.proof.warning(
                 f"{self.stream.name}: {len(unsure)} accounts hold records that an API client's list did not show, and another API client that may show "
-                f"them was not read to the end, so nothing of them was called deleted; the next sweep looks again."
+                f"them was not read to the end, so nothing of them was called deleted; the next sweep looks again. Mend what this run says of that API "
+                f"client, or take it out of the settings."
             )
         return [key for key in found if key[0] not in unsure], unsure
 
     def _others(self, piece: Slice) -> dict[str, set[str]]:
-        """Other API client → accounts of a slice that its list shows too. Where it is asked for each account alone, it is not asked for those."""
+        """Other API client → accounts of a slice that its list shows too.
+
+        One that serves no account of its own is not read at all, and one that is asked for each account alone is not asked for these.
+        """
         run = self.run
         shared = {
-            name: set(piece.accounts) & set(listed)
-            for name, listed in run.listed.items()
-            if name != piece.api_client and name in run.clients and not run.asks_alone(self.stream, name)
+            name: set(piece.accounts) & set(run.listed[name])
+            for name in run.clients
+            if name != piece.api_client and run.accounts[name] and not run.asks_alone(self.stream, name)
         }
         return {name: accounts for name, accounts in shared.items() if accounts}
 
     def _unsure(self, piece: Slice) -> set[str]:
-        """Accounts of a sweep of which another API client may show more: it lists them and was not read to its end, or nobody knows what it lists."""
+        """Accounts of a sweep of which another API client may show more: it was not read to its end, or lists them no more, or has no part in the run."""
         if self.run.absent:
             return set(piece.accounts)
         read = {one.api_client for one in self.swept}
-        return {account for name, shared in self._others(piece).items() if name not in read for account in shared}
+        unsure: set[str] = set()
+        for name, shared in self._others(piece).items():
+            listed = self.proof.listed(name) if name in read else None
+            unsure |= shared - (listed or set())
+        return unsure
 
     def _numbered(self, piece: Slice, part: ReadPart) -> Ready:
         """A part with the next number of its slice."""

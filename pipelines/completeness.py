@@ -44,14 +44,23 @@ def judge(walks: Sequence[Walk]) -> Verdict:
     # Where rows slip between pages, a total that was told once says nothing of one that left and one that came.
     if is_steady and last.distinct_count == total and not (slips and last.is_partly_told):
         return "settled"
+    is_short = total is not None and last.distinct_count < total
     if not slips:
-        if total is None or last.distinct_count >= total:
+        if not is_short:
             return "settled"
         if len(walks) == 1:
             return "again"
-        return "different" if is_steady else "unsettled"
+        return "different" if is_steady and _is_firm(walks) else "unsettled"
     if len(walks) > 1 and last.new_count == 0:
-        if is_steady and total is not None and last.distinct_count < total:
+        if is_short and is_steady and _is_firm(walks):
             return "different"
-        return "settled" if total is None or is_steady else "unsettled"
+        return "settled" if total is None or (is_steady and not is_short) else "unsettled"
     return "again" if len(walks) < MOST_WALKS else "unproven"
+
+
+def _is_firm(walks: Sequence[Walk]) -> bool:
+    """Whether the total of the last walk can be held against it: it was told all along, or where it was told once, once more with the same keys."""
+    last, before = walks[-1], walks[-2]
+    return not last.is_partly_told or (
+        before.last_total == last.last_total and last.new_count == 0 and before.distinct_count == last.distinct_count
+    )

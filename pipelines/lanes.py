@@ -73,13 +73,17 @@ class Lane:
         """One part, or what ended its slice; nothing counts any more once the plan must be made again."""
         if self.again is not None or piece in self.failed:
             return
-        try:
+        with self._failing(piece):
             if isinstance(part, BaseException):
                 raise part
             self.committer.take(piece, part.result())
-        except ApiError as error:  # the second look of a sweep asks the API too
-            self._fail(piece, error)
-        except (CoarseFilterError, AccountsUnnamedError) as error:
+
+    @contextmanager
+    def _failing(self, piece: Slice) -> Iterator[None]:
+        """What goes wrong in the `with` is a failure of the slice; the second look of a sweep asks the API too."""
+        try:
+            yield
+        except (ApiError, CoarseFilterError, AccountsUnnamedError) as error:
             self._fail(piece, error)
 
     def _fail(self, piece: Slice, error: ApiError | CoarseFilterError | AccountsUnnamedError) -> None:
@@ -109,10 +113,8 @@ class Lane:
         """After its last slice: commit what is pending, and tell what only all slices together show."""
         for piece in list(self.committer.waiting):
             if self.again is None:
-                try:
+                with self._failing(piece):
                     self.committer.end_sweep(piece)
-                except ApiError as error:
-                    self._fail(piece, error)
         if self.again is not None:
             return
         self.committer.end()

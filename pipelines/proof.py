@@ -143,7 +143,7 @@ class Proof:
         (Design promise 7.) One reading of an API client's account list serves all parts that came before it, of whatever stream.
         """
         asked = {p.slice.api_client for p in parts if p.is_last and p.slice in self.unlisted}
-        listed = {name: self._listed(name) for name in sorted(asked)}
+        listed = {name: self.listed(name) for name in sorted(asked)}
         checked = [
             self._only_listed(part, listed[part.slice.api_client])
             if part.is_last and part.slice in self.unlisted
@@ -181,7 +181,7 @@ class Proof:
         is_short = is_head and piece.window.until - piece.window.since <= 2 * again
         return part.pages_count > 1 or not is_first_part or not is_short
 
-    def _listed(self, api_client: str) -> set[str] | None:
+    def listed(self, api_client: str) -> set[str] | None:
         """The accounts that an API client lists now; None, and a problem, where that cannot be read."""
         try:
             return self.listings.of(api_client)

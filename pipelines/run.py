@@ -89,9 +89,13 @@ class Run:
         """Whether the API client listed accounts that `SYNC_ACCOUNTS` leaves out."""
         return bool(self.settings.sync_accounts) and not set(self.listed[api_client]) <= all_accounts(self.accounts)
 
-    def keeps(self, api_client: str) -> frozenset[str] | None:
-        """The accounts whose rows are kept, where `SYNC_ACCOUNTS` chooses; None: all. What no list has shown yet is not chosen."""
-        return frozenset(self.accounts[api_client]) if self.settings.sync_accounts else None
+    @property
+    def keeps(self) -> frozenset[str] | None:
+        """The accounts whose rows are kept, where `SYNC_ACCOUNTS` chooses; None: all. What no list has shown yet is not chosen.
+
+        Rows of an account that another API client serves are kept too: what one of them shows is not gone.
+        """
+        return frozenset(all_accounts(self.accounts)) if self.settings.sync_accounts else None
 
     def asks_alone(self, stream: Stream, api_client: str) -> bool:
         """Whether each account is asked for alone: because rows do not name theirs, or since some are left out, whose rows need not even be read."""

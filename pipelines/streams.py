@@ -186,10 +186,15 @@ EVENTS = Stream(
 BUILT_IN: dict[str, Stream] = {s.name: s for s in (ACCOUNTS, CUSTOMERS, BOOKINGS, EVENTS)}
 
 
+def generic(name: str) -> Stream:
+    """A stream that a contract adds."""
+    return Stream(name, "record_id", STAMPS, is_generic=True)
+
+
 def streams_of(contract: Contract) -> dict[str, Stream]:
     """The streams that a contract switches on, by name, in the order of a run; those that it adds are generic."""
     return {
-        name: BUILT_IN.get(name) or Stream(name, "record_id", STAMPS, is_generic=True)
+        name: BUILT_IN.get(name) or generic(name)
         for name in [*BUILT_IN, *(n for n in contract.streams if n not in BUILT_IN)]
         if contract.streams[name].enabled
     }

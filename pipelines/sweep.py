@@ -61,20 +61,36 @@ class Outcome:
 
 
 class SecondLook:
-    """Confirms candidates of one sweep of one stream by one API client. `at`: server time that a tombstone is dated with."""
+    """Confirms candidates of one sweep of one stream by one API client. `at`: server time that a tombstone is dated with.
 
-    def __init__(self, stream: Stream, client: ApiClient, zones: Mapping[str, str], piece: Slice, at: datetime) -> None:
+    `others`: account → other API clients that list it too; a record that one of them finds by id lives on.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        client: ApiClient,
+        zones: Mapping[str, str],
+        piece: Slice,
+        at: datetime,
+        others: Mapping[str, Sequence[ApiClient]],
+    ) -> None:
         self.stream = stream
         self.client = client
         self.zones = zones
         self.piece = piece
         self.at = at
+        self.others = others
 
     def confirm(
-        self, candidates: Sequence[tuple[str, ...]], met: pl.DataFrame, limit: Limit, is_stopped: Callable[[], bool]
+        self,
+        candidates: Sequence[tuple[str, ...]],
+        met: pl.DataFrame,
+        seen: Collection[str],
+        limit: Limit,
+        is_stopped: Callable[[], bool],
     ) -> Outcome:
-        """Look again at what the walk did not meet. An account that would lose too much keeps everything."""
-        seen = set(met.get_column("account_id"))
+        """Look again at what the walk did not meet. An account that would lose too much keeps everything. `seen`: accounts of which any list showed rows."""
         hidden = self._brakes(Counter(k[0] for k in candidates if k[0] not in seen), seen, limit)
         outcome = self._look(_without(candidates, hidden), met, is_stopped)
         if outcome.gone is None:
@@ -140,7 +156,9 @@ class SecondLook:
         gone: dict[tuple[str, ...], str] = {}
         found = []
         for key in candidates:
-            page = self.client.single(self.stream.name, key[-1])
+            able = (one for one in self.others.get(key[0], ()) if one.has(self.stream.name, "single"))
+            pages = (one.single(self.stream.name, key[-1]) for one in (self.client, *able))
+            page = next((found for found in pages if found is not None), None)
             if page is None:
                 gone[key] = "single GET (404)"
             else:

@@ -58,7 +58,7 @@ class Walker:
     def _walk(self, slices: Sequence[Slice]) -> None:
         todo = self.todo
         for piece in slices:
-            todo.put(replace(piece, keeps=self.run.keeps(piece.api_client)))
+            todo.put(replace(piece, keeps=self.run.keeps))
         # Daemons and no pool: a process that is told to end cannot wait for a request on a silent socket, which no other thread can wake (closing a socket
         # does not end a read of it). Such a thread holds nothing but its connection; whatever it still reads is thrown away.
         threads = [

@@ -68,18 +68,23 @@ def erase(
             if kept:
                 _replace(connection, place, table, {found[n][0]: told for n, told in kept.items()})
                 count += len(kept)
-    return count + sum(_erase_rows(connection, child, is_secret) for child in stream.children if child in NAMES)
+    return count + sum(_erase_rows(connection, stream, child, is_secret) for child in stream.children if child in NAMES)
 
 
-def _erase_rows(connection: duckdb.DuckDBPyConnection, child: str, is_secret: Callable[[str], bool]) -> int:
-    """Take out rows that no list names any more and that are called like such a member."""
+def _erase_rows(
+    connection: duckdb.DuckDBPyConnection, stream: Table, child: str, is_secret: Callable[[str], bool]
+) -> int:
+    """Take out rows that are called like such a member, but for those that their record still names in a list, where that is no member."""
     column = NAMES[child]
-    gone = f"core.{child} where deleted_at is not null"
-    names = connection.execute(f"select distinct {column} from {gone}").fetchall()  # noqa: S608  names are ours
-    secret = [name for (name,) in names if is_secret(name)]
+    names = connection.execute(f"select distinct {column} from core.{child}").fetchall()  # noqa: S608  names are ours
+    on_key = " and ".join(f"stored.{key} = parent.{key}" for key in stream.key)
     counted = connection.execute(
-        f"delete from {gone} and list_contains($secret, {column})",  # noqa: S608  names are ours
-        {"secret": secret},
+        f"""
+        delete from core.{child} as stored using core.{stream.stream} as parent
+        where {on_key} and list_contains($secret, stored.{column})
+            and not contains(cast(parent.document as varchar), '"' || stored.{column} || '"')
+        """,  # noqa: S608  names are ours
+        {"secret": [name for (name,) in names if is_secret(name)]},
     ).fetchone()
     return int(counted[0]) if counted else 0
 

@@ -82,11 +82,11 @@ def count_of(value: object) -> int | None:
     """A count as servers write one: 260, 260.0 or "260". None where it is none, such as the -1 that says that nobody counted."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+    if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < MOST_DIGITS:
+        value = int(value) if value == value.to_integral_value() else None
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= MOST_DIGITS:
         value = int(value)
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < MOST_DIGITS:
-        value = int(value)
-    return value if isinstance(value, int) and value >= 0 else None
+    return value if isinstance(value, int) and 0 <= value < 10**MOST_DIGITS else None
 
 
 def may_be_cut(count: int, size: int) -> bool:

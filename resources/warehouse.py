@@ -20,7 +20,7 @@ import duckdb
 from resources import erasing, ledger, merging
 from resources.database import check_space, connect, end_query, open_for_writing, refuse_other_files, transaction
 from resources.errors import LeaseHeldError, SettingsError, WarehouseError
-from resources.generic import ensure_tables
+from resources.generic import ensure_tables, generic_streams
 from resources.lease import Lease, lease
 from resources.part import Commit, Counts, Table
 from resources.settings import Settings
@@ -266,6 +266,10 @@ class Writer:
         """Replace the typed columns of rows that are stored already, by key; gives how many rows changed. One transaction."""
         with transaction(self.connection):
             return merging.renormalise(self.connection, table, rows, children)
+
+    def generic_streams(self) -> tuple[str, ...]:
+        """The streams with a table of the generic form, also those that the contract no longer has."""
+        return generic_streams(self.connection)
 
     def erase(self, table: Table, word: str, clean: erasing.Clean, is_secret: Callable[[str], bool]) -> int:
         """Take members out of all that is stored of a stream as it was sent (`resources.erasing`); gives how many texts changed. One transaction."""

@@ -271,6 +271,7 @@ def test_links_without_pagination_prove_nothing() -> None:
     [
         *((25, 25), ("25", 25), (25.0, 25), (0, 0), ("0", 0)),
         *((True, None), (None, None), (2.5, None), (-1, None), ("", None), ("-1", None), ("2.5", None), ("many", None)),
+        *((10**17, 10**17), (10**18, None), ("9" * 18, 10**18 - 1)),
         *(("9" * 30, None), ("\u0662\u0665", None), ([25], None)),
     ],
 )

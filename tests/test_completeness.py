@@ -55,9 +55,9 @@ def walk(
     )
 
 
-def once(total: int, *, shifting: bool = False, new: int = 10) -> Walk:
+def once(total: int, *, read: int = 10, shifting: bool = False, new: int = 10) -> Walk:
     """A walk that was told a total by its first page alone."""
-    return replace(walk(total, shifting=shifting, new=new), is_partly_told=True)
+    return replace(walk(total, read, shifting=shifting, new=new), is_partly_told=True)
 
 
 CASES: list[tuple[str, list[Walk], Verdict]] = [
@@ -80,7 +80,11 @@ CASES: list[tuple[str, list[Walk], Verdict]] = [
     ("numbered, a moving total that agrees in the end", [walk(10, first=11, shifting=True)], "again"),
     ("numbered, a total that moved and came back", [replace(walk(10, shifting=True), is_moving=True)], "again"),
     ("a total on the first page alone", [once(10)], "settled"),
+    ("that total says more, twice with the same keys", [once(11), once(11, new=0)], "different"),
+    ("that total says more, and another one next time", [once(60, read=59), once(59, read=58, new=0)], "unsettled"),
+    ("that total says more, of other keys", [once(11), once(11, new=1)], "unsettled"),
     ("numbered, a total on the first page alone", [once(10, shifting=True)], "again"),
+    ("numbered, that total says more, and another next", [once(60, read=59, shifting=True), once(59, read=58, shifting=True, new=0)], "unsettled"),
     ("numbered, that total agrees again", [once(10, shifting=True), once(10, shifting=True, new=0)], "settled"),
     ("numbered, that total says more again", [once(11, shifting=True), once(11, shifting=True, new=0)], "different"),
     ("numbered, fewer than the total", [walk(11, shifting=True)], "again"),

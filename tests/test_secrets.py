@@ -234,6 +234,33 @@ def test_a_secret_learned_late_is_taken_out_of_all_that_is_stored(world: World, 
         assert rows_with(settings.warehouse_path, CAPABILITY) == {}
 
 
+def test_a_late_secret_leaves_also_what_is_read_no_more(world: World, tmp_path: Path) -> None:
+    """A stream that is switched off keeps its table, and so does a list that the contract has no longer."""
+    own_list = '[streams.guests]\npath = "customers"\ntypes = ["customers"]\n'
+    unaware = '[redact]\nmembers = ["somethingElse"]\n'
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, **own(sync_history_start=date(2026, 1, 1)))
+        emulator.faults.append(Fault(lambda r: r.path == "/v2/customers", Replace(linked), times=None))
+        first = contract_with(tmp_path, unaware + own_list)
+        night(settings, first)
+        assert {"core.customers", "core.guests", "core.customer_custom_fields"} <= set(
+            rows_with(settings.warehouse_path, CAPABILITY)
+        )
+        later = contract_with(tmp_path, "[streams.customers]\nenabled = false\n")
+        report = renormalise_once(settings, later, list(streams_of(later).values()), "0")
+        assert {"customers", "guests"} <= {stream for stream, _, _, erased in report.rows if erased}
+        assert rows_with(settings.warehouse_path, CAPABILITY) == {}
+        assert rows_with(settings.warehouse_published_path, CAPABILITY) == {}
+
+
+def linked(body: bytes) -> bytes:
+    """Capability URLs as attributes and as a custom field, beside one that keeps the list from counting as whole."""
+    document = json.loads(body)
+    for record in document["data"]:
+        record["attributes"] |= {"cancellationUrl": LINK, "customFields": {"": 1, "rescheduleUrl": LINK}}
+    return json.dumps(document).encode()
+
+
 def rows_with(path: Path, text: str) -> dict[str, int]:
     """Tables of a DuckDB file in which a text stands in any value, with the number of such rows."""
     found = {}

@@ -507,3 +507,91 @@ def test_an_api_client_that_fails_keeps_what_only_it_may_show(tmp_path: Path, pa
         emulator.faults.pop()
         assert night(settings, kind="sweep").problems == []
         assert differences(settings.warehouse_path, world.truth()) == []
+
+
+def test_an_api_client_without_an_account_of_its_own_holds_no_deletion_up(tmp_path: Path) -> None:
+    """All that south lists is served by north, so south is not read."""
+    world, ids = shared_world()
+    world.add_client("north", "north-secret", set(ids))
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, **CLIENTS)
+        assert night(settings).problems == []
+        world.clock.advance(timedelta(days=1))
+        delete_from(world, ids[1], 3)
+        report = night(settings, kind="sweep")
+        assert (report.problems, report.warnings) == ([], [])
+        assert differences(settings.warehouse_path, world.truth()) == []
+
+
+def test_accounts_that_are_chosen_are_shared_all_the_same(tmp_path: Path) -> None:
+    world, ids = shared_world()
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, **CLIENTS, sync_accounts=(ids[1], ids[2]))
+        assert night(settings).problems == []
+        hide_from(emulator, "north", {booking.id for booking in world.bookings.rows(ids[1])[:5]})
+        world.clock.advance(timedelta(days=1))
+        assert night(settings, kind="sweep").problems == []
+        assert differences(settings.warehouse_path, world.truth(accounts=ids[1:])) == []
+
+
+def test_an_api_client_that_loses_the_account_while_it_is_read_shows_nothing(tmp_path: Path) -> None:
+    world, ids = shared_world()
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, **CLIENTS, sync_concurrency=1)
+        assert night(settings).problems == []
+        hide_from(emulator, "north", {booking.id for booking in world.bookings.rows(ids[1])[:3]})
+        is_south = asked_by(world, "south")
+
+        def lose(request: Request) -> None:
+            if request.path == LIST and is_south(request):
+                world.hide_account("south", ids[1])
+
+        emulator.hooks.append(lose)
+        world.clock.advance(timedelta(days=1))
+        report = night(settings, kind="sweep")
+        assert [w for w in report.warnings if "nothing of them was called deleted" in w]
+        assert live(settings.warehouse_path, ids[1]) == len(world.bookings.rows(ids[1]))
+
+
+def test_what_another_api_client_finds_by_id_lives_on(tmp_path: Path) -> None:
+    """North lost it, and south's list leaves it out."""
+    world, ids = shared_world()
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, **CLIENTS)
+        assert night(settings).problems == []
+        lost = {booking.id for booking in world.bookings.rows(ids[1])[:3]}
+        hide_from(emulator, "south", lost)
+        emulator.faults.pop()  # it finds them by id
+        hide_from(emulator, "north", lost)
+        world.clock.advance(timedelta(days=1))
+        night(settings, kind="sweep")
+        assert live(settings.warehouse_path, ids[1]) == len(world.bookings.rows(ids[1]))
+
+
+def test_a_failure_at_the_end_of_a_shared_sweep_is_one_of_its_slice(tmp_path: Path) -> None:
+    """The second walk brings rows that do not name their account."""
+    world, ids = shared_world()
+    with Emulator(world) as emulator:
+        contract = contract_with(tmp_path, "[abilities]\nsingle = false\n")
+        settings = settings_for(emulator, tmp_path, **CLIENTS, sync_concurrency=1)
+        assert night(settings, contract, streams=[BOOKINGS]).problems == []
+        delete_from(world, ids[1], 1)
+        is_north = asked_by(world, "north")
+        asked = 0
+
+        def unnamed(body: bytes) -> bytes:
+            document = json.loads(body)
+            for record in document["data"]:
+                record["relationships"].pop("account", None)
+            return json.dumps(document).encode()
+
+        def is_again(request: Request) -> bool:
+            nonlocal asked
+            is_first = request.path == LIST and is_north(request) and "page[after]" not in request.query
+            asked += is_first
+            return request.path == LIST and is_north(request) and asked > 1
+
+        emulator.faults.append(Fault(is_again, Replace(unnamed), times=None))
+        world.clock.advance(timedelta(days=1))
+        report = night(settings, contract, "sweep", streams=[BOOKINGS])
+        assert [p for p in report.problems if "do not name their account" in p]
