@@ -156,9 +156,9 @@ class SecondLook:
         gone: dict[tuple[str, ...], str] = {}
         found = []
         for key in candidates:
-            able = (one for one in self.others.get(key[0], ()) if one.has(self.stream.name, "single"))
-            pages = (one.single(self.stream.name, key[-1]) for one in (self.client, *able))
-            page = next((found for found in pages if found is not None), None)
+            able = (client for client in self.others.get(key[0], ()) if client.has(self.stream.name, "single"))
+            answers = (client.single(self.stream.name, key[-1]) for client in (self.client, *able))
+            page = next((answer for answer in answers if answer is not None), None)
             if page is None:
                 gone[key] = "single GET (404)"
             else:
