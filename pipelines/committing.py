@@ -192,11 +192,13 @@ class Committer:
         """Accounts of a sweep of which another API client may show more: it was not read to its end, or lists them no more, or has no part in the run."""
         if self.run.absent:
             return set(piece.accounts)
-        read = {one.api_client for one in self.swept}
         unsure: set[str] = set()
         for name, shared in self._others(piece).items():
-            listed = self.proof.listed(name) if name in read else None
-            unsure |= shared - (listed or set())
+            # A sweep of one account alone showed nothing of the others.
+            sweeps = [one for one in self.swept if one.api_client == name]
+            read = {account for account in shared for one in sweeps if one.only_account in (None, account)}
+            listed = self.proof.listed(name) if read else None
+            unsure |= shared - (read & (listed or set()))
         return unsure
 
     def _numbered(self, piece: Slice, part: ReadPart) -> Ready:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -14,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.commands import release
+from pipelines.committing import Committer
+from pipelines.plan import BEGINNING, Slice, Window
 from pipelines.status import Overlap, read_status
 from pipelines.streams import BOOKINGS, CUSTOMERS, EVENTS
 from pipelines.sweep import Limit
@@ -595,3 +598,26 @@ def test_a_failure_at_the_end_of_a_shared_sweep_is_one_of_its_slice(tmp_path: Pa
         world.clock.advance(timedelta(days=1))
         report = night(settings, contract, "sweep", streams=[BOOKINGS])
         assert [p for p in report.problems if "do not name their account" in p]
+
+
+@pytest.mark.parametrize(("alone", "is_sure"), [(None, True), ("shared", True), ("other", False)])
+def test_a_sweep_of_one_account_alone_shows_nothing_of_the_others(alone: str | None, is_sure: bool) -> None:
+    run = SimpleNamespace(
+        absent=set(),
+        clients={"north": None, "south": None},
+        accounts={"north": ("shared",), "south": ("other",)},
+        listed={"north": ("shared",), "south": ("shared", "other")},
+        asks_alone=lambda _stream, _client: False,
+    )
+    of_north, of_south = (
+        Slice("bookings", client, "sweep", accounts, Window(BEGINNING, BEGINNING), only_account=only)
+        for client, accounts, only in (("north", ("shared",), None), ("south", ("other",), alone))
+    )
+    committer = Committer.__new__(Committer)
+    vars(committer).update(
+        run=run,
+        stream=BOOKINGS,
+        swept={of_north, of_south},
+        proof=SimpleNamespace(listed=lambda _: {"shared", "other"}),
+    )
+    assert committer._unsure(of_north) == (set() if is_sure else {"shared"})
