@@ -56,8 +56,11 @@ def is_redacted(name: str, redacted: tuple[str, ...]) -> bool:
 
 
 @cache
-def _redacted_word(names: tuple[str, ...]) -> str:
-    """Finds such a name anywhere in encoded JSON. It begins with letters, so texts are skipped through at eight times the pace of a key."""
+def redacted_word(names: tuple[str, ...]) -> str:
+    """A pattern (RE2) that finds such a name anywhere in encoded JSON where it stands without escapes: a first look, before a key is looked for.
+
+    It begins with letters, so texts are skipped through at eight times the pace of a key.
+    """
     # A solidus may be sent with a backslash before it or without.
     letters = (
         [r"\\?/" if c == "/" else re.escape(_encode(c)[1:-1].decode()) for c in name]
@@ -70,7 +73,7 @@ def _redacted_word(names: tuple[str, ...]) -> str:
 def _redacted_key(names: tuple[str, ...]) -> str:
     """Finds in encoded JSON whatever may be a member of such a name: a look that spares nearly all records the walk through everything."""
     # A name that was sent with escapes says nothing before it is decoded.
-    return rf'(?i)"[-_ ]*{_redacted_word(names)}[-_ ]*"\s*:|\\u(?:[^"\\]|\\.)*"\s*:'
+    return rf'(?i)"[-_ ]*{redacted_word(names)}[-_ ]*"\s*:|\\u(?:[^"\\]|\\.)*"\s*:'
 
 
 # The same for a key with a letter that folds to several; only a text that is not all ASCII can hold one.
@@ -112,7 +115,7 @@ def _texts(encoded: Sequence[bytes | None], redacted: tuple[str, ...]) -> tuple[
     if not redacted:
         return texts, []
     text = pl.col("text")
-    has_word = text.str.contains(_redacted_word(redacted)) | text.str.contains("\\u", literal=True)
+    has_word = text.str.contains(redacted_word(redacted)) | text.str.contains("\\u", literal=True)
     found = texts.to_frame().select(
         pl.arg_where(has_word).implode().alias("words"),
         pl.arg_where(text.str.len_bytes() != text.str.len_chars()).implode().alias("wide"),
@@ -163,11 +166,6 @@ def _kept(
             resource = {**resource, "attributes": own}
         kept.append(resource)
     return kept
-
-
-def redacted_word(names: tuple[str, ...]) -> str:
-    """A pattern (RE2) that is found in whatever may hold such a name, and sent without escapes; a first look, before `cleaned`."""
-    return _redacted_word(names)
 
 
 def cleaned(texts: Sequence[str], redacted: tuple[str, ...]) -> dict[int, tuple[str, str]]:
