@@ -939,6 +939,19 @@ def test_child_check_names_table_and_key(warehouse: duckdb.DuckDBPyConnection) -
     assert run_check(warehouse, "unique_booking_children") == [expected]
 
 
+@pytest.mark.parametrize(
+    ("stream", "key"), [("bookings", "booking_id"), ("customers", "customer_id"), ("events", "event_id")]
+)
+def test_a_row_without_a_key_is_told(warehouse: duckdb.DuckDBPyConnection, stream: str, key: str) -> None:
+    columns = [row[0] for row in warehouse.execute(f"describe core.{stream}").fetchall()]
+    warehouse.execute(f"create or replace table core.{stream} as from core.{stream}")  # without its constraints
+    warehouse.execute(
+        f"insert into core.{stream} select {', '.join('null' if c == key else c for c in columns)} from core.{stream} limit 1"
+    )
+    (found,) = run_check(warehouse, f"unique_{stream}")
+    assert (found[key], found["rows_count"]) == (None, 1)
+
+
 @pytest.mark.parametrize(("name", "path"), FILES.items(), ids=list(FILES))
 def test_check_file_has_a_header_and_one_select(name: str, path: Path) -> None:
     text = path.read_text()
