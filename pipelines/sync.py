@@ -8,7 +8,8 @@ A failure ends its slice, its API client or its stream, never another's; it is w
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -69,30 +70,47 @@ def sync_streams(run: Run, streams: Sequence[Stream], tell: Tell = log.info) -> 
     """
     asked = [Asked(stream, run.request, StreamReport(stream.name)) for stream in streams]
     reports = [one.report for one in asked]
-    names = ", ".join(stream.name for stream in streams)
-    ended = ""
-    with run.warehouse.writer(f"{run.request.kind} of {names}, run {run.run_id}") as writer:
-        try:
-            writer.start_run(run.run_id, run.request.kind, run.started_by, run.version)
-            for report in reports:
-                disbelieve(writer, report.stream, run.end, report)
-            _walk_plans(run, asked, writer, tell)
-            if run.request.kind == "nightly":
-                _be_sure_of_first_loads(run, asked, writer, tell)
-        except BaseException as error:
-            # The run's row must not say that all is well, whatever ends the streams: Ctrl-C, a full disk, a bug.
-            ended = f"{names}: not read to the end: {ended_by(error)}"
-            raise
-        finally:
-            served = all_accounts(run.accounts)
-            for report in reports:
-                marks = writer.watermarks(report.stream)
-                # Where no account list could be read, what is stored is still complete as far as it was.
-                report.watermarks = {account: marks.get(account) for account in sorted(served or marks)}
-            problems = [*(text for report in reports for text in report.problems), *([ended] if ended else [])]
-            warnings = [text for report in reports for text in report.warnings]
-            writer.end_run(run.run_id, problems, warnings, is_over=not run.ends_with_publishing)
+    with _written_down(run, reports) as writer:
+        for report in reports:
+            disbelieve(writer, report.stream, run.end, report)
+        _walk_plans(run, asked, writer, tell)
+        if run.request.kind == "nightly":
+            _be_sure_of_first_loads(run, asked, writer, tell)
     return reports
+
+
+@contextmanager
+def _written_down(run: Run, reports: Sequence[StreamReport]) -> Iterator[Writer]:
+    """The writer for some streams of a run. However they end, by Ctrl-C, a full disk or a bug, the run's row says so."""
+    names = ", ".join(report.stream for report in reports)
+
+    def end(writer: Writer, *ended: str) -> None:
+        served = all_accounts(run.accounts)
+        for report in reports:
+            marks = writer.watermarks(report.stream)
+            # Where no account list could be read, what is stored is still complete as far as it was.
+            report.watermarks = {account: marks.get(account) for account in sorted(served or marks)}
+        problems = [*(text for report in reports for text in report.problems), *ended]
+        warnings = [text for report in reports for text in report.warnings]
+        writer.end_run(run.run_id, problems, warnings, is_over=not run.ends_with_publishing)
+
+    untold = None
+    try:
+        with run.warehouse.writer(f"{run.request.kind} of {names}, run {run.run_id}") as writer:
+            try:
+                writer.start_run(run.run_id, run.request.kind, run.started_by, run.version)
+                yield writer
+            except BaseException as error:
+                ended = f"{names}: not read to the end: {ended_by(error)}"
+                if writer.is_open:
+                    end(writer, ended)
+                else:  # it was giving way to another run, or the file must be opened again
+                    untold = ended
+                raise
+            end(writer)
+    finally:
+        if untold:
+            _note_end(run.warehouse, run.run_id, untold)
 
 
 def _be_sure_of_first_loads(run: Run, asked: Sequence[Asked], writer: Writer, tell: Tell) -> None:
@@ -270,7 +288,7 @@ def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:
 
 def _note_end(warehouse: Warehouse, run_id: str, problem: str) -> None:
     try:
-        with warehouse.writer(f"noting what kept run {run_id} from publishing", wait_s=NOTE_WAIT_S) as writer:
+        with warehouse.writer(f"noting what ended run {run_id}", wait_s=NOTE_WAIT_S) as writer:
             writer.end_run(run_id, [problem], [])
     except WarehouseError as error:
         # The first error is the one to tell; a row that still stands as running is ended by the next run.

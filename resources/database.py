@@ -136,7 +136,10 @@ def end_query(connection: duckdb.DuckDBPyConnection) -> None:
 
     An exception that a signal raises during a query leaves the call and not the query: the next call, be it only to close, would wait for its result.
     """
-    connection.interrupt()
+    try:
+        connection.interrupt()
+    except duckdb.ConnectionException as error:
+        log.debug("Nothing to end: %s", error)  # closed already, so nothing is being computed
 
 
 @contextmanager

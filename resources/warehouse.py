@@ -67,6 +67,16 @@ class Writer:
     memory_limit_mb: int = 512
     limits: Limits = Limits()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anything can be read or written: not while it gives way, nor after an error that only opening the file again mends."""
+        try:
+            self.connection.execute("select 1")
+        except duckdb.Error as error:
+            log.debug("The connection is of no use any more: %s", error)
+            return False
+        return True
+
     # State
 
     def windows(self, stream: str) -> dict[str, list[tuple[datetime | None, datetime]]]:

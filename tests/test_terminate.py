@@ -21,10 +21,12 @@ from resources import connections, exchange, rate
 from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import load_contract
-from resources.errors import BrokenAnswerError, ClientRefusedError, GaveUpError
+from resources.errors import BrokenAnswerError, ClientRefusedError, GaveUpError, WarehouseError
+from resources.lease import lease
 from resources.rate import pause
 from resources.retries import StoppedError
 from resources.settings import PROJECT_FOLDER
+from resources.warehouse import Writer
 from tests.emulator import Delay, Emulator, Fault, Replace, Request, Reset, SetHeaders, Status, Truncate, World, on
 from tests.equality import differences, night, query, settings_for
 
@@ -202,6 +204,60 @@ def test_sigterm_ends_the_waiting_for_another_run(emulator: Emulator, tmp_path: 
         assert first.poll() is None
         first.send_signal(signal.SIGTERM)
         assert first.wait(ENDS_WITHIN_S) == 143
+
+
+def test_sigterm_ends_a_sweep_that_gives_way_to_another_run(emulator: Emulator, tmp_path: Path) -> None:
+    own = environment(emulator, tmp_path)
+    warehouse = tmp_path / "warehouse.duckdb"
+    is_waited_for = threading.Event()
+
+    def wait(seconds: float) -> None:
+        is_waited_for.set()
+        threading.Event().wait(seconds)
+
+    # The sweep is in the middle of its list until somebody waits for the file.
+    def hold(request: Request) -> None:
+        if request.path == "/v2/bookings":
+            is_waited_for.wait(STARTS_WITHIN_S)
+
+    asked = reached(emulator, "/v2/bookings")
+    emulator.hooks.append(hold)
+    process = subprocess.Popen(
+        [COMMAND, "sync", "--sweep", "--quiet"],
+        env=own,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert asked.wait(STARTS_WITHIN_S)
+    with lease(warehouse, "nightly of bookings", wait_s=STARTS_WITHIN_S, sleep=wait):
+        code, out, err = stopped_in_time(process, asked)
+    assert (code, out) == (143, ""), err
+    assert err.splitlines()[-1].startswith("Stopped by SIGTERM. Slices that were committed stay")
+    assert "Traceback" not in err
+    assert "could not be written down" in err
+    healed(emulator, tmp_path)
+    assert query(warehouse, "select status from ops.runs order by started_at") == [("red",), ("green",)]
+
+
+def test_a_sweep_that_cannot_open_the_file_again_is_red(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gave way, and a notebook opened the working file meanwhile."""
+
+    def refused(writer: Writer) -> None:
+        writer.connection.close()
+        raise WarehouseError("warehouse.duckdb is open in another program (process 7).")
+
+    settings = settings_for(emulator, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "give_way", refused)
+        with pytest.raises(WarehouseError, match="process 7"):
+            night(settings, kind="sweep")
+    ((status, problems),) = query(settings.warehouse_path, "select status, problems from ops.runs")
+    assert (status, len(problems)) == ("red", 1)
+    assert "not read to the end: warehouse.duckdb is open in another program" in problems[0]
+    healed(emulator, tmp_path)
 
 
 @pytest.mark.long
