@@ -132,7 +132,7 @@ def read_status(warehouse: Warehouse, now: datetime) -> Status:
             connection,
             """
             select stream, account_id, gone_count, rows_count, stopped_at, released_at from ops.brakes
-            where ended_by_slice_id is null order by stream, account_id, stopped_at
+            where ended_by_slice_id is null order by stream, account_id
             """,
         )
         (late,) = _rows(

@@ -99,15 +99,16 @@ def _evidence(commit: Commit) -> list[dict[str, object]]:
 
 
 def _write_brakes(connection: duckdb.DuckDBPyConnection, commit: Commit) -> None:
-    """Brakes that a sweep put on; those of accounts that it ended without one are over."""
+    """Brakes that a sweep put on. Whatever stood before it for an account, be it ended or stopped now, is over."""
     for part in commit.parts:
         if part.kind == "sweep" and part.is_last_part:
+            judged = [*part.account_ids, *(brake.account_id for brake in part.brakes)]
             connection.execute(
                 """
                 update ops.brakes set ended_by_slice_id = $slice_id
                 where stream = $stream and list_contains($account_ids, account_id) and ended_by_slice_id is null
                 """,
-                {"slice_id": part.slice_id, "stream": commit.table.stream, "account_ids": list(part.account_ids)},
+                {"slice_id": part.slice_id, "stream": commit.table.stream, "account_ids": judged},
             )
     stopped = [
         {

@@ -331,13 +331,11 @@ class Writer:
         return dict(rows)
 
     def standing_brakes(self) -> list[StandingBrake]:
-        """Brakes that stand, the newest of each stream and account."""
+        """Brakes that stand, one at most for each stream and account."""
         rows = self.connection.execute(
             """
             select stream, account_id, gone_count, rows_count, stopped_at, released_at from ops.brakes
-            where ended_by_slice_id is null
-            qualify row_number() over (partition by stream, account_id order by stopped_at desc, rowid desc) = 1
-            order by stream, account_id
+            where ended_by_slice_id is null order by stream, account_id
             """
         ).fetchall()
         return [StandingBrake(*row) for row in rows]
@@ -346,9 +344,8 @@ class Writer:
         """Accounts whose brake a person has released within the last weeks, and the rows that they were shown."""
         rows = self.connection.execute(
             """
-            select account_id, max(gone_count) from ops.brakes
+            select account_id, gone_count from ops.brakes
             where stream = $stream and ended_by_slice_id is null and released_at > now() - to_days($days)
-            group by account_id
             """,
             {"stream": stream, "days": RELEASED_DAYS},
         ).fetchall()
@@ -360,14 +357,9 @@ class Writer:
             self.connection.execute(
                 """
                 update ops.brakes set released_at = $now
-                where stream = $stream and account_id = $account_id and stopped_at = $stopped_at and ended_by_slice_id is null
+                where stream = $stream and account_id = $account_id and ended_by_slice_id is null
                 """,
-                {
-                    "now": datetime.now(UTC),
-                    "stream": brake.stream,
-                    "account_id": brake.account_id,
-                    "stopped_at": brake.stopped_at,
-                },
+                {"now": datetime.now(UTC), "stream": brake.stream, "account_id": brake.account_id},
             )
 
     def documents(

@@ -20,7 +20,9 @@ from pipelines.plan import BEGINNING, Slice, Window
 from pipelines.status import Overlap, read_status
 from pipelines.streams import BOOKINGS, CUSTOMERS, EVENTS
 from pipelines.sweep import Limit
+from resources.database import checks
 from resources.errors import UsageError
+from resources.publish import run_checks
 from resources.settings import Settings
 from resources.warehouse import Warehouse
 from tests.emulator import Emulator, Fault, Replace, Status, Switches, World, on
@@ -111,6 +113,12 @@ def test_a_sweep_that_would_retire_too_much_stops_at_that_account_alone(tmp_path
         assert [b.released_at for b in release(settings, None, (CUSTOMERS, BOOKINGS, EVENTS))] == [None]
         (brake,) = release(settings, big.slug, (CUSTOMERS, BOOKINGS, EVENTS))
         assert brake.released_at is not None
+        # Released is released, for whoever asks, and however often the sweep had stopped.
+        with Warehouse(settings).writer("test") as writer:
+            standing = [c for c in checks() if c.name == "standing_brakes_bookings"]
+            assert [finding.count for finding in run_checks(writer.connection, standing)] == [0]
+        (shown,) = read_status(Warehouse(settings), world.clock.now()).brakes
+        assert shown["released_at"] == brake.released_at
         world.clock.advance(timedelta(hours=1))
         assert night(settings, kind="sweep").problems == []
         assert differences(path, world.truth()) == []
