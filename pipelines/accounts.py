@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AccountLists:
-    """The account lists at a run's start. `read`: API client → its list; those that failed are missing. The rest as in `Run`."""
+    """The account lists at a run's start. `read`: API client → its list; those that failed are missing. The rest as in `Run`.
+
+    Where none could be read, nobody knows the API's clock: `end` is the local one's, and nothing may be judged by it.
+    """
 
     read: dict[str, ReadPart]
     end: datetime

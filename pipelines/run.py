@@ -146,7 +146,8 @@ def open_run(
             with noted_end(writer, run_id, ACCOUNTS.name):
                 seen = list_accounts(clients, request, settings.sync_accounts, report.problems)
             served = seen.served
-            disbelieve(writer, ACCOUNTS.name, seen.end, report)
+            if seen.read:
+                disbelieve(writer, ACCOUNTS.name, seen.end, report)
             for name, part in seen.read.items():
                 own = part.batch.rows.filter(pl.col("account_id").is_in(served[name]))
                 part.slice = replace(part.slice, accounts=served[name], window=Window(BEGINNING, seen.end))
@@ -180,13 +181,16 @@ def noted_end(writer: Writer, run_id: str, what: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        writer.end_run(run_id, [f"{what}: was not read to its end: {ended_by(error)}"], [])
+        if writer.is_open:
+            writer.end_run(run_id, [f"{what}: was not read to its end: {ended_by(error)}"], [])
         raise
 
 
 def ended_by(error: BaseException) -> str:
     """What ended something, for a sentence: the product's own words, or the kind of what stopped it."""
-    return str(error) if isinstance(error, ProductError) else f"stopped by {type(error).__name__}"
+    # DuckDB turns a signal during a query into a RuntimeError.
+    stop = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+    return str(stop) if isinstance(stop, ProductError) else f"stopped by {type(stop).__name__}"
 
 
 def disbelieve(writer: Writer, stream: str, end: datetime, report: StreamReport) -> None:

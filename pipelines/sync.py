@@ -71,8 +71,9 @@ def sync_streams(run: Run, streams: Sequence[Stream], tell: Tell = log.info) -> 
     asked = [Asked(stream, run.request, StreamReport(stream.name)) for stream in streams]
     reports = [one.report for one in asked]
     with _written_down(run, reports) as writer:
-        for report in reports:
-            disbelieve(writer, report.stream, run.end, report)
+        if run.clients:
+            for report in reports:
+                disbelieve(writer, report.stream, run.end, report)
         _walk_plans(run, asked, writer, tell)
         if run.request.kind == "nightly":
             _be_sure_of_first_loads(run, asked, writer, tell)
@@ -281,8 +282,8 @@ def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:
         with warehouse.writer(f"noting what kept run {report.run_id} from publishing") as writer:
             writer.end_run(report.run_id, report.problems, [])
     except BaseException as error:
-        # The run's row must not stand as running, nor as green where the file was not replaced after all.
-        _note_end(warehouse, report.run_id, f"{warehouse.published_path} was not replaced: {ended_by(error)}")
+        # The run's row must not stand as running.
+        _note_end(warehouse, report.run_id, f"publishing {warehouse.published_path} did not end: {ended_by(error)}")
         raise
 
 

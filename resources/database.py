@@ -162,7 +162,7 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 # DuckDB's words for a file that was cut, or changed by something else.
-DAMAGED = ("Could not read enough bytes", "checksum", "Corrupt")
+DAMAGED = ("Could not read enough bytes", "checksum", "Corrupt", "not a valid DuckDB database file")
 # What DuckDB raises where the disk refuses a write; after a FATAL one only opening the file again helps.
 WRITE_ERRORS = (duckdb.TransactionException, duckdb.IOException, duckdb.FatalException)
 
@@ -212,6 +212,7 @@ def open_for_writing(path: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnect
     _keep_private()
     connection = connect(path, read_only=False, memory_limit_mb=memory_limit_mb)
     try:
+        path.chmod(0o600)  # also where a copy of the published file was put in its place
         done = _applied(connection)
         pending = [(n, f) for n, f in _migrations() if n not in done]
         newest = max((n for n, _ in _migrations()), default=0)

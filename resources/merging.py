@@ -288,6 +288,9 @@ def _as_arrow(frame: pl.DataFrame, json: Collection[str]) -> pa.Table:
     A column that is declared to be JSON is taken as such: a cast from text would parse each document once more, a third of what an insert costs. Texts
     are no views, as polars holds them: filters reach them, and pyarrow cannot filter views.
     """
+    # DuckDB imports it when it meets the first table, and swallows what a signal raises there: a run that was told to end went on.
+    import pyarrow.dataset  # noqa: F401  late, like all of pyarrow
+
     table = frame.to_arrow()
     declared = {b"ARROW:extension:name": b"arrow.json", b"ARROW:extension:metadata": b""}
     for place, name in enumerate(table.column_names):

@@ -385,7 +385,7 @@ class Warehouse:
     """The two files and the way to them."""
 
     def __init__(self, settings: Settings) -> None:
-        if settings.warehouse_path == settings.warehouse_published_path:
+        if settings.warehouse_path.resolve() == settings.warehouse_published_path.resolve():
             raise SettingsError(
                 "WAREHOUSE_PATH and WAREHOUSE_PUBLISHED_PATH name the same file; analysts' copy needs a place of its own."
             )

@@ -1171,6 +1171,48 @@ def test_publishing_gives_analysts_a_file_of_their_own(tmp_path: Path, full: Pat
         assert analyst.execute("select count(*) from marts.bookings").fetchone() == (2,)
 
 
+def test_what_a_client_left_beside_the_published_file_does_not_close_the_next_one(
+    tmp_path: Path, full: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody opened it for writing, and their program died before its log was worked into the file."""
+    warehouse = loaded(tmp_path, full)
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    published = warehouse.published_path
+    script = "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute('create table own (a int)'); os._exit(0)"
+    subprocess.run([sys.executable, "-c", script, str(published)], check=True)
+    assert published.with_name(published.name + ".wal").exists()
+    publish(warehouse, "r2", "0.1", wait_s=0)
+    assert f"Somebody opened {published} for writing" in caplog.text
+    with connect(published, read_only=True) as analyst:
+        assert analyst.execute("select count(*) from marts.bookings").fetchone() == (1,)
+    assert [p.name for p in published.parent.iterdir()] == [published.name]
+
+
+def test_a_symbolic_link_as_published_path_stays_and_leads_to_the_new_file(tmp_path: Path, full: Path) -> None:
+    warehouse = loaded(tmp_path, full)
+    published = warehouse.published_path
+    elsewhere = tmp_path / "large disk" / "a.duckdb"
+    published.parent.mkdir()
+    published.symlink_to(elsewhere)
+    for run_id in ("r1", "r2"):
+        publish(warehouse, run_id, "0.1", wait_s=0)
+        assert published.is_symlink()
+        with connect(elsewhere, read_only=True) as analyst:
+            (newest,) = analyst.execute("select max(run_id) from ops.publications").fetchone() or (None,)
+        assert newest == run_id
+
+
+def test_a_copy_of_the_published_file_in_the_place_of_the_working_one_is_private_again(
+    tmp_path: Path, full: Path
+) -> None:
+    warehouse = loaded(tmp_path, full)
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    shutil.copy(warehouse.published_path, warehouse.path)
+    assert warehouse.path.stat().st_mode & 0o777 == 0o640
+    with warehouse.writer("the next sync", wait_s=0):
+        assert warehouse.path.stat().st_mode & 0o777 == 0o600
+
+
 SPOILT: list[tuple[str, str]] = [
     ("unique_bookings", "insert into core.bookings select * from core.bookings"),
     ("unique_booking_children", "insert into core.booking_customers select * from core.booking_customers"),
