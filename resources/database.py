@@ -173,6 +173,11 @@ def not_written(error: Exception) -> WarehouseError:
     return WarehouseError(f"The warehouse could not be written: {_first_line(error)}.{cure}")
 
 
+def not_read(path: Path, error: Exception) -> WarehouseError:
+    """The sentence for a file that opens, and whose bytes are not what they were."""
+    return WarehouseError(f"{path} cannot be read: {_first_line(error)}.{_cure(str(error))}")
+
+
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0].rstrip(".")
 

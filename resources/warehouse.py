@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from resources import erasing, ledger, merging
-from resources.database import check_space, connect, end_query, open_for_writing, refuse_other_files, transaction
+from resources.database import (
+    WRITE_ERRORS,
+    check_space,
+    connect,
+    end_query,
+    not_read,
+    not_written,
+    open_for_writing,
+    refuse_other_files,
+    transaction,
+)
 from resources.errors import LeaseHeldError, SettingsError, WarehouseError
 from resources.generic import ensure_tables, generic_streams
 from resources.lease import Lease, lease
@@ -137,20 +147,34 @@ class Writer:
         ensure_tables(self.connection, generic)
 
     def start_run(
-        self, run_id: str, kind: str, started_by: str, version: str, streams: Sequence[str] | None = None
+        self,
+        run_id: str,
+        kind: str,
+        started_by: str,
+        version: str,
+        streams: Sequence[str] | None = None,
+        api_clients: Sequence[str] | None = None,
     ) -> None:
-        """Write the run's row; a run of several steps calls this in each, and is running again until that step ends."""
+        """Write the run's row; a run of several steps calls this in each, and is running again until that step ends.
+
+        `streams`, `api_clients`: what the contract and the settings of the run name; None where that is no matter to it.
+        """
         with transaction(self.connection):
+            (number,) = self.connection.execute("select coalesce(max(number), 0) + 1 from ops.runs").fetchone() or (1,)
             self.connection.execute(
                 """
                 merge into ops.runs as known using (select $run_id as run_id) as new using (run_id)
                 when matched then update set status = case status when 'red' then 'red' else 'running' end, ended_at = null
-                when not matched then insert values (
-                    $run_id, $kind, $started_by, $version, $now, null, 'running', [], [], $overlap_minutes, $freshness_hours, $streams
+                when not matched then insert (
+                    run_id, number, kind, started_by, product_version, started_at, status, problems, warnings, overlap_minutes, freshness_hours,
+                    streams, api_clients
+                ) values (
+                    $run_id, $number, $kind, $started_by, $version, $now, 'running', [], [], $overlap_minutes, $freshness_hours, $streams, $api_clients
                 )
                 """,
                 {
                     "run_id": run_id,
+                    "number": number,
                     "kind": kind,
                     "started_by": started_by,
                     "version": version,
@@ -158,6 +182,7 @@ class Writer:
                     "overlap_minutes": self.limits.overlap_minutes,
                     "freshness_hours": self.limits.freshness_hours,
                     "streams": None if streams is None else list(streams),
+                    "api_clients": None if api_clients is None else list(api_clients),
                 },
             )
 
@@ -404,6 +429,8 @@ class Warehouse:
             writer = Writer(connection, self.path, held, self.memory_limit_mb, self.limits)
             try:
                 yield writer
+            except WRITE_ERRORS as error:  # the file could not even be read: what is written has its own sentence
+                raise not_written(error) from error
             except BaseException:
                 end_query(writer.connection)
                 raise
@@ -429,5 +456,7 @@ class Warehouse:
         connection = connect(path, read_only=True)
         try:
             yield connection
+        except WRITE_ERRORS as error:
+            raise not_read(path, error) from error
         finally:
             connection.close()

@@ -1086,6 +1086,28 @@ def test_a_damaged_file_is_told_with_the_cure(tmp_path: Path) -> None:
         it.connection.execute("checkpoint")
 
 
+def test_damage_that_a_question_meets_is_told_with_the_cure(tmp_path: Path) -> None:
+    """The file opens, since its beginning is whole, and a block in its middle is not what was written."""
+    path = tmp_path / "warehouse.duckdb"
+    with warehouse_in(tmp_path).writer("x", wait_s=0) as writer:
+        start = path.stat().st_size
+        writer.connection.execute("create table more as select hash(range) as h from range(500000); checkpoint")
+    spoilt = bytearray(path.read_bytes())
+    spoilt[start + 300_000 : start + 2_000_000] = b"x" * len(spoilt[start + 300_000 : start + 2_000_000])
+    path.write_bytes(spoilt)
+    question = "select count(distinct h) from more"
+    with (
+        pytest.raises(WarehouseError, match="cannot be read: .* The file is damaged"),
+        warehouse_in(tmp_path).reader() as (connection, _),
+    ):
+        connection.execute(question).fetchall()
+    with (
+        pytest.raises(WarehouseError, match="The file is damaged"),
+        warehouse_in(tmp_path).writer("x", wait_s=0) as writer,
+    ):
+        writer.connection.execute(question).fetchall()
+
+
 @pytest.mark.parametrize("is_folder", [False, True], ids=["a file", "a folder"])
 def test_what_is_not_ours_is_never_replaced_by_what_is_published(is_folder: bool, tmp_path: Path) -> None:
     published = tmp_path / "public" / "analytics.duckdb"
@@ -1178,7 +1200,9 @@ def test_what_a_client_left_beside_the_published_file_does_not_close_the_next_on
     warehouse = loaded(tmp_path, full)
     publish(warehouse, "r1", "0.1", wait_s=0)
     published = warehouse.published_path
-    script = "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute('create table own (a int)'); os._exit(0)"
+    script = (
+        "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute('create table own (a int)'); os._exit(0)"
+    )
     subprocess.run([sys.executable, "-c", script, str(published)], check=True)
     assert published.with_name(published.name + ".wal").exists()
     publish(warehouse, "r2", "0.1", wait_s=0)
