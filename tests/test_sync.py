@@ -235,17 +235,18 @@ def test_several_api_clients_share_their_accounts_out(world: World, tmp_path: Pa
 
 @pytest.mark.parametrize("cure", ["another name", "no totals", "switched off"])
 def test_a_difference_that_nobody_can_look_at_again_holds_nothing_back(cure: str, world: World, tmp_path: Path) -> None:
-    def count(by: int | None) -> None:
-        def told(body: bytes) -> bytes:
-            document = json.loads(body)
-            total = document.get("meta", {}).pop("total", None)
-            if total is not None and by is not None:
-                document["meta"]["total"] = total + by
-            return json.dumps(document).encode()
-
-        emulator.faults[:] = [Fault(on("/v2/events"), Replace(told), times=None)]
-
     with Emulator(world, Switches(meta_total="present")) as emulator:
+
+        def count(by: int | None) -> None:
+            def told(body: bytes) -> bytes:
+                document = json.loads(body)
+                total = document.get("meta", {}).pop("total", None)
+                if total is not None and by is not None:
+                    document["meta"]["total"] = total + by
+                return json.dumps(document).encode()
+
+            emulator.faults[:] = [Fault(on("/v2/events"), Replace(told), times=None)]
+
         settings = settings_for(emulator, tmp_path)
         contract = load_contract()
         night(settings)

@@ -1097,7 +1097,7 @@ def test_damage_that_a_question_meets_is_told_with_the_cure(tmp_path: Path) -> N
     path.write_bytes(spoilt)
     question = "select count(distinct h) from more"
     with (
-        pytest.raises(WarehouseError, match="cannot be read: .* The file is damaged"),
+        pytest.raises(WarehouseError, match=r"cannot be read: .* The file is damaged"),
         warehouse_in(tmp_path).reader() as (connection, _),
     ):
         connection.execute(question).fetchall()
