@@ -22,6 +22,7 @@ from pipelines.streams import Stream
 from resources.appointedd import ApiClient
 from resources.errors import AbilityRefusedError, ApiError, told
 from resources.part import Reconciliation
+from resources.state import State
 from resources.warehouse import Writer
 
 
@@ -91,7 +92,7 @@ class _Question:
     slices: tuple[Slice, ...]
 
 
-def _question(run: Run, load: Load, writer: Writer) -> _Question | None:
+def _question(run: Run, load: Load, known: State) -> _Question | None:
     """None where no count of the API could say anything about it."""
     stream, api_client = load.stream, load.api_client
     if run.leaves_out(api_client) or (api_client, stream.name) in run.needs_account:
@@ -100,11 +101,11 @@ def _question(run: Run, load: Load, writer: Writer) -> _Question | None:
         stream.name, api_client, "sweep", load.accounts, Window(BEGINNING, run.end), only_account=load.only_account
     )
     accounts = load.accounts if load.only_account else run.listed[api_client]
-    stored = sum(writer.live_counts(stream.name, accounts).values())
-    earliest = writer.earliest_change(stream.name, accounts)
+    stored = sum(known.live_counts(stream.name, accounts).values())
+    earliest = known.earliest_change(stream.name, accounts)
     # Of rows from before any real date a filter need not know anything; where there are some, the list is walked.
     filtered = () if earliest is None else (replace(whole, filter_since=max(earliest, EARLIEST) - WIDER),)
-    return _Question(load, (stored, stored + writer.quarantined(stream.name, api_client)), (whole, *filtered))
+    return _Question(load, (stored, stored + known.quarantined(stream.name, api_client)), (whole, *filtered))
 
 
 def _asked(run: Run, questions: Sequence[_Question]) -> list[list[_Count | ApiError]]:

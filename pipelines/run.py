@@ -142,7 +142,7 @@ def open_run(
             writer.end_killed_runs(living_runs(warehouse.path))
             note_run(warehouse.path, run_id)
             writer.ensure_tables([s.name for s in streams_of(contract).values() if s.is_generic])
-            writer.start_run(run_id, request.kind, started_by, version, list(streams_of(contract)))
+            writer.start_run(run_id, request.kind, started_by, version, warehouse.limits, list(streams_of(contract)))
             with noted_end(writer, run_id, ACCOUNTS.name):
                 seen = list_accounts(clients, request, settings.sync_accounts, report.problems)
             served = seen.served

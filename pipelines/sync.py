@@ -26,6 +26,7 @@ from pipelines.streams import Stream, changing
 from pipelines.walker import Walker
 from resources.errors import AbilityRefusedError, ApiError, PublishBlockedError, WarehouseError, told
 from resources.publish import publish
+from resources.state import State
 from resources.warehouse import Warehouse, Writer
 
 log = logging.getLogger(__name__)
@@ -55,11 +56,11 @@ def plan_stream(run: Run, stream: Stream, windows: Mapping[str, Sequence[Window]
     return slices
 
 
-def stored_windows(writer: Writer, stream: Stream) -> dict[str, list[Window]]:
+def stored_windows(stored: State, stream: Stream) -> dict[str, list[Window]]:
     """Committed windows by account."""
     return {
         account: [Window(since or BEGINNING, until) for since, until in own]
-        for account, own in writer.windows(stream.name).items()
+        for account, own in stored.windows(stream.name).items()
     }
 
 
@@ -99,7 +100,7 @@ def _written_down(run: Run, reports: Sequence[StreamReport]) -> Iterator[Writer]
     try:
         with run.warehouse.writer(f"{run.request.kind} of {names}, run {run.run_id}") as writer:
             try:
-                writer.start_run(run.run_id, run.request.kind, run.started_by, run.version)
+                writer.start_run(run.run_id, run.request.kind, run.started_by, run.version, run.warehouse.limits)
                 yield writer
             except BaseException as error:
                 ended = f"{names}: not read to the end: {ended_by(error)}"

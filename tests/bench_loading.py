@@ -233,7 +233,7 @@ def bench(kept: Path, folder: Path, copies: int, memory_limit_mb: int) -> None:
     }
     total = Stages()
     with warehouse.writer("bench", wait_s=0) as writer:
-        writer.start_run("bench", "nightly", "cli", "0", list(BUILT_IN))
+        writer.start_run("bench", "nightly", "cli", "0", warehouse.limits, list(BUILT_IN))
         for name, rows in all_rows.items():
             stages = Stages()
             with total.timed("load"):

@@ -72,6 +72,8 @@ ALLOWED: dict[str, set[str]] = {
     "resources.erasing": {"resources.merging", "resources.part"},
     "resources.ledger": {"resources.part"},
     "resources.generic": {"resources.database"},
+    "resources.state": {"resources.generic", "resources.merging", "resources.part"},
+    "resources.runs": {"resources.database"},
     "resources.warehouse": {
         "resources.database",
         "resources.erasing",
@@ -81,7 +83,9 @@ ALLOWED: dict[str, set[str]] = {
         "resources.ledger",
         "resources.merging",
         "resources.part",
+        "resources.runs",
         "resources.settings",
+        "resources.state",
     },
     "resources.publish": {
         "resources.database",
@@ -222,6 +226,8 @@ ONLY_IN = {
         "resources.ledger",
         "resources.erasing",
         "resources.merging",
+        "resources.runs",
+        "resources.state",
         "resources.warehouse",
         "resources.publish",
         "pipelines.shell",

@@ -36,6 +36,7 @@ from resources.errors import ContractError, LeaseHeldError, PublishBlockedError,
 from resources.merging import COMPARED_AT_ONCE
 from resources.part import Commit, Counts, Part, Reconciliation
 from resources.publish import publish
+from resources.runs import Limits
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
 from tests.commits import commit_of
@@ -47,6 +48,7 @@ PROPERTY = settings(
 NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
 CONTRACT = load_contract()
 ZONES = {"a1": "Europe/London"}
+LIMITS = Limits(overlap_minutes=1440, freshness_hours=36)
 
 
 def later(seconds: float) -> datetime:
@@ -833,15 +835,15 @@ def test_a_runs_row_is_green_only_while_nothing_was_wrong(writer: Writer) -> Non
         ((found),) = rows(writer, "select status, problems, warnings, ended_at is null from ops.runs")
         return found
 
-    writer.start_run("r1", "nightly", "cli", "0.1")
+    writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
     assert told() == ("running", [], [], True)
     writer.end_run("r1", [], ["w"])
     assert told() == ("green", [], ["w"], False)
-    writer.start_run("r1", "nightly", "cli", "0.1")
+    writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
     assert told()[0] == "running"
     writer.end_run("r1", ["p"], ["w"])
     assert told()[:3] == ("red", ["p"], ["w"])
-    writer.start_run("r1", "nightly", "cli", "0.1")
+    writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
     writer.end_run("r1", [], [])
     assert told()[:3] == ("red", ["p"], ["w"])  # a red run never turns green again
 
@@ -1145,7 +1147,7 @@ def loaded(folder: Path, full: Path) -> Warehouse:
 def load(folder: Path) -> Warehouse:
     warehouse = warehouse_in(folder)
     with warehouse.writer("loading", wait_s=0) as writer:
-        writer.start_run("r1", "nightly", "cli", "0.1")
+        writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
         put(writer, resource("accounts", "a1", name="North", slug="north"))
         put(writer, booking(status="cancelled", customers=people("p1")))
         writer.end_run("r1", [], [])
@@ -1178,7 +1180,9 @@ def test_what_a_client_left_beside_the_published_file_does_not_close_the_next_on
     warehouse = loaded(tmp_path, full)
     publish(warehouse, "r1", "0.1", wait_s=0)
     published = warehouse.published_path
-    script = "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute('create table own (a int)'); os._exit(0)"
+    script = (
+        "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute('create table own (a int)'); os._exit(0)"
+    )
     subprocess.run([sys.executable, "-c", script, str(published)], check=True)
     assert published.with_name(published.name + ".wal").exists()
     publish(warehouse, "r2", "0.1", wait_s=0)
