@@ -1,7 +1,8 @@
 """The command line, `appointedd-warehouse`: options in, exit codes, logs and output out; everything else is called.
 
 What lives here: commands, their options, what goes to which stream, which error gives which exit code. What does not: work (`commands`, `preview`,
-`status`, `doctor`, `shell`) and its look (`report`). Dagster is never imported; what is slow to import is imported by the command that needs it.
+`status`, `doctor`, `shell`) and its look (`report`, `plan_report`, `status_report`). Dagster is never imported; what is slow to import is imported by the
+command that needs it.
 
 Exit codes: 0 done, also with warnings; 1 a row, page or account may be missing; 2 wrong use, settings or contract; 130 stopped by Ctrl-C, 143 by
 SIGTERM.
@@ -86,7 +87,7 @@ def _terminate(*_: object) -> None:
 
 
 def _refuse(text: str) -> None:
-    from pipelines.report import printable
+    from pipelines.console import printable
 
     print(printable(text), file=sys.stderr)
 
@@ -158,6 +159,7 @@ def check(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = Fals
     """Look at settings, token, accounts, one page of each stream, clock, disk and files; say what is wrong and the cure."""
     _log_to_stderr(quiet, verbose)
     from pipelines import doctor, report
+    from pipelines.console import print_json
 
     lines = []
     for line in doctor.examine():
@@ -165,7 +167,7 @@ def check(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = Fals
         if not as_json:
             report.show_line(line)
     if as_json:
-        report.print_json(report.check_json(lines))
+        print_json(report.check_json(lines))
     raise typer.Exit(max(line.exit_code for line in lines))
 
 
@@ -193,7 +195,7 @@ def connect(
     _log_to_stderr(quiet, verbose)
     from pipelines.connect.contact import make_contact
     from pipelines.connect.report import connect_json, show_connect
-    from pipelines.report import print_json
+    from pipelines.console import print_json
     from resources.settings import load_settings
 
     done = make_contact(load_settings(), openapi, output, is_dry_run=dry_run)
@@ -221,7 +223,7 @@ def compare_contract(
     settings, contract = _loaded()
     from pipelines.connect.compare import compare
     from pipelines.connect.report import contract_json, show_contract
-    from pipelines.report import print_json
+    from pipelines.console import print_json
     from resources.openapi import read_description
 
     description = read_description(openapi)
@@ -248,12 +250,13 @@ def sync(
     settings, contract = _loaded()
     request = _request(settings, sweep, first_day, last_day)
     from pipelines import commands, report
+    from pipelines.console import print_json
 
     done = commands.sync_once(
         settings, contract, request, commands.chosen_streams(contract, stream or []), version(NAME)
     )
     if as_json:
-        report.print_json(report.sync_json(done, settings.warehouse_published_path))
+        print_json(report.sync_json(done, settings.warehouse_published_path))
     else:
         report.show_sync(done, settings.warehouse_published_path)
     raise typer.Exit(1 if done.problems else 0)
@@ -273,15 +276,17 @@ def plan(
     _log_to_stderr(quiet, verbose)
     settings, contract = _loaded()
     request = _request(settings, sweep, first_day, last_day)
-    from pipelines import commands, report
+    from pipelines import commands
+    from pipelines.console import print_json
+    from pipelines.plan_report import plan_json, show_plan
     from pipelines.preview import preview
     from resources.warehouse import Warehouse
 
     found = preview(settings, contract, Warehouse(settings), request, commands.chosen_streams(contract, stream or []))
     if as_json:
-        report.print_json(report.plan_json(found))
+        print_json(plan_json(found))
     else:
-        report.show_plan(found)
+        show_plan(found)
     raise typer.Exit(1 if found.problems else 0)
 
 
@@ -289,16 +294,17 @@ def plan(
 def status(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Show how complete each stream of each account is, the newest runs, and what arrived oddly."""
     _log_to_stderr(quiet, verbose)
-    from pipelines import report
+    from pipelines.console import print_json
     from pipelines.status import read_status
+    from pipelines.status_report import show_status, status_json
     from resources.settings import load_settings
     from resources.warehouse import Warehouse
 
     found = read_status(Warehouse(load_settings()), datetime.now(UTC))
     if as_json:
-        report.print_json(report.status_json(found))
+        print_json(status_json(found))
     else:
-        report.show_status(found)
+        show_status(found)
 
 
 @app.command()
@@ -313,16 +319,16 @@ def release(
 ) -> None:
     """Let the next sweep call deleted what the last one held back, because it was too much to believe at once."""
     _log_to_stderr(quiet, verbose)
-    from pipelines import commands, report
+    from pipelines import commands
+    from pipelines.console import print_json
+    from pipelines.status_report import release_json, show_release
 
     settings, contract = _loaded()
     brakes = commands.release(settings, account, commands.chosen_streams(contract, stream or []))
     if as_json:
-        report.print_json({"brakes": [vars(b) for b in brakes]})
-    elif brakes:
-        report.show_brakes([vars(b) for b in brakes])
+        print_json(release_json(brakes))
     else:
-        report.print_lines("No sweep has stopped; there is nothing to release.")
+        show_release(brakes)
 
 
 @app.command()
@@ -333,10 +339,11 @@ def renormalise(
     _log_to_stderr(quiet, verbose)
     settings, contract = _loaded()
     from pipelines import commands, report
+    from pipelines.console import print_json
 
     done = commands.renormalise_once(settings, contract, commands.chosen_streams(contract, stream or []), version(NAME))
     if as_json:
-        report.print_json(report.renormalise_json(done, settings.warehouse_published_path))
+        print_json(report.renormalise_json(done, settings.warehouse_published_path))
     else:
         report.show_renormalise(done, settings.warehouse_published_path)
     raise typer.Exit(1 if done.problems else 0)
@@ -352,6 +359,7 @@ def shell(
     """Ask the published file in SQL; it is opened for reading only."""
     from pipelines import report
     from pipelines import shell as sql
+    from pipelines.console import print_json
     from resources.settings import load_settings
 
     path = load_settings().warehouse_published_path
@@ -367,7 +375,7 @@ def shell(
         results = list(sql.run(connection, command))
     if len(results) != 1:
         raise UsageError(f"--json prints one result, and these are {len(results)} statements.")
-    report.print_json(report.result_json(results[0].columns, results[0].rows))
+    print_json(report.result_json(results[0].columns, results[0].rows))
 
 
 # What several commands need
@@ -425,6 +433,6 @@ class _Printable(logging.Formatter):
     """Log lines quote the API's texts, which must not steer a terminal."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
-        from pipelines.report import printable
+        from pipelines.console import printable
 
         return printable(super().formatMessage(record))
