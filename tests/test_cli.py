@@ -803,6 +803,7 @@ def test_version_and_help() -> None:
     assert done.code == 0
     for command in ("check", "sync", "status", "plan", "renormalise", "shell"):
         assert f"  {command} " in done.out
+    assert not [line for line in done.out.partition("Commands:")[2].splitlines() if line.endswith("...")]  # cut
 
 
 # ---- the small things --------------------------------------------------------------------------------------------------------
