@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipelines.commands import RenormaliseReport
-    from pipelines.doctor import Line
+    from pipelines.doctor_lines import DoctorLine
     from pipelines.run import StreamReport
     from pipelines.sync import RunReport
 
@@ -132,7 +132,7 @@ def _once(texts: Iterable[str]) -> list[str]:
 # check
 
 
-def check_json(lines: Sequence[Line]) -> Json:
+def check_json(lines: Sequence[DoctorLine]) -> Json:
     """What `check --json` prints: {is_ok, lines: [{name, state: "ok" | "warning" | "failed", detail}]}; `is_ok`: no line failed."""
     return {
         "is_ok": all(line.state != "failed" for line in lines),
@@ -140,7 +140,7 @@ def check_json(lines: Sequence[Line]) -> Json:
     }
 
 
-def show_line(line: Line) -> None:
+def show_line(line: DoctorLine) -> None:
     """One line of `check`, at once."""
     print_lines(f"{line.state:<8} {line.name}: " + line.detail.replace("\n", "\n" + " " * 9))
     sys.stdout.flush()
