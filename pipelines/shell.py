@@ -16,8 +16,9 @@ from typing import Any
 import duckdb
 
 from pipelines.console import print_lines, print_table, shown
-from resources.database import connect, marts
+from resources.database import connect
 from resources.errors import UsageError, WarehouseError
+from resources.sql_files import marts
 
 PROMPT, MORE = "sql> ", "...> "
 # So many rows are shown as a table; the rest is only mentioned, since a forgotten `limit` must not flood a terminal.

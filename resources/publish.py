@@ -17,20 +17,12 @@ from pathlib import Path
 
 import duckdb
 
-from resources.database import (
-    WRITE_ERRORS,
-    Check,
-    check_space,
-    checks,
-    end_query,
-    marts,
-    not_written,
-    open_for_writing,
-    transaction,
-)
+from resources.database import WRITE_ERRORS, check_space, end_query, not_written, transaction
 from resources.errors import PublishBlockedError, WarehouseError
 from resources.generic import generic_streams, refresh_views
 from resources.lease import lease
+from resources.migrations import open_for_writing
+from resources.sql_files import Check, checks, marts
 from resources.warehouse import WRITER_WAIT_S, Warehouse, Writer
 
 log = logging.getLogger(__name__)

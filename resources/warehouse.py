@@ -1,8 +1,8 @@
 """The warehouse: the way to its two files, and the one way in which it changes, a transaction that holds rows, ledger and state together.
 
 What lives here: committing, giving way between two commits. What does not: reading state (`state`), the rows of runs (`runs`), what to ask the API
-(`pipelines.plan`), how rows are shaped (`pipelines.normalise`), the statements of a commit (`merging`, `ledger`), files and migrations (`database`), the
-analysts' file (`publish`).
+(`pipelines.plan`), how rows are shaped (`pipelines.normalise`), the statements of a commit (`merging`, `ledger`), files (`database`), their schema
+(`migrations`), the analysts' file (`publish`).
 The frames that come in are declared by `pipelines.streams`; here they are only named by table and key. All instants are UTC.
 """
 
@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from resources import erasing, ledger, merging
-from resources.database import check_space, connect, end_query, open_for_writing, refuse_other_files, transaction
+from resources.database import check_space, connect, end_query, refuse_other_files, transaction
 from resources.errors import LeaseHeldError, SettingsError, WarehouseError
 from resources.generic import ensure_tables
 from resources.lease import Lease, lease
+from resources.migrations import open_for_writing
 from resources.part import Commit, Counts, Table
 from resources.runs import Limits, Runs
 from resources.settings import Settings

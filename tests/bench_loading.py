@@ -29,10 +29,10 @@ import pytest
 
 from pipelines.streams import ACCOUNTS, BOOKINGS, BUILT_IN, CUSTOMERS, EVENTS, Stream
 from resources import publish as publishing
-from resources.database import Check
 from resources.part import Commit, Part
 from resources.publish import Finding
 from resources.settings import Settings
+from resources.sql_files import Check
 from resources.warehouse import Warehouse, Writer
 from tests.commits import commit_of
 from tests.emulator import Emulator, World

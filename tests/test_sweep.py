@@ -20,10 +20,10 @@ from pipelines.plan import BEGINNING, Slice, Window
 from pipelines.status import Overlap, read_status
 from pipelines.streams import BOOKINGS, CUSTOMERS, EVENTS
 from pipelines.sweep import Limit
-from resources.database import checks
 from resources.errors import UsageError
 from resources.publish import run_checks
 from resources.settings import Settings
+from resources.sql_files import checks
 from resources.warehouse import Warehouse
 from tests.emulator import Emulator, Fault, Replace, Status, Switches, World, on
 from tests.emulator.messages import Request
