@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from pipelines.accounts import all_accounts
 from pipelines.by_account import honours_filter
-from pipelines.first_load import Load, prove_by_count
+from pipelines.first_load import FirstLoads
 from pipelines.lanes import Asked, PlanAgain
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
 from pipelines.progress import Tell
@@ -117,59 +117,16 @@ def _written_down(run: Run, reports: Sequence[StreamReport]) -> Iterator[Writer]
 
 def _be_sure_of_first_loads(run: Run, asked: Sequence[Asked], writer: Writer, tell: Tell) -> None:
     """A first load that was read in pieces is whole when the API counts as many records as are stored; else the list is walked once more."""
-
-    known = {one.stream.name: len(one.report.problems) for one in asked}
-
-    def unsure() -> list[tuple[Asked, dict[str, tuple[str, ...]]]]:
-        # What goes wrong here is not asked for again in this run.
-        calm = [one for one in asked if len(one.report.problems) == known[one.stream.name]]
-        found = [(one, never_swept(run, one.stream, writer.swept(one.stream.name))) for one in calm]
-        return [(one, read) for one, new in found if (read := read_to_the_end(one, new))]
-
-    def read_to_the_end(one: Asked, new: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """Where a stream has a problem, it may be one API client's: the others, whose windows reach the end of the run."""
-        if not one.report.problems:
-            return new
-        marks = writer.watermarks(one.stream.name)
-        return {n: own for n, own in new.items() if all(marks.get(a) == run.end for a in run.accounts[n])}
-
-    def newcomers(stream: Stream, new: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """API client → accounts that it came to see after others, where each can be asked for alone."""
-        can_filter = {name for name in new if run.clients[name].has(stream.name, "account_filter")}
-        return {name: own for name, own in new.items() if own != run.accounts[name] and name in can_filter}
-
-    def prove() -> None:
-        loads = []
-        for one, new in unsure():
-            alone = newcomers(one.stream, new)
-            for name in new:
-                scopes = [((a,), a) for a in alone[name]] if name in alone else [(run.accounts[name], None)]
-                loads += [Load(one.stream, name, own, only, one.report) for own, only in scopes]
-        prove_by_count(run, loads, writer)
-
-    prove()
-    for one, new in unsure():
+    loads = FirstLoads(run, asked, writer)
+    loads.prove()
+    for one, new in loads.unsure():
         # Records that were added while the list was read come with the newest stretch, read once more; it takes a page or two.
         _walk_plans(run, [one], writer, tell, only=new)
-    prove()
-    for one, new in unsure():
+    loads.prove()
+    for one, new in loads.unsure():
         tell(f"{one.stream.name}: first load; reading the list once more as a whole, to be sure of it")
         whole, spared = replace(one, request=Request("sweep")), writer.swept(one.stream.name)
-        _walk_plans(run, [whole], writer, tell, only=new, spared=spared, alone=newcomers(one.stream, new))
-
-
-def never_swept(run: Run, stream: Stream, swept: set[str]) -> dict[str, tuple[str, ...]]:
-    """API client → its accounts that were never swept: their first load ends with a sweep, now or after the run that completes it.
-
-    Rows that no window of change time shows, such as those without one, come with it (design 6); of an account that an API client came to see later,
-    too. Without filters every walk is whole anyway.
-    """
-    new = {
-        name: tuple(account for account in run.accounts[name] if account not in swept)
-        for name, client in run.clients.items()
-        if client.has(stream.name, "filters")
-    }
-    return {name: accounts for name, accounts in new.items() if accounts}
+        _walk_plans(run, [whole], writer, tell, only=new, spared=spared, alone=loads.newcomers(one.stream, new))
 
 
 def _walk_plans(
