@@ -7,7 +7,7 @@ What lives here: when to commit and what goes together. What does not: threads (
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -44,13 +44,11 @@ class Committer:
         writer: Writer,
         report: StreamReport,
         listings: Listings,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.run = run
         self.stream = stream
         self.writer = writer
         self.report = report
-        self.clock = clock
         self.proof = Proof(run, stream, report, listings)
         self.numbers: dict[Slice, tuple[str, int]] = {}
         self.most_pages = pages_together(run.settings.sync_concurrency)
@@ -77,7 +75,7 @@ class Committer:
         if is_other or self._pages() + ready.part.weight > self.most_pages:
             self.flush()
         if not self.pending:
-            self.pending_since = self.clock()
+            self.pending_since = time.monotonic()
         self.pending.append(ready)
         if self._pages() >= self.most_pages:
             self.flush()
@@ -87,7 +85,7 @@ class Committer:
 
     def flush_if_due(self) -> None:
         """Commit what has been pending for long enough."""
-        if self.pending and self.clock() - self.pending_since > COMMIT_AFTER_S:
+        if self.pending and time.monotonic() - self.pending_since > COMMIT_AFTER_S:
             self.flush()
 
     def flush(self) -> None:

@@ -41,7 +41,6 @@ class StreamReport:
 
     stream: str
     counts: Counts = field(default_factory=Counts)
-    by_account: dict[str, dict[str, int]] = field(default_factory=dict)
     slices: int = 0
     pages: int = 0
     traffic: Traffic = field(default_factory=Traffic)
