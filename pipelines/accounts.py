@@ -105,7 +105,7 @@ def read_accounts(client: ApiClient, request: Request) -> ReadPart:
         try:
             parts = list(read_slice(whole, ACCOUNTS, client, {}, None, lambda: False))
         except AbilityRefusedError as refusal:
-            client.without.add((refusal.stream, refusal.ability))
+            client.do_without(refusal)
             log.info("%s", refusal)
             continue
         except AccountsUnnamedError:

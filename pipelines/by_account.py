@@ -42,7 +42,7 @@ def compare(
         try:
             total = _total(stream, client, account)
         except AbilityRefusedError as refusal:
-            client.without.add((refusal.stream, refusal.ability))
+            client.do_without(refusal)
             return
         count = counts.get(account, 0)
         if total is None or (total == met.height and len(counts) > 1):

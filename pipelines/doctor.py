@@ -160,7 +160,7 @@ def first_page(
             if page.next_url is None:
                 next(walk, None)  # nothing more is asked for; the client judges whether this end proves anything
         except AbilityRefusedError as refusal:
-            client.without.add((refusal.stream, refusal.ability))
+            client.do_without(refusal)
             refused.append(refusal)
         else:
             return page, refused

@@ -109,7 +109,7 @@ def prove_by_count(run: Run, loads: Sequence[Load], writer: Writer) -> None:
         refused = next((count for count in counts if isinstance(count, ApiError)), None)
         if isinstance(refused, AbilityRefusedError):
             # Nothing was proved, and the walk that follows does without it.
-            run.clients[load.api_client].without.add((refused.stream, refused.ability))
+            run.clients[load.api_client].do_without(refused)
             if str(refused) not in load.report.warnings:
                 load.report.warnings.append(str(refused))
         elif refused is not None:

@@ -172,7 +172,7 @@ def _learn(run: Run, asked: Asked, finding: PlanAgain, tell: Tell) -> set[tuple[
     stream, report = asked.stream, asked.report
     if isinstance(finding, AbilityRefusedError):
         for client in run.clients.values():
-            client.without.add((finding.stream, finding.ability))
+            client.do_without(finding)
         tell(str(finding))
         report.warnings.append(str(finding))
         return set()
