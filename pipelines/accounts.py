@@ -103,9 +103,9 @@ def read_accounts(client: ApiClient, request: Request) -> ReadPart:
     whole = Slice(ACCOUNTS.name, client.name, request.kind, (), Window(BEGINNING, BEGINNING))
     while True:
         try:
-            parts = list(read_slice(whole, ACCOUNTS, client, {}, None, lambda: False, lambda _: None))
+            parts = list(read_slice(whole, ACCOUNTS, client, {}, None, lambda: False))
         except AbilityRefusedError as refusal:
-            client.without.add((refusal.stream, refusal.ability))
+            client.do_without(refusal)
             log.info("%s", refusal)
             continue
         except AccountsUnnamedError:

@@ -41,7 +41,6 @@ class StreamReport:
 
     stream: str
     counts: Counts = field(default_factory=Counts)
-    by_account: dict[str, dict[str, int]] = field(default_factory=dict)
     slices: int = 0
     pages: int = 0
     traffic: Traffic = field(default_factory=Traffic)
@@ -142,7 +141,9 @@ def open_run(
             writer.end_killed_runs(living_runs(warehouse.path))
             note_run(warehouse.path, run_id)
             writer.ensure_tables([s.name for s in streams_of(contract).values() if s.is_generic])
-            writer.start_run(run_id, request.kind, started_by, version, list(streams_of(contract)), list(clients))
+            writer.start_run(
+                run_id, request.kind, started_by, version, warehouse.limits, list(streams_of(contract)), list(clients)
+            )
             with noted_end(writer, run_id, ACCOUNTS.name):
                 seen = list_accounts(clients, request, settings.sync_accounts, report.problems)
             served = seen.served

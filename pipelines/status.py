@@ -1,7 +1,7 @@
 """What the warehouse says of itself: how complete each stream of each account is, the last runs, what arrived oddly.
 
 What lives here: reading it, from the working file or, where somebody writes that, from the published one; and saying from which, as of when. What does
-not: how it is shown (`report`), what completeness means (`sql/marts/90_data_status.sql`, `ops.watermarks`).
+not: how it is shown (`status_report`), what completeness means (`sql/marts/90_data_status.sql`, `ops.watermarks`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import duckdb
 
 from resources.alive import living_runs
 from resources.errors import WarehouseError
-from resources.warehouse import KILLED, Warehouse
+from resources.runs import KILLED
+from resources.warehouse import Warehouse
 
 Row = dict[str, Any]
 RUNS_SHOWN = 5

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from resources.content import same_content
-from resources.database import sql_file
 from resources.part import Commit, Counts, Part, Table
+from resources.sql_files import sql_file
 
 if TYPE_CHECKING:
     import polars as pl  # slow to import, and reading a status needs none of it

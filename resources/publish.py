@@ -17,21 +17,14 @@ from pathlib import Path
 
 import duckdb
 
-from resources.database import (
-    WRITE_ERRORS,
-    Check,
-    check_space,
-    checks,
-    end_query,
-    marts,
-    not_written,
-    open_for_writing,
-    transaction,
-)
+from resources.database import WRITE_ERRORS, check_space, end_query, not_written, transaction
 from resources.errors import PublishBlockedError, WarehouseError
 from resources.generic import generic_streams, refresh_views
 from resources.lease import lease
-from resources.warehouse import WRITER_WAIT_S, Warehouse, Writer
+from resources.migrations import open_for_writing
+from resources.runs import Runs
+from resources.sql_files import Check, checks, marts
+from resources.warehouse import WRITER_WAIT_S, Warehouse
 
 log = logging.getLogger(__name__)
 SHOWN_ROWS = 5
@@ -79,12 +72,12 @@ def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRI
             _copied(warehouse.path, warehouse.published_path) as copy,
             _opened(copy, warehouse.memory_limit_mb) as connection,
         ):
-            _end(connection, copy, run_id, version)
+            _end(connection, run_id, version)
             connection.execute("select count(*) from marts.data_status").fetchone()
             for mart in marts():
                 connection.execute(f"select * from marts.{mart} limit 0")  # noqa: S608  names of our files
         with _opened(warehouse.path, warehouse.memory_limit_mb) as connection:
-            _end(connection, warehouse.path, run_id, version)
+            _end(connection, run_id, version)
     return findings
 
 
@@ -103,9 +96,9 @@ def _opened(path: Path, memory_limit_mb: int) -> Iterator[duckdb.DuckDBPyConnect
         connection.close()
 
 
-def _end(connection: duckdb.DuckDBPyConnection, path: Path, run_id: str, version: str) -> None:
+def _end(connection: duckdb.DuckDBPyConnection, run_id: str, version: str) -> None:
     """The run is over; one that had problems stays red."""
-    Writer(connection, path).end_run(run_id, [], [])
+    Runs(connection).end_run(run_id, [], [])
     with transaction(connection):
         connection.execute("insert into ops.publications values (?, ?, ?)", [datetime.now(UTC), run_id, version])
 

@@ -29,10 +29,10 @@ import pytest
 
 from pipelines.streams import ACCOUNTS, BOOKINGS, BUILT_IN, CUSTOMERS, EVENTS, Stream
 from resources import publish as publishing
-from resources.database import Check
 from resources.part import Commit, Part
 from resources.publish import Finding
 from resources.settings import Settings
+from resources.sql_files import Check
 from resources.warehouse import Warehouse, Writer
 from tests.commits import commit_of
 from tests.emulator import Emulator, World
@@ -233,7 +233,7 @@ def bench(kept: Path, folder: Path, copies: int, memory_limit_mb: int) -> None:
     }
     total = Stages()
     with warehouse.writer("bench", wait_s=0) as writer:
-        writer.start_run("bench", "nightly", "cli", "0", list(BUILT_IN))
+        writer.start_run("bench", "nightly", "cli", "0", warehouse.limits, list(BUILT_IN))
         for name, rows in all_rows.items():
             stages = Stages()
             with total.timed("load"):

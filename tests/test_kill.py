@@ -14,8 +14,8 @@ import duckdb
 import pytest
 
 from pipelines.plan import BEGINNING, Window, watermark
-from resources.database import checks
 from resources.publish import run_checks
+from resources.sql_files import checks
 from tests.breaking import POINTS, environment, started
 from tests.emulator import Delay, Emulator, Fault, World, on
 from tests.equality import differences, night, query, settings_for

@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from resources.database import checks
+from resources.sql_files import checks
 
 SQL = Path(__file__).parents[1] / "sql"
 MARTS = sorted((SQL / "marts").glob("*.sql"))

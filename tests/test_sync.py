@@ -15,10 +15,10 @@ from pipelines.plan import Window
 from pipelines.renormalise import renormalise_stream
 from pipelines.streams import BOOKINGS, CUSTOMERS
 from resources.contract import load_contract
-from resources.database import checks
 from resources.errors import PublishBlockedError
 from resources.publish import publish, run_checks
 from resources.settings import Settings
+from resources.sql_files import checks
 from resources.warehouse import Warehouse
 from tests.emulator import ORGANISATIONS, Emulator, Fault, Naming, Replace, Switches, World, on
 from tests.equality import contract_with, differences, night, query, settings_for

@@ -26,8 +26,9 @@ from resources.errors import BrokenAnswerError, ClientRefusedError, GaveUpError,
 from resources.lease import lease
 from resources.rate import pause
 from resources.retries import StoppedError
+from resources.runs import KILLED
 from resources.settings import PROJECT_FOLDER
-from resources.warehouse import KILLED, Warehouse, Writer
+from resources.warehouse import Warehouse, Writer
 from tests.emulator import Delay, Emulator, Fault, Replace, Request, Reset, SetHeaders, Status, Truncate, World, on
 from tests.equality import differences, night, query, settings_for
 

@@ -27,15 +27,17 @@ from pipelines.plan import BEGINNING, Window, watermark
 from pipelines.records import Fetched, index
 from pipelines.renormalise import renormalise_stream
 from pipelines.streams import ACCOUNTS, BOOKINGS, CUSTOMERS, Stream
-from resources import database, merging
+from resources import merging, sql_files
 from resources.content import same_content
 from resources.contract import Contract, load_contract
-from resources.database import connect, open_for_writing, transaction
+from resources.database import connect, transaction
 from resources.envelope import decode
 from resources.errors import ContractError, LeaseHeldError, PublishBlockedError, SettingsError, WarehouseError
 from resources.merging import COMPARED_AT_ONCE
+from resources.migrations import open_for_writing
 from resources.part import Commit, Counts, Part, Reconciliation
 from resources.publish import publish
+from resources.runs import Limits
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
 from tests.commits import commit_of
@@ -47,6 +49,7 @@ PROPERTY = settings(
 NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
 CONTRACT = load_contract()
 ZONES = {"a1": "Europe/London"}
+LIMITS = Limits(overlap_minutes=1440, freshness_hours=36)
 
 
 def later(seconds: float) -> datetime:
@@ -833,15 +836,15 @@ def test_a_runs_row_is_green_only_while_nothing_was_wrong(writer: Writer) -> Non
         ((found),) = rows(writer, "select status, problems, warnings, ended_at is null from ops.runs")
         return found
 
-    writer.start_run("r1", "nightly", "cli", "0.1")
+    writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
     assert told() == ("running", [], [], True)
     writer.end_run("r1", [], ["w"])
     assert told() == ("green", [], ["w"], False)
-    writer.start_run("r1", "nightly", "cli", "0.1")
+    writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
     assert told()[0] == "running"
     writer.end_run("r1", ["p"], ["w"])
     assert told()[:3] == ("red", ["p"], ["w"])
-    writer.start_run("r1", "nightly", "cli", "0.1")
+    writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
     writer.end_run("r1", [], [])
     assert told()[:3] == ("red", ["p"], ["w"])  # a red run never turns green again
 
@@ -956,8 +959,8 @@ def test_a_contract_that_no_longer_takes_a_record_changes_nothing(writer: Writer
 def sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of sql/ that a test may add to: the next version of the product."""
     folder = tmp_path / "sql"
-    shutil.copytree(database.SQL_FOLDER, folder)
-    monkeypatch.setattr(database, "SQL_FOLDER", folder)
+    shutil.copytree(sql_files.SQL_FOLDER, folder)
+    monkeypatch.setattr(sql_files, "SQL_FOLDER", folder)
     return folder
 
 
@@ -966,7 +969,7 @@ def test_a_new_file_is_for_its_owner_alone_in_utc_and_old_clients_can_read_it(tm
     with warehouse.writer("a test", wait_s=0) as writer:
         assert rows(writer, "select current_setting('TimeZone')") == [("UTC",)]
         assert [n for (n,) in rows(writer, "select number from ops.migrations where number > 0 order by 1")] == list(
-            range(1, 1 + len(list((database.SQL_FOLDER / "schema").iterdir())))
+            range(1, 1 + len(list((sql_files.SQL_FOLDER / "schema").iterdir())))
         )
         ((tags,),) = rows(writer, "select tags from duckdb_databases() where database_name = 'warehouse'")
         assert tags["storage_version"].startswith("v1.4.0")
@@ -1167,7 +1170,7 @@ def loaded(folder: Path, full: Path) -> Warehouse:
 def load(folder: Path) -> Warehouse:
     warehouse = warehouse_in(folder)
     with warehouse.writer("loading", wait_s=0) as writer:
-        writer.start_run("r1", "nightly", "cli", "0.1")
+        writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
         put(writer, resource("accounts", "a1", name="North", slug="north"))
         put(writer, booking(status="cancelled", customers=people("p1")))
         writer.end_run("r1", [], [])
