@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,7 +64,7 @@ def run_checks(connection: duckdb.DuckDBPyConnection, chosen: Iterable[Check]) -
 def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRITER_WAIT_S) -> list[Finding]:
     """Publish the warehouse; gives the findings of the warning checks.
 
-    Raises `PublishBlockedError` where a blocking check finds rows: the published file is then left as it was.
+    Raises `PublishBlockedError` where a blocking check finds rows or a view of the copy cannot be read: the published file is then left as it was.
     """
     with lease(warehouse.path, f"publishing, run {run_id}", wait_s=wait_s):
         connection = open_for_writing(warehouse.path, warehouse.memory_limit_mb)
@@ -106,11 +107,7 @@ def _replace(source: Path, target: Path) -> None:
     try:
         shutil.copyfile(source, temporary)
         temporary.chmod(0o640)
-        copy = connect(temporary, read_only=True)
-        copy.execute("select count(*) from marts.data_status").fetchone()
-        for mart in marts():
-            copy.execute(f"select * from marts.{mart} limit 0")  # noqa: S608  names of our files
-        copy.close()
+        _try_marts(temporary, target)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -122,3 +119,18 @@ def _replace(source: Path, target: Path) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     log.info("Published %s (%.1f MB)", target, target.stat().st_size / 1e6)
+
+
+def _try_marts(copy: Path, target: Path) -> None:
+    """Ask each mart of the copy; raises `PublishBlockedError` where one does not answer."""
+    mart = "data_status"
+    with closing(connect(copy, read_only=True)) as connection:
+        try:
+            connection.execute("select count(*) from marts.data_status").fetchone()
+            for mart in marts():
+                connection.execute(f"select * from marts.{mart} limit 0")  # noqa: S608  names of our files
+        except duckdb.Error as error:
+            raise PublishBlockedError(
+                f"{target} was left as it was: marts.{mart} of its new copy cannot be read ({str(error).splitlines()[0]}). Run the sync once more, which "
+                f"makes the views again; if it ends like this again, the file it copies is damaged: put a backup in its place."
+            ) from error
