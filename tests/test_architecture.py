@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import io
 import re
+import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import duckdb
@@ -384,10 +387,32 @@ def test_commands_in_the_readme_exist() -> None:
         assert re.search(rf"def {command}\b|\"{command}\"", cli), command
 
 
+def test_the_folder_of_dagster_is_made_with_the_settings_of_this_project_and_then_left_alone(tmp_path: Path) -> None:
+    def make() -> str:
+        home = tmp_path / "a" / "dagster"
+        command = ["make", "--silent", "dagster-home", f"DAGSTER_HOME={home}"]
+        subprocess.run(command, cwd=PROJECT_FOLDER, check=True)
+        return (home / "dagster.yaml").read_text(encoding="utf-8")
+
+    assert make() == (PROJECT_FOLDER / "pipelines" / "dagster.yaml").read_text(encoding="utf-8")
+    (tmp_path / "a" / "dagster" / "dagster.yaml").write_text("# my own\n", encoding="utf-8")
+    assert make() == "# my own\n"
+
+
 def test_phony_targets_are_all_explained() -> None:
     makefile = (PROJECT_FOLDER / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^\.PHONY: (\S+)$", makefile, re.MULTILINE):
         assert re.search(rf"^{target}:.*## \S", makefile, re.MULTILINE), target
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((PROJECT_FOLDER / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[<>=!; ]", wanted)[0].lower() for wanted in project["dependencies"]}
+    brought_by = packages_distributions()
+    for module, path in MODULES.items():
+        names = {name.split(".")[0] for name in imported(path)} - {"pipelines", "resources"} - sys.stdlib_module_names
+        for name in names:
+            assert {d.lower() for d in brought_by[name]} & declared, f"{module} imports {name}"
 
 
 def test_the_lock_has_hashes_and_no_address() -> None:
