@@ -396,6 +396,19 @@ def test_the_folder_of_dagster_is_made_with_the_settings_of_this_project_and_the
     assert make() == "# my own\n"
 
 
+def test_each_promise_has_limits_and_a_proof_that_exists() -> None:
+    text = (PROJECT_FOLDER / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    promises = re.split(r"^## (?=\d)", text, flags=re.MULTILINE)[1:]
+    assert [int(p.split(".")[0]) for p in promises] == list(range(1, len(promises) + 1))
+    assert len(promises) >= 14
+    for promise in promises:
+        _, limits, proof = re.split(r"^(?:Limits:|Proof: )", promise.split("\n## ")[0], flags=re.MULTILINE)
+        assert re.search(r"^- ", limits, re.MULTILINE)
+        files = re.findall(r"`(tests/\S+\.py)`", proof)
+        assert files
+        assert [file for file in files if not (PROJECT_FOLDER / file).exists()] == []
+
+
 def test_phony_targets_are_all_explained() -> None:
     makefile = (PROJECT_FOLDER / "Makefile").read_text(encoding="utf-8")
     targets = re.findall(r"^\.PHONY: (\S+)$", makefile, re.MULTILINE)
