@@ -32,7 +32,7 @@ demo: $(STAMP) ## Show the whole job on a made-up business, in under a minute; n
 	@$(BIN)/python -m tests.demo
 
 .PHONY: test
-test: lint types ## Lint, types and all tests
+test: lint types ## Lint, types and all tests but the long proofs (make torture)
 	$(BIN)/python -m pytest -n 2
 
 .PHONY: lint
