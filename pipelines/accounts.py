@@ -49,7 +49,7 @@ def list_accounts(
             text = told(client.name, error)
             log.warning("%s", text)
             problems.append(text)
-    # The end is the Date of the API's own first answer, less a margin: never the local clock (design promise 2).
+    # The end is the Date of the API's own first answer, less a margin: never the local clock (docs/guarantees.md, 2).
     end = min((p.began_at for p in read.values()), default=datetime.now(UTC)) - MARGIN
     listed = {name: tuple(part.batch.rows.get_column("account_id")) for name, part in read.items()}
     is_whole = len(read) == len(clients)

@@ -140,7 +140,7 @@ class Proof:
     def still_listed(self, parts: Sequence[ReadPart]) -> list[ReadPart]:
         """Last parts as they may be committed: a slice moves the state of accounts that were listed before its first and after its last page.
 
-        (Design promise 7.) One reading of an API client's account list serves all parts that came before it, of whatever stream.
+        (docs/guarantees.md, 7.) One reading of an API client's account list serves all parts that came before it, of whatever stream.
         """
         asked = {p.slice.api_client for p in parts if p.is_last and p.slice in self.unlisted}
         listed = {name: self.listed(name) for name in sorted(asked)}

@@ -195,7 +195,7 @@ def ended_by(error: BaseException) -> str:
 
 
 def disbelieve(writer: Writer, stream: str, end: datetime, report: StreamReport) -> None:
-    """Take back windows that end after the API's present clock: a wrong one dated them (design promise 2)."""
+    """Take back windows that end after the API's present clock: a wrong one dated them (docs/guarantees.md, 2)."""
     count = writer.disbelieve(stream, end + MARGIN + CLOCK_TOLERANCE)
     if count:
         report.warnings.append(

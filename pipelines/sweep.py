@@ -1,4 +1,4 @@
-"""The end of a sweep: whether a record that a complete walk did not meet is really gone (design promise 7), and how much may be retired at once.
+"""The end of a sweep: whether a record that a complete walk did not meet is really gone (docs/guarantees.md, 7), and how much may be retired at once.
 
 What lives here: choosing between single GETs and a second walk, reading the answers, the brake. What does not: finding candidates
 (`sql/candidates.sql`), writing tombstones (`sql/tombstone.sql`). A 404 counts only after a record that is known to live was found at the same address;

@@ -190,7 +190,7 @@ class ApiClient:
         }.get(parameter)
 
     def _first_page(self, stream: str, url: str, optional: Query, own: Query) -> Page:
-        """The first page; a 400 here tells which optional parameter the server does not know (design 3)."""
+        """The first page; a 400 here tells which optional parameter the server does not know."""
         try:
             return self._page(stream, url, {**optional, **own}, is_first=True)
         except _BadRequestError as refusal:

@@ -118,7 +118,7 @@ class StreamContract(_Part):
     """
 
     enabled: bool = True
-    # No scheme, host, query or fragment: a path stays below the configured address (design promise 6).
+    # No scheme, host, query or fragment: a path stays below the configured address (docs/guarantees.md, 6).
     path: str = Field(pattern=r"^/?[^/:?#\s][^:?#\s]*$")
     types: Names = Field(min_length=1)
     include: Names

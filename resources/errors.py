@@ -14,7 +14,7 @@
     │       └── UnprovenEndError      the walk ended and nothing shows that it is complete
     └── WarehouseError           exit code 1: stop, the file is not what it should be
         ├── LeaseHeldError       another process writes
-        └── PublishBlockedError  a blocking check failed; the published file was left as it is
+        └── PublishBlockedError  a check before publishing failed; the published file was left as it is
 
 Nothing here carries a secret: messages are built from names, status codes and the API's own error texts.
 """

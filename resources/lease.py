@@ -43,8 +43,12 @@ class Lease:
         self._clock = clock
         self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._lock = _open(self._path)
-        # Who waits holds this second file's lock in common with other waiters; so the holder can see that somebody does.
-        self._queue = _open(self._path.with_name(self._path.name + ".waiting"))
+        try:
+            # Who waits holds this second file's lock in common with other waiters; so the holder can see that somebody does.
+            self._queue = _open(self._path.with_name(self._path.name + ".waiting"))
+        except BaseException:
+            os.close(self._lock)  # nobody has a lease yet that he could close
+            raise
 
     def acquire(self, wait_s: float) -> None:
         """Take the lock, waiting up to `wait_s` seconds; raises `LeaseHeldError`."""

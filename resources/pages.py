@@ -24,7 +24,7 @@ from resources.errors import BrokenAnswerError
 from resources.links import Links
 from resources.retries import http_date
 
-# Lengths at which a page without any pagination member may just be full (design 3).
+# Lengths at which a page without any pagination member may just be full (docs/guarantees.md, 3).
 SUSPICIOUS_STEPS = (10, 25)
 # No list is so long that its count has as many digits.
 MOST_DIGITS = 18

@@ -56,7 +56,7 @@ def run_checks(connection: duckdb.DuckDBPyConnection, chosen: Iterable[Check]) -
 def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRITER_WAIT_S) -> list[Finding]:
     """Publish the warehouse; gives the findings of the warning checks.
 
-    Raises `PublishBlockedError` where a blocking check finds rows: the published file is then left as it was.
+    Raises `PublishBlockedError` where a blocking check finds rows or a view of the copy cannot be read: the published file is then left as it was.
     """
     with lease(warehouse.path, f"publishing, run {run_id}", wait_s=wait_s):
         with _opened(warehouse.path, warehouse.memory_limit_mb) as connection:
@@ -73,9 +73,7 @@ def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRI
             _opened(copy, warehouse.memory_limit_mb) as connection,
         ):
             _end(connection, run_id, version)
-            connection.execute("select count(*) from marts.data_status").fetchone()
-            for mart in marts():
-                connection.execute(f"select * from marts.{mart} limit 0")  # noqa: S608  names of our files
+            _try_marts(connection, warehouse.published_path)
         with _opened(warehouse.path, warehouse.memory_limit_mb) as connection:
             _end(connection, run_id, version)
     return findings
@@ -101,6 +99,20 @@ def _end(connection: duckdb.DuckDBPyConnection, run_id: str, version: str) -> No
     Runs(connection).end_run(run_id, [], [])
     with transaction(connection):
         connection.execute("insert into ops.publications values (?, ?, ?)", [datetime.now(UTC), run_id, version])
+
+
+def _try_marts(copy: duckdb.DuckDBPyConnection, published: Path) -> None:
+    """Ask each mart of the copy; raises `PublishBlockedError` where one does not answer."""
+    mart = "data_status"
+    try:
+        copy.execute("select count(*) from marts.data_status").fetchone()
+        for mart in marts():
+            copy.execute(f"select * from marts.{mart} limit 0")  # noqa: S608  names of our files
+    except duckdb.Error as error:
+        raise PublishBlockedError(
+            f"{published} was left as it was: marts.{mart} of its new copy cannot be read ({str(error).splitlines()[0]}). Run the sync once more, which "
+            f"makes the views again; if it ends like this again, the file it copies is damaged: put a backup in its place."
+        ) from error
 
 
 @contextmanager

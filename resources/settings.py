@@ -58,7 +58,7 @@ def _cron(text: str) -> str:
 
 
 def _origin_is_safe(url: str) -> str:
-    """Plain http only to a loopback address: a token is a password (design promise 6)."""
+    """Plain http only to a loopback address: a token is a password (docs/guarantees.md, 6)."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("it is not an http(s) address")

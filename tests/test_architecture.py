@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import io
 import re
+import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import duckdb
@@ -184,7 +187,9 @@ def test_no_sync_reads_what_is_only_plausible() -> None:
 
 
 def test_the_emulator_imports_nothing_of_the_product() -> None:
-    for path in (PROJECT_FOLDER / "tests" / "emulator").glob("*.py"):
+    files = list((PROJECT_FOLDER / "tests" / "emulator").glob("*.py"))
+    assert len(files) > 15
+    for path in files:
         assert not {n for n in imported(path) if n.split(".")[0] in ("pipelines", "resources")}, path
 
 
@@ -255,20 +260,15 @@ def test_the_example_of_settings_is_complete_and_shows_the_defaults() -> None:
     assert ENV_FILE_VARIABLE in text
     shown = dotenv_values(stream=io.StringIO(re.sub(r"^# ([A-Z][A-Z_]+=)", r"\1", text, flags=re.MULTILINE)))
     defaults = Settings(_env_file=None)  # type: ignore[call-arg]  # pydantic-settings' own argument
-    for name in (
-        "sync_time_zone",
-        "sync_schedule",
-        "sync_sweep_schedule",
-        "sync_history_start",
-        "sync_overlap_minutes",
-        "sync_concurrency",
-        "sync_requests_per_second",
-        "warehouse_memory_limit_mb",
-    ):
+    paths = {"warehouse_path", "warehouse_published_path"}
+    fields = {n: f.get_default(call_default_factory=True) for n, f in Settings.model_fields.items()}
+    with_default = {name for name, value in fields.items() if value not in (None, (), {})} - paths
+    assert len(with_default) >= 11
+    for name in with_default:
         value = shown[name.upper()]
         assert value is not None
         assert Settings(_env_file=None, **{name: value}) == defaults, name  # type: ignore[call-arg, arg-type]
-    for name in ("warehouse_path", "warehouse_published_path"):
+    for name in paths:
         assert PROJECT_FOLDER / str(shown[name.upper()]) == getattr(defaults, name)
 
 
@@ -282,10 +282,47 @@ def test_commands_in_the_readme_exist() -> None:
         assert re.search(rf"def {command}\b|\"{command}\"", cli), command
 
 
+def test_the_folder_of_dagster_is_made_with_the_settings_of_this_project_and_then_left_alone(tmp_path: Path) -> None:
+    def make() -> str:
+        home = tmp_path / "a" / "dagster"
+        command = ["make", "--silent", "dagster-home", f"DAGSTER_HOME={home}"]
+        subprocess.run(command, cwd=PROJECT_FOLDER, check=True)
+        return (home / "dagster.yaml").read_text(encoding="utf-8")
+
+    assert make() == (PROJECT_FOLDER / "pipelines" / "dagster.yaml").read_text(encoding="utf-8")
+    (tmp_path / "a" / "dagster" / "dagster.yaml").write_text("# my own\n", encoding="utf-8")
+    assert make() == "# my own\n"
+
+
+def test_each_promise_has_limits_and_a_proof_that_exists() -> None:
+    text = (PROJECT_FOLDER / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    promises = re.split(r"^## (?=\d)", text, flags=re.MULTILINE)[1:]
+    assert [int(p.split(".")[0]) for p in promises] == list(range(1, len(promises) + 1))
+    assert len(promises) >= 14
+    for promise in promises:
+        _, limits, proof = re.split(r"^(?:Limits:|Proof: )", promise.split("\n## ")[0], flags=re.MULTILINE)
+        assert re.search(r"^- ", limits, re.MULTILINE)
+        files = re.findall(r"`(tests/\S+\.py)`", proof)
+        assert files
+        assert [file for file in files if not (PROJECT_FOLDER / file).exists()] == []
+
+
 def test_phony_targets_are_all_explained() -> None:
     makefile = (PROJECT_FOLDER / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"^\.PHONY: (\S+)$", makefile, re.MULTILINE):
+    targets = re.findall(r"^\.PHONY: (\S+)$", makefile, re.MULTILINE)
+    assert len(targets) > 15
+    for target in targets:
         assert re.search(rf"^{target}:.*## \S", makefile, re.MULTILINE), target
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((PROJECT_FOLDER / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[<>=!; ]", wanted)[0].lower() for wanted in project["dependencies"]}
+    brought_by = packages_distributions()
+    for module, path in MODULES.items():
+        names = {name.split(".")[0] for name in imported(path)} - {"pipelines", "resources"} - sys.stdlib_module_names
+        for name in names:
+            assert {d.lower() for d in brought_by[name]} & declared, f"{module} imports {name}"
 
 
 def test_the_lock_has_hashes_and_no_address() -> None:

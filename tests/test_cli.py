@@ -741,12 +741,17 @@ def test_the_prompt_goes_on_after_mistakes(loaded: Loaded, capsys: pytest.Captur
         assert said in out
 
 
-def test_the_prompt_ends_with_the_input(loaded: Loaded) -> None:
-    def ask(_: str) -> str:
+def test_the_prompt_ends_with_the_input(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[str] = []
+
+    def ask(prompt: str) -> str:
+        asked.append(prompt)
         raise EOFError
 
     with shell.open_published(loaded.folder / "analytics.duckdb") as connection:
         shell.converse(connection, ask)
+    assert asked == [shell.PROMPT]
+    assert capsys.readouterr().out == "\n"
 
 
 def test_a_long_result_is_cut_in_a_table_and_whole_in_json(loaded: Loaded) -> None:

@@ -93,7 +93,7 @@ def test_two_nights_and_a_sweep(
     emulator.reset_log()
     second = run(settings, instance)
     assert second.success
-    # Once at the start; and, since two nights were missed, once more after each stream (design promise 7).
+    # Once at the start; and, since two nights were missed, once more after each stream (docs/guarantees.md, 7).
     assert emulator.count("/v2/accounts") == 1 + 3
     assert emulator.token_requests == 1
     assert materialized(instance, "bookings")[-1] == "2026-03-03"  # the missed day shows too

@@ -16,6 +16,7 @@ from tests.emulator import Emulator, Fault, Replace, SetHeaders, Status, Switche
 from tests.equality import contract_with, differences, night, query, settings_for
 
 LIST = "/v2/bookings"
+UNREAD = "select count(*) from ops.quarantine join ops.slices using (slice_id) where run_id = ?"
 
 
 @pytest.fixture
@@ -83,6 +84,7 @@ def test_an_account_that_hides_during_a_short_page_loses_nothing_whatever_the_ov
     emulator.hooks.append(hide)
     night(settings)
     emulator.hooks.clear()
+    assert hidden not in (world.visible_accounts("emu-client") or {hidden})
     world.clock.advance(timedelta(days=5))
     world.show_account("emu-client", hidden)
     assert night(settings).problems == []
@@ -111,7 +113,10 @@ def test_records_that_cannot_be_read_are_not_taken_for_deleted(
 
     for times in (1, None):
         emulator.faults[:] = [Fault(on(LIST), changed(rename), times=times)]
-        night(settings, kind="sweep")
+        report = night(settings, kind="sweep")
+        unread = query(settings.warehouse_path, UNREAD, report.run_id)
+        assert unread > [(0,)]
+        assert any("could not become rows" in text for text in report.problems + report.warnings)
         assert tombstones(settings.warehouse_path) == 0
     emulator.faults.clear()
     night(settings, kind="sweep")

@@ -136,6 +136,22 @@ def test_what_the_file_says_is_a_courtesy(warehouse: Path, text: str) -> None:
         pass
 
 
+def test_a_lease_that_cannot_be_made_leaves_no_file_open(warehouse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+
+    def noted(path: Path) -> int:
+        opened.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        return opened[-1]
+
+    monkeypatch.setattr("resources.lease._open", noted)
+    lock_of(warehouse).with_name(lock_of(warehouse).name + ".waiting").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError), lease(warehouse, "nightly", wait_s=0):
+        pytest.fail("there is no lease to hold")
+    (first,) = opened
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(first)
+
+
 def test_leases_of_two_warehouses_do_not_meet(tmp_path: Path) -> None:
     with lease(tmp_path / "a.duckdb", "a", wait_s=0), lease(tmp_path / "b.duckdb", "b", wait_s=0):
         assert {p.name.removesuffix(".waiting") for p in tmp_path.iterdir()} == {"a.duckdb.lock", "b.duckdb.lock"}

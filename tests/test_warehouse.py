@@ -1289,6 +1289,33 @@ def test_publishing_waits_for_the_writer(tmp_path: Path, full: Path) -> None:
     assert not warehouse.published_path.exists()
 
 
+def test_a_copy_whose_views_cannot_be_read_is_not_published(
+    tmp_path: Path, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = loaded(tmp_path, full)
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    before = warehouse.published_path.read_bytes()
+    opened: list[duckdb.DuckDBPyConnection] = []
+
+    def noted(path: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnection:
+        opened.append(open_for_writing(path, memory_limit_mb))
+        return opened[-1]
+
+    monkeypatch.setattr("resources.publish.open_for_writing", noted)
+    monkeypatch.setattr("resources.publish.marts", lambda: ("bookings", "torn"))
+    with pytest.raises(PublishBlockedError) as blocked:
+        publish(warehouse, "r2", "0.1", wait_s=0)
+    assert f"{warehouse.published_path} was left as it was: marts.torn of its new copy cannot be read" in str(
+        blocked.value
+    )
+    assert len(opened) == 2
+    for connection in opened:
+        with pytest.raises(duckdb.ConnectionException):
+            connection.execute("select 1")
+    assert warehouse.published_path.read_bytes() == before
+    assert [p.name for p in warehouse.published_path.parent.iterdir()] == [warehouse.published_path.name]
+
+
 def test_what_a_kill_left_behind_does_not_hinder(tmp_path: Path, full: Path) -> None:
     warehouse = loaded(tmp_path, full)
     stray = warehouse.published_path.parent / f".{warehouse.published_path.name}.new"
