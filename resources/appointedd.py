@@ -25,7 +25,7 @@ from resources.errors import (
     UnprovenEndError,
 )
 from resources.exchange import Exchange, Query
-from resources.pages import Page, Pages, may_be_cut
+from resources.pages import Page, Pages, belied, may_be_cut
 from resources.retries import ATTEMPTS, TooLargeError, TroubleError, http_date
 from resources.settings import ClientSettings, Settings
 
@@ -108,6 +108,8 @@ class ApiClient:
         first = self._first_page(stream, url, optional, own)
         page, seen = first, {url}
         while True:
+            # Before its rows are handed over: who takes the first page alone must not take it for all.
+            self._no_sign_of_more(stream, page, is_first=page is first, is_filtered=bool(filters or own))
             yield page
             if page.next_url is None:
                 break
@@ -124,6 +126,20 @@ class ApiClient:
                 f"{stream}: the only page holds exactly {first.count} records and no pagination member, so nothing shows that it is "
                 f"all. Say in the contract where the next link stands (document.next), or that the server never paginates (document.lists_are_whole)."
             )
+
+    def _no_sign_of_more(self, stream: str, page: Page, *, is_first: bool, is_filtered: bool) -> None:
+        """Raise where a page without a next link says elsewhere that it is not the last."""
+        names = self.contract.document
+        mark = belied(page, is_first=is_first, is_filtered=is_filtered, counts_what_matches=bool(names.total))
+        if mark is None:
+            return
+        says = {"records": "counts more records", "pages": "counts several pages", "last": "leads to another page"}
+        other = 'document.total = ""' if mark.kind == "records" else "document.ignored_marks"
+        raise UnprovenEndError(
+            f"{stream}: the page names no next one at {names.next}, but {mark.place} {says.get(mark.kind, 'says that there is one')}, so the list is not "
+            f"whole. Say in the contract where the next link stands (document.next), or run appointedd-warehouse connect; if {mark.place} means something "
+            f"else, {other if mark.kind == 'records' else f'name it in {other}'}."
+        )
 
     def single(self, stream: str, record_id: str) -> Page | None:
         """One record by id as a page of one; None where the server says 404."""

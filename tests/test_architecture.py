@@ -34,12 +34,14 @@ ALLOWED: dict[str, set[str]] = {
     "resources.answers": {"resources.envelope", "resources.errors", "resources.retries"},
     "resources.connections": {"resources.errors", "resources.retries"},
     "resources.links": {"resources.errors"},
+    "resources.marks": {"resources.contract", "resources.envelope"},
     "resources.pages": {
         "resources.answers",
         "resources.contract",
         "resources.envelope",
         "resources.errors",
         "resources.links",
+        "resources.marks",
         "resources.retries",
     },
     "resources.exchange": {
@@ -48,6 +50,7 @@ ALLOWED: dict[str, set[str]] = {
         "resources.contract",
         "resources.envelope",
         "resources.links",
+        "resources.marks",
         "resources.oauth",
         "resources.rate",
         "resources.retries",
