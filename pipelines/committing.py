@@ -69,7 +69,7 @@ class Committer:
 
     def take(self, piece: Slice, part: ReadPart) -> None:
         """Take one part in; the last one counts only after everything that must be true of the whole slice."""
-        self.proof.watch(piece, part)
+        self.proof.watch(piece, part, lambda keys: self.writer.stored_elsewhere(self.stream.target, keys))
         if part.is_last:
             part = self.proof.of_the_end(piece, part, is_first_part=piece not in self.numbers)
         if part.slice.kind == "sweep":
@@ -117,6 +117,11 @@ class Committer:
         for piece, part in self.proof.settled():
             self._add(self._numbered(piece, part))
         self.flush()
+        unnamed = {
+            account for name in self.run.clients if self.proof.is_unnamed(name) for account in self.run.listed[name]
+        }
+        if unnamed:
+            self.proof.of_copies(self.writer.copies(self.stream.target, sorted(unnamed)))
 
     def end_sweep(self, piece: Slice) -> None:
         """Commit the last part of a sweep with the rows to tombstone and the accounts that it stopped at; before it, what is found on the way."""
