@@ -25,7 +25,7 @@ from resources.errors import (
     UnprovenEndError,
 )
 from resources.exchange import Exchange, Query
-from resources.pages import Page, Pages, belied, may_be_cut
+from resources.pages import Page, Pages, belied, forgotten, may_be_cut
 from resources.retries import ATTEMPTS, TooLargeError, TroubleError, http_date
 from resources.settings import ClientSettings, Settings
 
@@ -117,6 +117,7 @@ class ApiClient:
                 raise BrokenAnswerError(
                     f"{stream}: the next link of a page leads to a page that was already read; the walk would never end."
                 )
+            self._no_parameter_lost(stream, page, optional, own)
             seen.add(page.next_url)
             page = self._page(stream, page.next_url, None)
         size = int(optional.get(self.contract.parameters.page_size, "0") or 0)
@@ -139,6 +140,23 @@ class ApiClient:
             f"{stream}: the page names no next one at {names.next}, but {mark.place} {says.get(mark.kind, 'says that there is one')}, so the list is not "
             f"whole. Say in the contract where the next link stands (document.next), or run appointedd-warehouse connect; if {mark.place} means something "
             f"else, {other if mark.kind == 'records' else f'name it in {other}'}."
+        )
+
+    def _no_parameter_lost(self, stream: str, page: Page, optional: Query, own: Query) -> None:
+        """Raise where what stands behind a next link is another list than the one that was asked for."""
+        parameters = self.contract.parameters
+        bounds = (parameters.updated_since, parameters.updated_until)
+        needed = [*own, *(name for name in (*bounds, parameters.account) if name in optional)]
+        lost = forgotten(page, {**optional, **own}, needed, parameters.page_size)
+        if lost is None:
+            return
+        cures = dict.fromkeys(bounds, f"set streams.{stream}.filters = false") | {
+            parameters.account: f"set streams.{stream}.account_filter = false and make one API client for each account"
+        }
+        cure = cures.get(lost, f"take it out of streams.{stream}.queries, if the list shows all without it")
+        raise BrokenAnswerError(
+            f"{stream}: a next link has lost the parameter {lost!r} that the list was asked with, so what follows is another list. This is the API's fault; "
+            f"until it is mended, ask for larger pages (parameters.page_size_value), or {cure}."
         )
 
     def single(self, stream: str, record_id: str) -> Page | None:

@@ -7,8 +7,8 @@ Sources: JSON:API 1.1, evidence sections 5 and 6.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
@@ -37,9 +37,10 @@ class Page:
     """One page of a list.
 
     `fetched_at` is the answer's `Date` (server time, UTC). `total` counts everything that matches, where the server says so.
-    `is_shifting` tells that the next link numbers pages or rows, so that a row which leaves the list moves the others. `keys` has a value for each
-    record, equal where the ids are. `body` is the document as it came, known to be whole; None where it was not of the plain form (`envelope`), and then
-    `parts` has its records, with their linkage complete, and what it includes. `marks`: where it names no next page, what says all the same that there is one.
+    `is_shifting` tells that the next link numbers pages or rows, so that a row which leaves the list moves the others; `next_query` has its parameters.
+    `keys` has a value for each record, equal where the ids are. `body` is the document as it came, known to be whole; None where it was not of the plain
+    form (`envelope`), and then `parts` has its records, with their linkage complete, and what it includes. `marks`: where it names no next page, what says
+    all the same that there is one.
     """
 
     keys: Sequence[int]
@@ -53,6 +54,7 @@ class Page:
     body: bytes | None = None
     parts: tuple[list[Any], list[Any]] | None = None
     marks: tuple[Mark, ...] = ()
+    next_query: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -123,6 +125,21 @@ def belied(page: Page, *, is_first: bool, is_filtered: bool, counts_what_matches
     return None
 
 
+def forgotten(page: Page, asked: Mapping[str, str], needed: Collection[str], page_size: str) -> str | None:
+    """The first of the `needed` parameters that a next link has lost; None where it has them, or carries them where nobody can see.
+
+    A cursor may stand for all that was `asked`, and then repeats none of it but the size of pages. A link that numbers pages stands for nothing, and one
+    that repeats some of it should repeat all. What stands under another name is not lost.
+    """
+    query = page.next_query
+    if not needed or page.next_url is None:
+        return None
+    is_spelt_out = page.is_shifting or any(name in query for name in asked if name != page_size)
+    values = {value for own in query.values() for value in own}
+    lost = (name for name in needed if name not in query and asked[name] not in values)
+    return next(lost, None) if is_spelt_out else None
+
+
 class Pages:
     """Reads answers of one API as pages. `hide` takes secrets out of what is quoted."""
 
@@ -164,7 +181,7 @@ class Pages:
             )
         names, parameters = self._contract.document, self._contract.parameters
         next_url = self._links.target(envelope.at(document, names.next), str(response.url))
-        query = parse_qs(urlsplit(next_url or "").query)
+        query = parse_qs(urlsplit(next_url or "").query, keep_blank_values=True)
         marks: tuple[Mark, ...] = ()
         if next_url is None:
             around = {name: value for name, value in document.items() if name not in ("data", "included")}
@@ -180,6 +197,7 @@ class Pages:
             media_type=response.headers.get("Content-Type", "").partition(";")[0].strip(),
             size=len(response.content),
             marks=marks,
+            next_query=query,
         )
 
 

@@ -6,11 +6,11 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 import stamina
@@ -223,6 +223,67 @@ def test_a_next_link_that_comes_round_again_is_an_error() -> None:
         with pytest.raises(BrokenAnswerError, match="never end"):
             b.pages()
         assert b.emulator.count() == 2
+
+
+SINCE = "filter[updatedAfter]"
+
+
+def linked(**changes: Any) -> Callable[[Json], Json]:
+    """A document whose next link has its parameters changed; None takes one out."""
+
+    def change(document: Json) -> Json:
+        link = document["links"]["next"]
+        if link is not None:
+            path, _, text = link.partition("?")
+            query = {k: v for k, v in (dict(parse_qsl(text)) | changes.get("query", {})).items() if v is not None}
+            if changes.get("only"):
+                query = {k: v for k, v in query.items() if k in changes["only"]}
+            document["links"]["next"] = f"{path}?{urlencode(query)}"
+        return document
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("lost", "change", "cure"),
+    [
+        (SINCE, linked(query={SINCE: None}), "customers.filters = false"),
+        ("filter[account]", linked(query={"filter[account]": None}), "one API client for each account"),
+        ("filter[status]", linked(query={"filter[status]": None}), "streams.customers.queries"),
+        (SINCE, linked(query={"page[number]": "2"}, only=("page[number]", "page[size]")), "larger pages"),
+    ],
+)
+def test_a_next_link_that_has_lost_a_parameter_is_not_followed(lost: str, change: Any, cure: str) -> None:
+    with bench(Switches(unknown_parameters="ignore")) as b:
+        b.answer(change, times=None)
+        account = b.world.customers.rows()[0].account_id
+        filters = {SINCE: "2020-01-01T00:00:00Z", "filter[account]": account}
+        b.sizes("2")
+        own = {lost: "confirmed"} if lost == "filter[status]" else {}
+        with pytest.raises(BrokenAnswerError, match=cure) as caught:
+            list(b.client.pages("customers", filters, own))
+        assert repr(lost) in str(caught.value)
+        assert len(b.asked("customers")) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        linked(only=("page[after]",)),
+        linked(only=("page[after]", "page[size]")),
+        linked(query={SINCE: None, "since": "2020-01-01T00:00:00Z"}),
+        linked(query={SINCE: "2020-01-01T00:00:00+00:00"}),
+        linked(query={"sort": None}),
+    ],
+)
+def test_a_next_link_that_carries_its_list_in_its_own_way_is_followed(change: Any) -> None:
+    with bench(Switches(unknown_parameters="ignore")) as b:
+        b.answer(change, times=1)
+        pages = b.client.pages("customers", {SINCE: "2020-01-01T00:00:00Z"}, {})
+        next(pages)
+        with suppress(DeadCursorError):  # the emulator's own cursors need the rest
+            next(pages)
+        assert len(b.asked("customers")) == 2
 
 
 def test_an_empty_page_does_not_end_a_walk() -> None:
