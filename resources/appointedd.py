@@ -49,7 +49,8 @@ class Look:
 class ApiClient:
     """One OAuth API client on one API: everything it may read, nothing it could write. Close it, or use it in a `with`.
 
-    `without` holds the (stream, ability) pairs that this server refused; they are not tried again in this run.
+    `without` holds the (stream, ability) pairs that this server refused; they are not tried again in this run. `ids_repeat`: streams whose
+    ids were seen to be unique within an account only.
     """
 
     def __init__(self, client: ClientSettings, settings: Settings, contract: Contract) -> None:
@@ -57,6 +58,7 @@ class ApiClient:
         self.contract = contract
         self.exchange = Exchange(client, settings, contract)
         self.without: set[tuple[str, str]] = set()
+        self.ids_repeat: set[str] = set()
         self._links = self.exchange.links
         self._answers = Pages(contract, self._links, self.exchange.hide)
 
