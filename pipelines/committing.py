@@ -61,7 +61,7 @@ class Committer:
 
     def judged(self, piece: Slice, part: ReadPart) -> ReadPart:
         """A part as it may be committed: the last one counts only after everything that must be true of the whole slice."""
-        self.proof.watch(piece, part)
+        self.proof.watch(piece, part, lambda keys: self.writer.stored_elsewhere(self.stream.target, keys))
         if part.is_last:
             part = self.proof.of_the_end(piece, part, is_first_part=piece not in self.numbers)
         return part
@@ -104,3 +104,8 @@ class Committer:
         for piece, part in self.proof.settled():
             self.add(piece, part)
         self.flush()
+        unnamed = {
+            account for name in self.run.clients if self.proof.is_unnamed(name) for account in self.run.listed[name]
+        }
+        if unnamed:
+            self.proof.of_copies(self.writer.copies(self.stream.target, sorted(unnamed)))

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import polars as pl
+
 from pipelines.accounts import read_accounts
+from pipelines.by_account import honours_filter
 from pipelines.extract import DriftKey
 from pipelines.normalise import Batch, empty
 from pipelines.plan import BEGINNING, Slice
@@ -90,9 +93,15 @@ class Proof:
         if text not in self.report.warnings:
             self.report.warnings.append(text)
 
-    def watch(self, piece: Slice, part: ReadPart) -> None:
-        """Look at one part before it is committed; raises `SliceError` where its rows may belong to another account."""
-        self._watch_account_filter(piece, part.batch)
+    def watch(self, piece: Slice, part: ReadPart, elsewhere: Callable[[pl.DataFrame], int]) -> None:
+        """Look at one part before it is committed; raises `SliceError` where its rows may belong to another account.
+
+        `elsewhere`: of rows, how many records are stored as another account's.
+        """
+        if self.is_unnamed(piece.api_client):
+            self._watch_account_filter(part.batch)
+            if count := elsewhere(part.batch.rows.select(self.stream.key)):
+                raise SliceError(_stored_elsewhere(self.stream, count))
         self._watch_children(piece, part.batch)
         self._watch_quarantine(piece, part)
         self.rows[piece] = self.rows.get(piece, 0) + part.batch.rows.height
@@ -169,6 +178,11 @@ class Proof:
         rows = sum(self.rows.values())
         gone = [c.name for c in self.stream.columns if c.name in filled and c.name not in self.present]
         return [names[n][0] for n in gone if names.get(n)] if rows >= FEW_VALUES else [], self.at
+
+    def of_copies(self, count: int) -> None:
+        """After the last slice, where rows do not name their account: records that are stored as two accounts' are a problem."""
+        if count:
+            self.problem(_stored_elsewhere(self.stream, count))
 
     def _is_long(self, piece: Slice, part: ReadPart, *, is_first_part: bool) -> bool:
         """Whether the next night's overlap would not read again what an account hid while this slice was read.
@@ -266,22 +280,42 @@ class Proof:
         read, odd = self.read[piece]
         return f"{self.stream.name}: {odd} of {read} records could not become rows; they are kept in ops.quarantine ({self.reason})."
 
-    def _watch_account_filter(self, piece: Slice, batch: Batch) -> None:
+    def is_unnamed(self, api_client: str) -> bool:
+        """Whether rows do not name their account, so that each account is asked for alone."""
+        return (api_client, self.stream.name) in self.run.needs_account
+
+    def _watch_account_filter(self, batch: Batch) -> None:
         """Where rows do not name their account, a filter that the server ignores would hand every row to every account."""
-        if (piece.api_client, self.stream.name) not in self.run.needs_account or self.stream.id_column is None:
-            return
         for account, record_id in batch.rows.select("account_id", self.stream.id_column).iter_rows():
             if self.owners.setdefault(record_id, account) != account:
-                raise SliceError(ignored_filter(self.stream, self.run))
+                raise SliceError(_ignored_filter(self.stream, self.run))
+
+
+def _stored_elsewhere(stream: Stream, count: int) -> str:
+    return (
+        f"{stream.name}: rows do not name their account, and {count} records came for one account that are stored as another's: the API ignores the account "
+        f"filter, or they have moved. Where the filter works now, set abilities.single = false in the contract and run appointedd-warehouse sync --sweep, "
+        f"which looks for each in the list of the account that it is stored for."
+    )
 
 
 def _same_list(one: Slice, other: Slice) -> bool:
     return (one.api_client, one.only_account) == (other.api_client, other.only_account)
 
 
-def ignored_filter(stream: Stream, run: Run) -> str:
+def ignored_filter(run: Run, stream: Stream, slices: Sequence[Slice]) -> str | None:
+    """Ask whether the account filter counts beside what slices will send, where that is not known yet; the sentence for where it does not."""
+    for name in {piece.api_client for piece in slices}:
+        proven = run.heeded.setdefault((name, stream.name), set())
+        own = [piece for piece in slices if piece.api_client == name]
+        if not honours_filter(run.clients[name], run.listed[name], own, run.settings.history_start_at, proven):
+            return _ignored_filter(stream, run)
+    return None
+
+
+def _ignored_filter(stream: Stream, run: Run) -> str:
     """The sentence for a server that hands the rows of every account to whoever asks for one."""
     return (
-        f"{stream.name}: the same record came for two accounts, so the API ignores the account filter "
-        f"{run.contract.parameters.account!r}. Make one API client for each account."
+        f"{stream.name}: the same record came for two accounts, so the API ignores the account filter {run.contract.parameters.account!r}, be it beside "
+        f"other parameters only. Make one API client for each account."
     )

@@ -19,12 +19,12 @@ from pipelines.completeness import Verdict, Walk, judge
 from pipelines.extract import DriftKey, NoAccountError
 from pipelines.normalise import Batch, combine, normalise, normalise_pages
 from pipelines.plan import Slice
-from pipelines.records import Fetched, index
+from pipelines.records import Fetched, first, identifier_id, index
 from pipelines.shaping import AtOnce, Shaper
 from pipelines.slots import Body, NotPlainError
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient
-from resources.contract import Contract
+from resources.contract import AccountReference, Contract
 from resources.errors import BrokenAnswerError, DeadCursorError, UnprovenEndError
 from resources.pages import Page
 from resources.part import Reconciliation
@@ -149,7 +149,9 @@ def _walks(
         restarts = 0
         verdict: Verdict = "again"
         while verdict == "again":
-            counted = _Counted()
+            # Which account a record is of costs decoding it, so that is asked only where a walk came short, or where ids were seen to begin anew in each.
+            is_exact = bool(walks) or stream.name in client.ids_repeat
+            counted = _Counted(client.contract.account_reference if is_exact else None)
             try:
                 for page in client.pages(stream.name, filters_of(piece, client), own):
                     if is_stopped():
@@ -166,6 +168,8 @@ def _walks(
                 continue  # what was read is merged all the same; the walk starts again
             walks.append(counted.walk(known))
             known |= counted.keys
+            if counted.distinct_count > len(counted.keys):
+                client.ids_repeat.add(stream.name)
             verdict = judge(walks)
         if verdict == "unproven":
             raise UnprovenEndError(
@@ -312,10 +316,15 @@ def batch_of(
 
 
 class _Counted:
-    """What `completeness` needs to know of one walk; keys as hashes, since only their number counts."""
+    """What `completeness` needs to know of one walk; keys as hashes, since only their number counts.
 
-    def __init__(self) -> None:
+    Records are told apart by their ids; with `reference`, by their accounts too, as in the tables: ids may begin anew in each account.
+    """
+
+    def __init__(self, reference: AccountReference | None = None) -> None:
         self.keys: set[int] = set()
+        self.keys_by_account: set[int] = set()
+        self.named = None if reference is None else (*reference.relationships, *reference.attributes)
         self.pages: int = 0
         self.is_shifting = False
         self.first_total: int | None = None
@@ -334,6 +343,16 @@ class _Counted:
             self.last_total = page.total
         self.is_shifting |= page.is_shifting
         self.keys.update(page.keys)
+        if self.named is not None:
+            accounts = [first(r, self.named, {}) if isinstance(r, dict) else None for r in page.records]
+            self.keys_by_account.update(
+                hash((key, identifier_id(account))) for key, account in zip(page.keys, accounts, strict=True)
+            )
+
+    @property
+    def distinct_count(self) -> int:
+        """How many records it met."""
+        return len(self.keys) if self.named is None else len(self.keys_by_account)
 
     def walk(self, known: set[int]) -> Walk:
         return Walk(
@@ -341,7 +360,7 @@ class _Counted:
             is_shifting=self.is_shifting,
             first_total=self.first_total,
             last_total=self.last_total,
-            distinct_count=len(self.keys),
+            distinct_count=self.distinct_count,
             new_count=len(self.keys - known),
             is_moving=self.is_moving,
             is_partly_told=0 < self.told_count < self.pages,

@@ -62,7 +62,8 @@ class Run:
 
     `end`: upper end of every window of this run, server time. `accounts`: API client → the accounts that it serves in this run.
     `listed`: API client → all accounts that it listed. `needs_account`, `uncut`: (API client, stream) that must be asked for account by account, and
-    whose slices cannot be cut, as was found out on the way. `ends_with_publishing`: publishing ends the run; without it, each stream's end may be the last.
+    whose slices cannot be cut, as was found out on the way. `heeded`: for the first of these, the bounds beside which the account filter was seen to
+    count. `ends_with_publishing`: publishing ends the run; without it, each stream's end may be the last.
     `beside`: processes that pages may be shaped in.
     """
 
@@ -83,6 +84,7 @@ class Run:
     beside: ShapingProcesses | None = None
     needs_account: set[tuple[str, str]] = field(default_factory=set)
     uncut: set[tuple[str, str]] = field(default_factory=set)
+    heeded: dict[tuple[str, str], set[tuple[bool, bool]]] = field(default_factory=dict)
 
     def leaves_out(self, api_client: str) -> bool:
         """Whether the API client listed accounts that `SYNC_ACCOUNTS` leaves out."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from pipelines.accounts import all_accounts
-from pipelines.by_account import honours_filter
 from pipelines.first_load import FirstLoads
 from pipelines.lanes import Asked, PlanAgain
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
@@ -164,10 +163,10 @@ def _walk_plans(
         asked = [one for one in asked if one.stream.name in found]
         for one in asked:
             with counted(one.report, run.clients.values()):
-                given_up |= _learn(run, one, found[one.stream.name], tell)
+                given_up |= _learn(run, one, found[one.stream.name], writer, tell)
 
 
-def _learn(run: Run, asked: Asked, finding: PlanAgain, tell: Tell) -> set[tuple[str, str]]:
+def _learn(run: Run, asked: Asked, finding: PlanAgain, writer: Writer, tell: Tell) -> set[tuple[str, str]]:
     """Take down why a stream's plan must be made again; gives the API client whose rows of it nobody can tell apart, if that is what was found."""
     stream, report = asked.stream, asked.report
     if isinstance(finding, AbilityRefusedError):
@@ -184,21 +183,21 @@ def _learn(run: Run, asked: Asked, finding: PlanAgain, tell: Tell) -> set[tuple[
         )
         run.uncut.add(client_and_stream)
         return set()
-    problem = _heeds_no_account(run, stream, finding.api_client)
     run.needs_account.add(client_and_stream)
+    planned = plan_stream(run, stream, stored_windows(writer, stream), asked.request)
+    problem = _heeds_no_account(run, stream, [piece for piece in planned if piece.api_client == finding.api_client])
     if problem is None:
         return set()
     report.problems.append(problem)
     return {client_and_stream}
 
 
-def _heeds_no_account(run: Run, stream: Stream, api_client: str) -> str | None:
+def _heeds_no_account(run: Run, stream: Stream, slices: Sequence[Slice]) -> str | None:
     """Why rows that do not name their account cannot be asked for by account; None where they can."""
     try:
-        is_heeded = honours_filter(stream, run.clients[api_client], run.listed[api_client])
+        return ignored_filter(run, stream, slices)
     except ApiError as error:
-        return told(api_client, error)
-    return None if is_heeded else ignored_filter(stream, run)
+        return told(slices[0].api_client, error)
 
 
 @dataclass

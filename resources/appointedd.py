@@ -25,7 +25,7 @@ from resources.errors import (
     UnprovenEndError,
 )
 from resources.exchange import Exchange, Query
-from resources.pages import Page, Pages, may_be_cut
+from resources.pages import Page, Pages, belied, forgotten, may_be_cut
 from resources.retries import ATTEMPTS, TooLargeError, TroubleError, http_date
 from resources.settings import ClientSettings, Settings
 
@@ -49,7 +49,8 @@ class Look:
 class ApiClient:
     """One OAuth API client on one API: everything it may read, nothing it could write. Close it, or use it in a `with`.
 
-    `without` holds the (stream, ability) pairs that this server refused; they are not tried again in this run.
+    `without` holds the (stream, ability) pairs that this server refused; they are not tried again in this run. `ids_repeat`: streams whose
+    ids were seen to be unique within an account only.
     """
 
     def __init__(self, client: ClientSettings, settings: Settings, contract: Contract) -> None:
@@ -57,6 +58,7 @@ class ApiClient:
         self.contract = contract
         self.exchange = Exchange(client, settings, contract)
         self.without: set[tuple[str, str]] = set()
+        self.ids_repeat: set[str] = set()
         self._links = self.exchange.links
         self._answers = Pages(contract, self._links, self.exchange.hide)
 
@@ -112,6 +114,8 @@ class ApiClient:
         first = self._first_page(stream, url, optional, own)
         page, seen = first, {url}
         while True:
+            # Before its rows are handed over: who takes the first page alone must not take it for all.
+            self._no_sign_of_more(stream, page, is_first=page is first, is_filtered=bool(filters or own))
             yield page
             if page.next_url is None:
                 break
@@ -119,6 +123,7 @@ class ApiClient:
                 raise BrokenAnswerError(
                     f"{stream}: the next link of a page leads to a page that was already read; the walk would never end."
                 )
+            self._no_parameter_lost(stream, page, optional, own)
             seen.add(page.next_url)
             page = self._page(stream, page.next_url, None)
         size = int(optional.get(self.contract.parameters.page_size, "0") or 0)
@@ -128,6 +133,37 @@ class ApiClient:
                 f"{stream}: the only page holds exactly {first.count} records and no pagination member, so nothing shows that it is "
                 f"all. Say in the contract where the next link stands (document.next), or that the server never paginates (document.lists_are_whole)."
             )
+
+    def _no_sign_of_more(self, stream: str, page: Page, *, is_first: bool, is_filtered: bool) -> None:
+        """Raise where a page without a next link says elsewhere that it is not the last."""
+        names = self.contract.document
+        mark = belied(page, is_first=is_first, is_filtered=is_filtered, counts_what_matches=bool(names.total))
+        if mark is None:
+            return
+        says = {"records": "counts more records", "pages": "counts several pages", "last": "leads to another page"}
+        other = 'document.total = ""' if mark.kind == "records" else "document.ignored_marks"
+        raise UnprovenEndError(
+            f"{stream}: the page names no next one at {names.next}, but {mark.place} {says.get(mark.kind, 'says that there is one')}, so the list is not "
+            f"whole. Say in the contract where the next link stands (document.next), or run appointedd-warehouse connect; if {mark.place} means something "
+            f"else, {other if mark.kind == 'records' else f'name it in {other}'}."
+        )
+
+    def _no_parameter_lost(self, stream: str, page: Page, optional: Query, own: Query) -> None:
+        """Raise where what stands behind a next link is another list than the one that was asked for."""
+        parameters = self.contract.parameters
+        bounds = (parameters.updated_since, parameters.updated_until)
+        needed = [*own, *(name for name in (*bounds, parameters.account) if name in optional)]
+        lost = forgotten(page, {**optional, **own}, needed, parameters.page_size)
+        if lost is None:
+            return
+        cures = dict.fromkeys(bounds, f"set streams.{stream}.filters = false") | {
+            parameters.account: f"set streams.{stream}.account_filter = false and make one API client for each account"
+        }
+        cure = cures.get(lost, f"take it out of streams.{stream}.queries, if the list shows all without it")
+        raise BrokenAnswerError(
+            f"{stream}: a next link has lost the parameter {lost!r} that the list was asked with, so what follows is another list. This is the API's fault; "
+            f"until it is mended, ask for larger pages (parameters.page_size_value), or {cure}."
+        )
 
     def single(self, stream: str, record_id: str) -> Page | None:
         """One record by id as a page of one; None where the server says 404."""

@@ -89,6 +89,7 @@ class Document(_Part):
     total: str
     lists_are_whole: bool
     shifting_parameters: Names
+    ignored_marks: Names
 
 
 class Redact(_Part):

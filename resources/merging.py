@@ -195,6 +195,18 @@ def candidates(
         ).fetchall()
 
 
+def stored_elsewhere(connection: duckdb.DuckDBPyConnection, table: Table, keys: pl.DataFrame) -> int:
+    """Of records of accounts (`keys`), how many are live in the table as another account's."""
+    with registered(connection, keys=keys):
+        row = connection.execute(
+            f"""
+            select count(*) from keys join core.{table.stream} as stored using ({table.key[-1]})
+            where stored.deleted_at is null and stored.account_id <> keys.account_id
+            """  # noqa: S608  names are ours
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
 def renormalise(
     connection: duckdb.DuckDBPyConnection, table: Table, rows: pl.DataFrame, children: Mapping[str, pl.DataFrame]
 ) -> int:

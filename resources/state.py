@@ -178,6 +178,23 @@ class State:
         """Keys of live rows that a complete walk did not meet, though it should have (`sql/candidates.sql`)."""
         return merging.candidates(self.connection, table, met, account_ids, began_at)
 
+    def stored_elsewhere(self, table: Table, keys: pl.DataFrame) -> int:
+        """Of records of accounts (`keys`), how many are live in the table as another account's."""
+        return merging.stored_elsewhere(self.connection, table, keys)
+
+    def copies(self, table: Table, account_ids: Sequence[str]) -> int:
+        """How many records are live in the table as several of these accounts'."""
+        row = self.connection.execute(
+            f"""
+            select count(*) from (
+                select 1 from core.{table.stream} where deleted_at is null and list_contains($account_ids, account_id)
+                group by {table.key[-1]} having count(*) > 1
+            )
+            """,  # noqa: S608  names are ours
+            {"account_ids": list(account_ids)},
+        ).fetchone()
+        return int(row[0]) if row else 0
+
     def standing_brakes(self) -> list[StandingBrake]:
         """Brakes that stand, one at most for each stream and account."""
         rows = self.connection.execute(

@@ -6,11 +6,11 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 import stamina
@@ -176,7 +176,7 @@ def test_every_form_of_no_next_link_is_the_end(end: object) -> None:
 
 def test_an_absent_next_member_is_the_end_where_others_show_paging() -> None:
     with bench() as b:
-        b.answer(lambda d: d | {"links": {"first": "/v2/customers"}})
+        b.answer(lambda d: d | {"links": {"first": "/v2/customers?page=1", "last": {"href": "/v2/customers?page=1"}}})
         assert len(b.pages()) == 1
 
 
@@ -225,6 +225,67 @@ def test_a_next_link_that_comes_round_again_is_an_error() -> None:
         assert b.emulator.count() == 2
 
 
+SINCE = "filter[updatedAfter]"
+
+
+def linked(**changes: Any) -> Callable[[Json], Json]:
+    """A document whose next link has its parameters changed; None takes one out."""
+
+    def change(document: Json) -> Json:
+        link = document["links"]["next"]
+        if link is not None:
+            path, _, text = link.partition("?")
+            query = {k: v for k, v in (dict(parse_qsl(text)) | changes.get("query", {})).items() if v is not None}
+            if changes.get("only"):
+                query = {k: v for k, v in query.items() if k in changes["only"]}
+            document["links"]["next"] = f"{path}?{urlencode(query)}"
+        return document
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("lost", "change", "cure"),
+    [
+        (SINCE, linked(query={SINCE: None}), "customers.filters = false"),
+        ("filter[account]", linked(query={"filter[account]": None}), "one API client for each account"),
+        ("filter[status]", linked(query={"filter[status]": None}), "streams.customers.queries"),
+        (SINCE, linked(query={"page[number]": "2"}, only=("page[number]", "page[size]")), "larger pages"),
+    ],
+)
+def test_a_next_link_that_has_lost_a_parameter_is_not_followed(lost: str, change: Any, cure: str) -> None:
+    with bench(Switches(unknown_parameters="ignore")) as b:
+        b.answer(change, times=None)
+        account = b.world.customers.rows()[0].account_id
+        filters = {SINCE: "2020-01-01T00:00:00Z", "filter[account]": account}
+        b.sizes("2")
+        own = {lost: "confirmed"} if lost == "filter[status]" else {}
+        with pytest.raises(BrokenAnswerError, match=cure) as caught:
+            list(b.client.pages("customers", filters, own))
+        assert repr(lost) in str(caught.value)
+        assert len(b.asked("customers")) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        linked(only=("page[after]",)),
+        linked(only=("page[after]", "page[size]")),
+        linked(query={SINCE: None, "since": "2020-01-01T00:00:00Z"}),
+        linked(query={SINCE: "2020-01-01T00:00:00+00:00"}),
+        linked(query={"sort": None}),
+    ],
+)
+def test_a_next_link_that_carries_its_list_in_its_own_way_is_followed(change: Any) -> None:
+    with bench(Switches(unknown_parameters="ignore")) as b:
+        b.answer(change, times=1)
+        pages = b.client.pages("customers", {SINCE: "2020-01-01T00:00:00Z"}, {})
+        next(pages)
+        with suppress(DeadCursorError):  # the emulator's own cursors need the rest
+            next(pages)
+        assert len(b.asked("customers")) == 2
+
+
 def test_an_empty_page_does_not_end_a_walk() -> None:
     with bench() as b:
         b.answer(lambda d: d | {"data": []}, later_page)
@@ -259,10 +320,105 @@ def test_a_page_that_shows_its_end_is_proven(count: int, rest: Json) -> None:
         assert len(b.pages()[0].records) == count
 
 
-def test_links_without_pagination_prove_nothing() -> None:
+@pytest.mark.parametrize(
+    "links", [{"self": "/v2/customers"}, {"first": "/v2/customers"}, {"last": "/v2/customers?c=x"}]
+)
+def test_links_without_pagination_prove_nothing(links: Json) -> None:
     with bench() as b:
-        b.answer(lambda d: {"data": d["data"], "links": {"self": "/v2/customers"}})
-        with pytest.raises(UnprovenEndError):
+        b.answer(lambda d: {"data": d["data"], "links": links})
+        with pytest.raises(UnprovenEndError, match="exactly 10 records"):
+            b.pages()
+
+
+@pytest.mark.parametrize(
+    ("rest", "place", "told"),
+    [
+        ({"meta": {"nextCursor": "abc"}}, "meta.nextCursor", "says that there is one"),
+        (
+            {"links": {"next": None}, "meta": {"page": {"next_page": 2}}},
+            "meta.page.next_page",
+            "says that there is one",
+        ),
+        ({"next": "/v2/customers?page=2"}, "next", "says that there is one"),
+        ({"links": {"next": None}, "meta": {"hasMore": True}}, "meta.hasMore", "says that there is one"),
+        ({"pageInfo": {"hasNextPage": True}}, "pageInfo.hasNextPage", "says that there is one"),
+        ({"meta": {"current_page": 1, "last_page": 2}}, "meta.last_page", "counts several pages"),
+        ({"meta": {"page": {"current": 1, "pages": 7}}}, "meta.page.pages", "counts several pages"),
+        (
+            {"meta": {"pagination": {"count": 10, "total_count": 25}}},
+            "meta.pagination.total_count",
+            "counts more records",
+        ),
+        ({"links": {"first": "/x?page=1", "last": "/x?page=3"}}, "links.last", "leads to another page"),
+        (
+            {"links": {"self": "/x?page[size]=9", "last": {"href": "/x?page[size]=10&page[offset]=20"}}},
+            "links.last",
+            "another page",
+        ),
+    ],
+)
+def test_a_page_that_says_elsewhere_that_there_is_more_is_no_end(rest: Json, place: str, told: str) -> None:
+    with bench() as b:
+        b.answer(lambda d: {"data": d["data"]} | rest, times=None)
+        with pytest.raises(UnprovenEndError, match=told) as caught:
+            next(b.client.pages("customers", {}, {}))  # whoever takes the first page alone is told, too
+        assert f"{place} " in str(caught.value)
+        assert "document.next" in str(caught.value)
+        document = b.client.contract.document.model_copy(update={"ignored_marks": (place,), "lists_are_whole": True})
+        b.client.contract = b.client.contract.model_copy(update={"document": document})
+        b.client._answers._contract = b.client.contract
+        assert len(b.pages()) == 1
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        {"meta": {"nextCursor": None, "hasMore": False, "next_page": 0, "cursors": {"after": "abc"}}},
+        {"links": {"next": None}, "meta": {"page": {"total": 9, "pages": 1}, "nextPageToken": ""}},
+        {"links": {"next": None, "first": "/x?page=0", "last": "/x?page=0"}, "meta": {"count": 9, "has_more": "no"}},
+        {"links": {"next": None, "self": "/x", "last": "/x?page[number]=1&page[size]=100"}},
+        {"links": {"next": None, "first": "/x?page[size]=10", "last": "/x?page[size]=10&page[before]=4711"}},
+        {"links": {"next": None, "last": "http://[::1"}, "meta": {"pages": ["a"], "links": [{"url": "/x?page=2"}]}},
+    ],
+)
+def test_members_that_say_nothing_of_more_are_no_sign_of_it(rest: Json) -> None:
+    with bench() as b:
+        b.sizes("7", "customers")
+        rows = [{"type": "customers", "id": str(n)} for n in range(9)]
+        b.answer(lambda _: {"data": rows} | rest)
+        assert len(b.pages()) == 1
+
+
+def test_the_last_page_of_a_chain_that_was_followed_is_believed_unless_it_says_yes() -> None:
+    numbers = {
+        "meta": {"page": 3, "pages": 7, "nextCursor": "later", "count": 99},
+        "links": {"first": "/x?page=1", "last": "/x?page=3"},
+    }
+
+    def is_end(document: Json) -> bool:
+        return len(document["data"]) == 5
+
+    with bench() as b:
+        b.answer(lambda d: d | numbers if is_end(d) else d, times=None)
+        assert len(b.pages()) == 3
+        b.emulator.faults.clear()
+        b.answer(lambda d: d | {"links": {"next": None}, "meta": {"has_more": True}} if is_end(d) else d, times=None)
+        with pytest.raises(UnprovenEndError, match=r"meta\.has_more"):
+            b.pages()
+
+
+def test_a_count_that_may_leave_filters_out_of_account_is_a_sign_only_where_the_contract_says_that_totals_count() -> (
+    None
+):
+    with bench() as b:
+        b.answer(lambda d: d | {"links": {"next": None}, "meta": {"totalCount": 155}}, times=None)
+        since = {"filter[updatedAfter]": "2020-01-01T00:00:00Z"}
+        with pytest.raises(UnprovenEndError, match="totalCount"):
+            b.pages(**since)
+        document = b.client.contract.document.model_copy(update={"total": ""})
+        b.client.contract = b.client.contract.model_copy(update={"document": document})
+        assert len(b.pages(**since)) == 1
+        with pytest.raises(UnprovenEndError, match="totalCount"):
             b.pages()
 
 

@@ -40,7 +40,7 @@ LAYERS: dict[str, str] = {
         pipelines.connect.matching pipelines.connect.described pipelines.connect.edit pipelines.connect.override
     """,
     "answers": """
-        resources.answers resources.links resources.pages
+        resources.answers resources.links resources.marks resources.pages
         pipelines.splitting pipelines.progress pipelines.connect.places
     """,
     "settings": """

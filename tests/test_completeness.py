@@ -284,6 +284,30 @@ def test_a_steady_total_that_says_more_is_evidence_of_missing_rows() -> None:
         assert (part.reconciliations[0].last_total, part.reconciliations[0].walks_count) == (61, 2)
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_ids_that_begin_anew_in_each_account_are_counted_by_account(*, lost: bool) -> None:
+    with reading(Switches(meta_total="present")) as (emulator, client):
+        by_account: dict[str, list[str]] = {}
+        for customer in emulator.world.customers:
+            by_account.setdefault(customer.account_id, []).append(customer.id)
+        numbers = {own: str(n) for ids in by_account.values() for n, own in enumerate(sorted(ids))}
+
+        def renumber(body: bytes) -> bytes:
+            document = json.loads(body)
+            document["data"] = [
+                r | {"id": numbers[r["id"]]} for r in document["data"] if not lost or numbers[r["id"]] != "3"
+            ]
+            return json.dumps(document).encode()
+
+        emulator.faults.append(Fault(lambda r: r.path.endswith("/customers"), Replace(renumber), times=None))
+        (evidence,) = read(client)[-1].reconciliations
+        assert evidence.verdict == ("different" if lost else "settled")
+        assert (evidence.distinct_count, evidence.walks_count) == (58 if lost else 60, 2)
+        # What was learned spares the second walk of what is read next.
+        (evidence,) = read(client)[-1].reconciliations
+        assert evidence.walks_count == (2 if lost else 1)
+
+
 def test_every_query_of_the_contract_is_walked() -> None:
     with reading() as (emulator, client):
         customers = client.contract.streams["customers"]
