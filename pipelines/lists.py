@@ -25,10 +25,14 @@ BOOLEANS: dict[type, Form] = {bool: as_is}
 
 @dataclass
 class Lists:
-    """The child rows of a batch by table, and for each table whether a record's list of it came whole."""
+    """The child rows of a batch by table, and for each table whether a record's list of it came whole.
+
+    `excepts`: where a record has several lists for one table, the names of those of which the contrary holds; None where there is none.
+    """
 
     sheets: dict[str, Sheet] = field(default_factory=dict)
     wholes: dict[str, list[bool]] = field(default_factory=dict)
+    excepts: dict[str, list[list[str] | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

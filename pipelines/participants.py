@@ -67,14 +67,13 @@ def participants(listing: Listing, lists: Lists) -> None:
     names = contract.streams[BOOKINGS.name].participant_columns
     aliases = contract.streams[BOOKINGS.name].columns["participants"]
     sent, whole = listed(members.values(aliases), len(listing.accounts))
-    whole_answers = whole.copy()
     owners, elements = flat(sent)
     people = _in_slots(owners, elements, listing)
     if people is None:
         people = _People()
         for place, element in zip(owners, map(plain, elements), strict=True):
             if not isinstance(element, dict):
-                whole[place] = whole_answers[place] = False
+                whole[place] = False
                 judge.notes.add("bad_value", "participants", "a participant that is not an object", place)
                 continue
             people.places.append(place)
@@ -91,8 +90,12 @@ def participants(listing: Listing, lists: Lists) -> None:
         "customer_booking_id": people.ids,
         "is_partial": people.partials,
     }
-    lists.wholes["booking_answers"] = whole_answers
-    lists.sheets["booking_answers"] = _answers(judge, own, people, names["answers"], whole_answers)
+    answers, are_open = _answers(judge, own, people, names["answers"])
+    lists.sheets["booking_answers"] = answers
+    # Whoever is gone takes the answers along; of those who stay, each has a list of answers that came whole or not.
+    lists.wholes["booking_answers"] = whole
+    if excepts := _excepted(people, whole, are_open):
+        lists.excepts["booking_answers"] = excepts
 
 
 def _in_slots(owners: list[int], elements: Sequence[Any], listing: Listing) -> _People | None:
@@ -178,19 +181,31 @@ def _complete(
             people.ids[row] = f"{stem}:{equals[people.places[row], stem]}"
 
 
-def _answers(judge: Judge, members: Members, people: _People, names: Iterable[str], whole: list[bool]) -> Sheet:
-    """The answers of participants; `whole` becomes False for the bookings of which they did not come whole, so that stored ones must be kept."""
+def _excepted(people: _People, whole: Sequence[bool], are_open: Sequence[bool]) -> list[list[str] | None] | None:
+    """For each booking the participations whose list of answers is otherwise than the list of participants: open where that is whole, and the reverse.
+
+    None where no booking has one, as is the rule.
+    """
+    if all(whole) and not any(are_open):
+        return None
+    found: list[list[str] | None] = [None] * len(whole)
+    for place, own_id, is_open in zip(people.places, people.ids, are_open, strict=True):
+        if is_open is whole[place]:
+            found[place] = [*(found[place] or ()), own_id or ""]
+    return found
+
+
+def _answers(judge: Judge, members: Members, people: _People, names: Iterable[str]) -> tuple[Sheet, list[bool]]:
+    """The answers of participants, and for each of these whether the list did not come whole, so that stored answers must be kept."""
     sent, came = listed(members.values(names), len(people.ids))
-    for row, place in enumerate(people.places):
-        if people.partials[row] or not came[row]:
-            whole[place] = False
-        if people.partials[row]:
-            sent[row] = []
+    are_open = [is_partial or not is_there for is_partial, is_there in zip(people.partials, came, strict=True)]
+    if True in people.partials:
+        sent = [[] if is_partial else own for is_partial, own in zip(people.partials, sent, strict=True)]
     rows, elements = flat(sent)
     if not types_of(elements) <= {dict}:
         for row, element in zip(rows, elements, strict=True):
             if not isinstance(element, dict):
-                whole[people.places[row]] = False
+                are_open[row] = True
                 judge.notes.add("bad_value", "questions", "a question that is not an object", people.places[row])
         objects = [number for number, element in enumerate(elements) if isinstance(element, dict)]
         rows, elements = [rows[number] for number in objects], [elements[number] for number in objects]
@@ -209,7 +224,7 @@ def _answers(judge: Judge, members: Members, people: _People, names: Iterable[st
     people_ids = [people.ids[row] for row in rows]
     values = [element.get("value") for element in elements]
     given, types = without_blanks(values, types_of(values))
-    return {
+    sheet: Sheet = {
         OWNER: owners,
         "customer_booking_id": people_ids,
         "question_id": ids,
@@ -218,3 +233,4 @@ def _answers(judge: Judge, members: Members, people: _People, names: Iterable[st
         "answer_text": formed(given, types, _WRITTEN),
         "is_answer_true": formed(given, types, BOOLEANS),
     }
+    return sheet, are_open

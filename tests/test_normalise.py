@@ -518,7 +518,7 @@ def test_linkage_to_the_customers_themselves_says_who_and_no_more() -> None:
     (one,) = batch.children["booking_customers"].to_dicts()
     assert (one["customer_booking_id"], one["customer_id"], one["is_partial"]) == ("customer:c1:1", "c1", False)
     assert row(batch)["whole_booking_customers"] is True
-    assert row(batch)["whole_booking_answers"] is False
+    assert open_lists(batch) == ["customer:c1:1"]
 
 
 def test_linkage_without_its_resource_is_partial() -> None:
@@ -526,7 +526,7 @@ def test_linkage_without_its_resource_is_partial() -> None:
     (one,) = batch.children["booking_customers"].to_dicts()
     assert (one["customer_booking_id"], one["is_partial"], one["status"]) == ("p1", True, None)
     assert row(batch)["whole_booking_customers"] is True
-    assert row(batch)["whole_booking_answers"] is False
+    assert open_lists(batch) == ["p1"]
 
 
 @pytest.mark.parametrize("related", [{}, {"customerBookings": {}}, {"customerBookings": {"links": {"related": "/x"}}}])
@@ -548,14 +548,21 @@ def test_a_participant_that_cannot_be_read_does_not_make_the_others_disappear() 
     batch = of(BOOKINGS, booking(customers=["c1", {"id": "c2", "questions": []}]))
     assert batch.children["booking_customers"].get_column("customer_id").to_list() == ["c2"]
     assert row(batch)["whole_booking_customers"] is row(batch)["whole_booking_answers"] is False
+    assert row(batch)["except_booking_answers"] == ["customer:c2:1"], "of those who came it is known"
     assert notes(batch) == {"participants"}
 
 
+def open_lists(batch: Batch) -> list[str]:
+    """The participations of a single booking, all of them known, whose answers did not come whole."""
+    assert row(batch)["whole_booking_answers"] is True
+    return row(batch)["except_booking_answers"] or []
+
+
 def test_absent_questions_are_no_empty_list() -> None:
-    assert row(of(BOOKINGS, booking(customers=[{"id": "c1"}])))["whole_booking_answers"] is False
-    assert row(of(BOOKINGS, booking(customers=[{"id": "c1", "questions": []}])))["whole_booking_answers"] is True
+    assert open_lists(of(BOOKINGS, booking(customers=[{"id": "c1"}]))) == ["customer:c1:1"]
+    assert open_lists(of(BOOKINGS, booking(customers=[{"id": "c1", "questions": []}]))) == []
     both: list[Json] = [{"id": "c1", "questions": []}, {"id": "c2"}]
-    assert row(of(BOOKINGS, booking(customers=both)))["whole_booking_answers"] is False
+    assert open_lists(of(BOOKINGS, booking(customers=both))) == ["customer:c2:1"]
 
 
 def test_answers_without_ids_are_told_by_label_and_number() -> None:
@@ -571,7 +578,7 @@ def test_answers_without_ids_are_told_by_label_and_number() -> None:
     assert answers.get_column("question_id").to_list() == ["label:Why?:1", "label:Why?:2", "label:None:1", "q"]
     assert answers.get_column("answer_kind").to_list() == ["empty", "text", "number", "empty"]
     assert answers.get_column("answer_text").to_list() == [None, "x", "3", None]
-    assert row(batch)["whole_booking_answers"] is False
+    assert open_lists(batch) == ["customer:c1:1"]
     assert notes(batch) == {"questions"}
 
 

@@ -504,13 +504,67 @@ def test_linkage_alone_keeps_what_is_known_of_a_participant(writer: Writer) -> N
         ("p2", "arrived", "c-p2", False),
         ("p3", None, None, True),
     ]
-    assert listed(writer, "booking_answers") == {"p1": True, "p2": True}
+    assert listed(writer, "booking_answers") == {"p1": True, "p2": False}
     put(
         writer,
         booking(updated=2, price=1, related={"customerBookings": {"data": [{"type": "customerBookings", "id": "p2"}]}}),
         fetched=2,
     )
     assert rows(writer, "select status from core.booking_customers where deleted_at is null") == [("arrived",)]
+
+
+def answers(writer: Writer) -> dict[tuple[str, str], bool]:
+    """Participation and question → whether the answer is live."""
+    found = rows(writer, "select customer_booking_id, question_id, deleted_at is null from core.booking_answers")
+    return {(person, question): is_live for person, question, is_live in found}
+
+
+def one_who(name: str, *questions: str | None) -> Json:
+    """A participant with a list of answers, or with none where that is None."""
+    asked = {} if questions == (None,) else {"questions": [{"id": q, "value": name} for q in questions]}
+    return {"customer_booking_id": name, "customer_id": f"c-{name}", **asked}
+
+
+@pytest.mark.parametrize(
+    ("sent", "live"),
+    [
+        ([one_who("p2", None)], {("p2", "q"), ("p2", "r")}),  # who left takes the answers along
+        ([one_who("p1", "q"), one_who("p2", None)], {("p1", "q"), ("p2", "q"), ("p2", "r")}),  # withdrawn
+        ([one_who("p1"), one_who("p2", "r")], {("p2", "r")}),
+        ([one_who("p1", "q"), "?"], {("p1", "q"), ("p2", "q"), ("p2", "r")}),  # who cannot be read may be p2
+        (["?"], {("p1", "q"), ("p1", "r"), ("p2", "q"), ("p2", "r")}),
+        ([], set()),
+        (None, set()),
+    ],
+)
+def test_each_participants_answers_are_a_list_of_their_own(
+    writer: Writer, sent: list[Any], live: set[tuple[str, str]]
+) -> None:
+    put(writer, booking(customers=[one_who("p1", "q", "r"), one_who("p2", "q", "r")]))
+    put(writer, booking(updated=1, customers=sent), fetched=1)
+    assert {key for key, is_live in answers(writer).items() if is_live} == live
+    put(writer, booking(updated=2, customers=[one_who("p1", "q", "r"), one_who("p2", "q", "r")]), fetched=2)
+    assert set(answers(writer).values()) == {True}
+
+
+def test_answers_of_a_participant_who_came_as_linkage_stay_and_those_of_the_others_do_not(writer: Writer) -> None:
+    def linked(*names: str) -> Json:
+        return {"customerBookings": {"data": [{"type": "customerBookings", "id": name} for name in names]}}
+
+    came = [
+        {"type": "customerBookings", "id": name, "attributes": {"questions": [{"id": "q", "value": 1}]}}
+        for name in ("p1", "p2", "p3")
+    ]
+    put(writer, booking(related=linked("p1", "p2", "p3")), included=came)
+    put(writer, booking(updated=1, related=linked("p2", "p3")), fetched=1, included=came[2:])
+    assert answers(writer) == {("p1", "q"): False, ("p2", "q"): True, ("p3", "q"): True}
+
+
+def test_answers_that_an_older_version_left_behind_go_with_the_next_change(writer: Writer) -> None:
+    put(writer, booking(customers=[one_who("p1", "q"), one_who("p2", "q")]))
+    rows(writer, "update core.booking_customers set deleted_at = now() where customer_booking_id = 'p1'")
+    put(writer, booking(updated=1, customers=[one_who("p2", None)]), fetched=1)
+    assert answers(writer) == {("p1", "q"): False, ("p2", "q"): True}
 
 
 def test_children_of_a_stale_or_equal_row_are_left_alone(writer: Writer) -> None:
