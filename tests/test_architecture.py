@@ -112,6 +112,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "pipelines.lists": {
         "pipelines.columns",
+        "pipelines.documents",
         "pipelines.records",
         "pipelines.slots",
         "pipelines.streams",
