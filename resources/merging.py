@@ -225,6 +225,47 @@ def renormalise(
     return int(changed[0]) if changed else 0
 
 
+def mark(connection: duckdb.DuckDBPyConnection, table: Table, gone: Mapping[str, pl.DataFrame]) -> None:
+    """Mark children as gone, by table: their key, `at`."""
+    for child, frame in gone.items():
+        if frame.height:
+            on_key = _equal("stored", "gone", (*table.key, *table.children[child]))
+            with registered(connection, gone=frame):
+                connection.execute(
+                    f"update core.{child} as stored set deleted_at = gone.at from gone where {on_key} and stored.deleted_at is null"  # noqa: S608  names come from the catalogue
+                )
+
+
+def live_children(
+    connection: duckdb.DuckDBPyConnection, table: Table, child: str, parents: pl.DataFrame
+) -> list[tuple[str, ...]]:
+    """Keys of the live children of some rows."""
+    with registered(connection, parents=parents):
+        return connection.execute(
+            f"""
+            select {", ".join((*table.key, *table.children[child]))} from core.{child}
+            semi join parents using ({", ".join(table.key)}) where deleted_at is null
+            """  # noqa: S608  names come from the catalogue
+        ).fetchall()
+
+
+def replaced(
+    connection: duckdb.DuckDBPyConnection, table: Table, rows: pl.DataFrame
+) -> list[tuple[str, str, str | None, datetime]]:
+    """The versions of some rows that were replaced, by account: (account_id, record_id, document, fetched_at)."""
+    with registered(connection, wanted=rows):
+        return connection.execute(
+            f"""
+            select account_id, record_id, document, fetched_at from history.records as replaced
+            where stream = $stream and exists (
+                from wanted where wanted.account_id = replaced.account_id and wanted.{table.key[-1]} = replaced.record_id
+            )
+            order by account_id
+            """,  # noqa: S608  names are ours
+            {"stream": table.stream},
+        ).fetchall()
+
+
 def _wholeness(table: Table) -> list[str]:
     """The columns of incoming rows that say which lists of children came whole."""
     return [f"whole_{child}" for child in table.children] + [f"except_{child}" for child in table.list_of]

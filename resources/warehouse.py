@@ -272,10 +272,29 @@ class Writer:
         """Keys of live rows that a complete walk did not meet, though it should have (`sql/candidates.sql`)."""
         return merging.candidates(self.connection, table, met, account_ids, began_at)
 
-    def renormalise(self, table: Table, rows: pl.DataFrame, children: Mapping[str, pl.DataFrame]) -> int:
-        """Replace the typed columns of rows that are stored already, by key; gives how many rows changed. One transaction."""
+    def renormalise(
+        self,
+        table: Table,
+        rows: pl.DataFrame,
+        children: Mapping[str, pl.DataFrame],
+        gone: Mapping[str, pl.DataFrame] | None = None,
+    ) -> int:
+        """Replace the typed columns of rows that are stored already, by key; gives how many rows changed. One transaction.
+
+        `gone`: children by table that are to be marked as gone (key, `at`), whatever their parent's list says.
+        """
         with transaction(self.connection):
-            return merging.renormalise(self.connection, table, rows, children)
+            changed = merging.renormalise(self.connection, table, rows, children)
+            merging.mark(self.connection, table, gone or {})
+        return changed
+
+    def live_children(self, table: Table, child: str, parents: pl.DataFrame) -> list[tuple[str, ...]]:
+        """Keys of the live children of some rows."""
+        return merging.live_children(self.connection, table, child, parents)
+
+    def replaced(self, table: Table, rows: pl.DataFrame) -> list[tuple[str, str, str | None, datetime]]:
+        """The versions of some rows that were replaced, by account: (account_id, record_id, document, fetched_at)."""
+        return merging.replaced(self.connection, table, rows)
 
     def generic_streams(self) -> tuple[str, ...]:
         """The streams with a table of the generic form, also those that the contract no longer has."""

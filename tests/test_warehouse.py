@@ -985,6 +985,68 @@ def test_a_corrected_alias_reaches_what_is_stored_and_touches_no_bookkeeping(wri
     assert rows(writer, "select count(*) from history.records") == [(0,)]
 
 
+def with_names(stream: str, table: str, **names: tuple[str, ...]) -> Contract:
+    own = CONTRACT.streams[stream]
+    changed = own.model_copy(update={table: own.tables()[table] | names})
+    return CONTRACT.model_copy(update={"streams": CONTRACT.streams | {stream: changed}})
+
+
+def customer(updated: float, **more: Any) -> Json:
+    return resource("customers", "c1", updated=later(updated).isoformat(), **more)
+
+
+def shaped_again(writer: Writer, stream: Stream, contract: Contract = CONTRACT) -> None:
+    assert renormalise_stream(writer, stream, contract, ZONES)[0] == 1
+
+
+def test_children_that_a_wrong_name_brought_go_when_it_is_corrected(writer: Writer) -> None:
+    wrong = with_names("customers", "columns", tags=("labels",), custom_fields=("extras",))
+    put(writer, customer(0, labels=["a"], extras={"f": 1}, tags=["b"]), contract=wrong)
+    shaped_again(writer, CUSTOMERS)
+    assert listed(writer, "customer_tags", "tag") == {"a": False, "b": True}
+    assert listed(writer, "customer_custom_fields", "field_id") == {"f": False}
+    assert rows(writer, "select distinct deleted_at from core.customer_tags where tag = 'a'") == [(NOW,)]
+    shaped_again(writer, CUSTOMERS, wrong)
+    assert listed(writer, "customer_tags", "tag") == {"a": True, "b": False}
+
+
+@pytest.mark.parametrize("spoil", [None, "update history.records set document = null", "type"])
+def test_children_that_an_earlier_version_listed_stay_where_the_newest_says_nothing(
+    writer: Writer, spoil: str | None
+) -> None:
+    put(writer, customer(0, tags=["a"]))
+    put(writer, customer(1, labels=["b"]), fetched=1)  # no list is no empty list
+    if spoil == "type":
+        rows(writer, "update history.records set document = replace(document, '\"customers\"', '\"people\"')")
+    elif spoil:
+        rows(writer, spoil)
+    shaped_again(writer, CUSTOMERS)
+    assert listed(writer, "customer_tags", "tag") == {"a": True}
+    shaped_again(writer, CUSTOMERS, with_names("customers", "columns", tags=("labels",)))
+    assert listed(writer, "customer_tags", "tag") == {"a": False, "b": True}  # the list came whole under this name
+
+
+def test_answers_that_a_wrong_name_brought_go_participant_by_participant(writer: Writer) -> None:
+    wrong = with_names("bookings", "participant_columns", answers=("asked", "questions"))
+    asked = {"asked": [{"id": "r", "value": 1}]}
+    put(
+        writer, booking(customers=[one_who("p1", "q"), one_who("p2", None) | asked, one_who("p3", "q")]), contract=wrong
+    )
+    put(writer, booking(updated=1, customers=[one_who("p1", None), one_who("p2", None), one_who("p3", "q")]), fetched=1)
+    assert set(answers(writer).values()) == {True}
+    shaped_again(writer, BOOKINGS)
+    assert answers(writer) == {("p1", "q"): True, ("p2", "r"): False, ("p3", "q"): True}
+
+
+def test_linkage_alone_keeps_participants_when_they_are_shaped_again(writer: Writer) -> None:
+    linkage = {"customerBookings": {"data": [{"type": "customerBookings", "id": "p1"}]}}
+    put(writer, booking(customers=people("p1", status="Arrived")))
+    put(writer, booking(updated=1, related=linkage), fetched=1)
+    shaped_again(writer, BOOKINGS)
+    assert rows(writer, "select status, deleted_at from core.booking_customers") == [("arrived", None)]
+    assert answers(writer) == {("p1", "q"): True}
+
+
 def test_the_children_of_a_tombstone_stay_dead_when_it_is_shaped_again(writer: Writer) -> None:
     put(writer, booking(customers=people("p1"), amount=3))
     gone(writer, ("a1", "b1"))
