@@ -38,7 +38,8 @@ class Batch:
     """What some pages hold for one stream.
 
     `rows`: one row for each record (after `combine`: for each key), with the stream's columns, account_id, document, content_hash, fetched_at and, for
-    each child, `whole_<child>`: whether the record's list of that child is known to be complete. `children`: one row for each child that those
+    each child, `whole_<child>`: whether the record's list of that child is known to be complete; for a child with several lists for one record
+    (`Child.list_of`) also `except_<child>`: the lists of which the contrary is known. `children`: one row for each child that those
     records list, with `is_partial` where only the linkage came. Before `combine`, `position` ties children to the version that listed them.
     `present`: columns for which a record had a member, if only a null.
     `read_count` counts records, `duplicate_count` those that a newer version of the same key replaced.
@@ -157,6 +158,7 @@ def _batch(stream: Stream, found: Extract) -> Batch:
     schema = {POSITION: pl.Int64(), **dict.fromkeys(stream.key, text), **schema_of(stream.columns)}
     schema |= {"document": text, "content_hash": text, "fetched_at": DTYPES["instant"]}
     schema |= {f"whole_{child.table}": flag for child in stream.children}
+    schema |= {f"except_{child.table}": pl.List(text) for child in stream.children if child.list_of}
     places = range(len(found.ids))
     rows = _frame({**found.rows, POSITION: places}, schema, stream.columns, places, found.notes)
     parents = rows.select(POSITION, *stream.key)

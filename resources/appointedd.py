@@ -161,8 +161,9 @@ class ApiClient:
         }
         cure = cures.get(lost, f"take it out of streams.{stream}.queries, if the list shows all without it")
         raise BrokenAnswerError(
-            f"{stream}: a next link has lost the parameter {lost!r} that the list was asked with, so what follows is another list. This is the API's fault; "
-            f"until it is mended, ask for larger pages (parameters.page_size_value), or {cure}."
+            f"{stream}: a next link has lost the parameter {lost!r} that the list was asked with, so what follows is another list"
+            f"{', or the API ignores the account filter' if lost == parameters.account else ''}. This is the API's fault; until it is mended, ask for "
+            f"larger pages (parameters.page_size_value), or {cure}."
         )
 
     def single(self, stream: str, record_id: str) -> Page | None:

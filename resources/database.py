@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -130,11 +130,25 @@ def not_read(path: Path, error: Exception) -> WarehouseError:
     return WarehouseError(f"{path} cannot be read: {_first_line(error)}.{_cure(str(error))}")
 
 
-def cut_short(path: Path, needed_bytes: int) -> WarehouseError:
-    """The sentence for a file that opens, and of which a part is missing."""
-    return WarehouseError(
-        f"{path} cannot be read: of its {needed_bytes:,} bytes {path.stat().st_size:,} are there.{CURE_OF_DAMAGE}"
-    )
+def count_runs_of_whole_file(path: Path) -> int:
+    """How many runs a file knows of; raises `WarehouseError` where it is no warehouse, is damaged, or a part of it is missing.
+
+    A file that was cut opens all the same, and answers until a question comes to what is missing.
+    """
+    with closing(connect(path, read_only=True)) as connection:
+        try:
+            needed, runs = connection.execute(
+                "select block_size * total_blocks, (select count(*) from ops.runs) from pragma_database_size()"
+            ).fetchone() or (0, 0)
+        except duckdb.CatalogException:
+            raise WarehouseError(
+                f"{path} holds no warehouse. Name another file in the settings, or move this one away."
+            ) from None
+        except WRITE_ERRORS as error:
+            raise not_read(path, error) from error
+    if (size := path.stat().st_size) < needed:
+        raise WarehouseError(f"{path} cannot be read: of its {needed:,} bytes {size:,} are there.{CURE_OF_DAMAGE}")
+    return int(runs)
 
 
 def _first_line(error: Exception) -> str:

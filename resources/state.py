@@ -139,6 +139,14 @@ class State:
         looks = (f"(select '{c}' from core.{stream} where {c} is not null limit 1)" for c in columns)  # noqa: S608  names are ours
         return {column for (column,) in self.connection.execute(" union all ".join(looks)).fetchall()}
 
+    def live_children(self, table: Table, child: str, parents: pl.DataFrame) -> list[tuple[str, ...]]:
+        """Keys of the live children of some rows."""
+        return merging.live_children(self.connection, table, child, parents)
+
+    def replaced(self, table: Table, rows: pl.DataFrame) -> list[tuple[str, str, str | None, datetime]]:
+        """The versions of some rows that were replaced, by account: (account_id, record_id, document, fetched_at)."""
+        return merging.replaced(self.connection, table, rows)
+
     def documents(
         self, table: Table, limit: int, after: tuple[str, ...] | None
     ) -> tuple[list[tuple[str, str, datetime]], tuple[str, ...] | None]:

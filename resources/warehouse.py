@@ -102,10 +102,21 @@ class Writer(State, Runs):
             ledger.write(self.connection, commit, counts)
         return counts
 
-    def renormalise(self, table: Table, rows: pl.DataFrame, children: Mapping[str, pl.DataFrame]) -> int:
-        """Replace the typed columns of rows that are stored already, by key; gives how many rows changed. One transaction."""
+    def renormalise(
+        self,
+        table: Table,
+        rows: pl.DataFrame,
+        children: Mapping[str, pl.DataFrame],
+        gone: Mapping[str, pl.DataFrame] | None = None,
+    ) -> int:
+        """Replace the typed columns of rows that are stored already, by key; gives how many rows changed. One transaction.
+
+        `gone`: children by table that are to be marked as gone (key, `at`), whatever their parent's list says.
+        """
         with transaction(self.connection):
-            return merging.renormalise(self.connection, table, rows, children)
+            changed = merging.renormalise(self.connection, table, rows, children)
+            merging.mark(self.connection, table, gone or {})
+        return changed
 
     def erase(self, table: Table, word: str, clean: erasing.Clean, is_secret: Callable[[str], bool]) -> int:
         """Take members out of all that is stored of a stream as it was sent (`resources.erasing`); gives how many texts changed. One transaction."""

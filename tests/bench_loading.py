@@ -136,6 +136,7 @@ class Rows:
         as_text = cs.binary().cast(pl.String)
         rows = pl.read_parquet(folder / f"{stream.table}.parquet").drop(BOOKKEEPING).with_columns(as_text)
         whole = {f"whole_{child}": pl.lit(value=True) for child in stream.target.children}
+        whole |= {f"except_{child}": pl.lit(None, pl.List(pl.String)) for child in stream.target.list_of}
         children = {
             child: pl.read_parquet(folder / f"{child}.parquet")
             .drop("deleted_at")

@@ -19,9 +19,13 @@ from pipelines.connect.honoured import Instants, Trial, judge, trials
 from pipelines.connect.matching import match, members_of
 from pipelines.connect.override import lay_over
 from pipelines.connect.places import account_members, counts, next_marks, next_places, rate_limit, shifting
-from resources.contract import contract_values
+from pipelines.connect.shapes import elements
+from resources.contract import contract_values, load_contract
 from resources.errors import ContractError
 from resources.schemas import Shape
+
+Json = dict[str, Any]
+CONTRACT = load_contract()
 
 BASE = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -101,6 +105,25 @@ def population_of(*changed_hours: float) -> dict[str, Instants]:
         str(n): {"updated": BASE + h * HOUR, "created": BASE - n * HOUR, "start": BASE + (200 - 3 * n) * HOUR}
         for n, h in enumerate(changed_hours)
     }
+
+
+def test_the_members_of_a_lists_elements_are_matched_too() -> None:
+    records: list[Json] = [
+        {"attributes": {"questions": [{"id": "q", "title": "Allergies?", "response": "nuts"}, {"id": "r"}]}},
+        {"attributes": {"questions": {"q": "nuts"}}},
+    ]
+    names, plausible = CONTRACT.streams["bookings"].participant_columns, CONTRACT.plausible.columns["participants"]
+    outer = match({"answers": "list"}, names, plausible, members_of(records))
+    (finding,) = elements("bookings", "answers", records, outer, "answer_columns", CONTRACT)
+    assert {line.key[-1]: line.value for line in finding.lines} == {
+        "question_id": list(CONTRACT.streams["bookings"].answer_columns["question_id"]),
+        "label": ["title"],
+        "value": ["response"],
+    }
+    assert {line.key[:-1] for line in finding.lines} == {("streams", "bookings", "answer_columns")}
+    nothing: list[Json] = [{"attributes": {"questions": [{"type": "answers", "id": "a1"}]}}, {"attributes": {}}]
+    outer = match({"answers": "list"}, names, plausible, members_of(nothing))
+    assert elements("bookings", "answers", nothing, outer, "answer_columns", CONTRACT) == []
 
 
 def test_a_bound_cut_to_whole_days_gives_itself_away() -> None:

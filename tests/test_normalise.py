@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import polars as pl
 import pytest
@@ -518,7 +520,7 @@ def test_linkage_to_the_customers_themselves_says_who_and_no_more() -> None:
     (one,) = batch.children["booking_customers"].to_dicts()
     assert (one["customer_booking_id"], one["customer_id"], one["is_partial"]) == ("customer:c1:1", "c1", False)
     assert row(batch)["whole_booking_customers"] is True
-    assert row(batch)["whole_booking_answers"] is False
+    assert open_lists(batch) == ["customer:c1:1"]
 
 
 def test_linkage_without_its_resource_is_partial() -> None:
@@ -526,7 +528,7 @@ def test_linkage_without_its_resource_is_partial() -> None:
     (one,) = batch.children["booking_customers"].to_dicts()
     assert (one["customer_booking_id"], one["is_partial"], one["status"]) == ("p1", True, None)
     assert row(batch)["whole_booking_customers"] is True
-    assert row(batch)["whole_booking_answers"] is False
+    assert open_lists(batch) == ["p1"]
 
 
 @pytest.mark.parametrize("related", [{}, {"customerBookings": {}}, {"customerBookings": {"links": {"related": "/x"}}}])
@@ -548,14 +550,93 @@ def test_a_participant_that_cannot_be_read_does_not_make_the_others_disappear() 
     batch = of(BOOKINGS, booking(customers=["c1", {"id": "c2", "questions": []}]))
     assert batch.children["booking_customers"].get_column("customer_id").to_list() == ["c2"]
     assert row(batch)["whole_booking_customers"] is row(batch)["whole_booking_answers"] is False
+    assert row(batch)["except_booking_answers"] == ["customer:c2:1"], "of those who came it is known"
     assert notes(batch) == {"participants"}
 
 
+def open_lists(batch: Batch) -> list[str]:
+    """The participations of a single booking, all of them known, whose answers did not come whole."""
+    assert row(batch)["whole_booking_answers"] is True
+    return row(batch)["except_booking_answers"] or []
+
+
 def test_absent_questions_are_no_empty_list() -> None:
-    assert row(of(BOOKINGS, booking(customers=[{"id": "c1"}])))["whole_booking_answers"] is False
-    assert row(of(BOOKINGS, booking(customers=[{"id": "c1", "questions": []}])))["whole_booking_answers"] is True
+    assert open_lists(of(BOOKINGS, booking(customers=[{"id": "c1"}]))) == ["customer:c1:1"]
+    assert open_lists(of(BOOKINGS, booking(customers=[{"id": "c1", "questions": []}]))) == []
     both: list[Json] = [{"id": "c1", "questions": []}, {"id": "c2"}]
-    assert row(of(BOOKINGS, booking(customers=both)))["whole_booking_answers"] is False
+    assert open_lists(of(BOOKINGS, booking(customers=both))) == ["customer:c2:1"]
+
+
+def answers(*questions: Any, included: Iterable[Any] = (), sent_as: Any = None) -> tuple[list[Json], Batch]:
+    person = {"customer_booking_id": "p1", "questions": list(questions) if sent_as is None else sent_as}
+    batch = of(BOOKINGS, sent(booking(customers=[person]), included))
+    columns = ("question_id", "label", "answer_kind", "answer_text", "is_answer_true")
+    return batch.children["booking_answers"].select(columns).to_dicts(), batch
+
+
+def answer(question_id: str = "q1", label: str | None = "Why?", kind: str = "text", text: str | None = "nuts") -> Json:
+    told = {"question_id": question_id, "label": label, "answer_kind": kind, "answer_text": text}
+    return told | {"is_answer_true": None}
+
+
+def strangers(batch: Batch) -> set[str]:
+    return {key.path for key in batch.drift if key.kind in ("unknown_member", "missing_member")}
+
+
+def test_an_answer_is_read_under_every_name_of_the_contract(tmp_path: Path) -> None:
+    assert answers({"questionId": "q1", "question": "Why?", "answer": "nuts"}) == ([answer()], ANY)
+    file = tmp_path / "own.toml"
+    file.write_text('[streams.bookings.answer_columns]\nlabel = ["what"]\nvalue = ["said.text"]\n')
+    element = {"id": "q1", "what": "Why?", "said": {"text": "nuts"}, "value": "not this"}
+    batch = of(BOOKINGS, booking(customers=[{"questions": [element]}]), contract=load_contract(file))
+    assert batch.children["booking_answers"].select("label", "answer_text").rows() == [("Why?", "nuts")]
+    assert strangers(batch) == {"questions.attributes.value"}
+
+
+def test_a_value_under_another_name_is_drift_and_no_empty_answer() -> None:
+    found, batch = answers({"id": "q1", "label": "Why?", "reply": "nuts"}, {"id": "q2", "label": "Who?", "value": None})
+    assert found == [answer(kind="missing", text=None), answer("q2", "Who?", "empty", None)]
+    assert strangers(batch) == {"questions.attributes.reply", "questions.value"}
+    fields, batch = custom([{"id": "f", "content": 1}, {"id": "g", "value": None}, "h"])
+    assert [(f["field_id"], f["value_kind"], f["value_raw"]) for f in fields] == [
+        ("f", "missing", None),
+        ("g", "empty", "null"),
+        ("h", "missing", None),
+    ]
+    assert strangers(batch) == {"custom_fields.attributes.content", "custom_fields.value"}
+    assert row(batch)["whole_customer_custom_fields"] is True
+
+
+def test_questions_may_come_as_an_object() -> None:
+    found, batch = answers(sent_as={"q1": "nuts", "q2": True, "cancelUrl": "https://x/canary"})
+    assert found == [answer(label=None), answer("q2", None, "boolean", None) | {"is_answer_true": True}]
+    assert not batch.drift
+    single, _ = answers(sent_as={"id": "q1", "label": "Why?", "value": "nuts"})
+    assert single == [answer()]
+
+
+def test_answers_and_custom_fields_may_be_resources() -> None:
+    attributes = {"label": "Why?", "value": "nuts"}
+    resource_object = {"type": "answers", "id": "q1", "attributes": attributes}
+    for identifier in ({"type": "answers", "id": "q1"}, {"type": "answers", "id": "q1", "meta": {"n": 1}}):
+        found, batch = answers(identifier, included=[resource_object])
+        assert (found, open_lists(batch), batch.drift) == ([answer()], [], {})
+    assert answers(resource_object) == ([answer()], ANY)
+    assert answers({"id": "q1", "type": "text", **attributes})[0] == [answer()]  # a type of its own makes no identifier
+
+    found, batch = answers({"type": "answers", "id": "q9"}, {"id": "q1", **attributes}, included=[resource_object])
+    assert (found, open_lists(batch), notes(batch)) == ([answer()], ["p1"], {"questions"})
+    assert answers(resource_object | {"attributes": ["spoilt"]})[0] == [answer(label=None, kind="missing", text=None)]
+
+    field = {"type": "fields", "id": "f", "attributes": {"value": 7}}
+    linked = resource("customers", related={"customFields": {"data": [{"type": "fields", "id": "f"}]}})
+    batch = of(CUSTOMERS, sent(linked, [field]))
+    assert batch.children["customer_custom_fields"].select("field_id", "value_number").rows() == [("f", Decimal(7))]
+    assert row(batch)["whole_customer_custom_fields"] is True
+    batch = of(CUSTOMERS, linked)
+    assert batch.children["customer_custom_fields"].height == 0
+    assert row(batch)["whole_customer_custom_fields"] is False
+    assert notes(batch) == {"custom_fields"}
 
 
 def test_answers_without_ids_are_told_by_label_and_number() -> None:
@@ -571,7 +652,7 @@ def test_answers_without_ids_are_told_by_label_and_number() -> None:
     assert answers.get_column("question_id").to_list() == ["label:Why?:1", "label:Why?:2", "label:None:1", "q"]
     assert answers.get_column("answer_kind").to_list() == ["empty", "text", "number", "empty"]
     assert answers.get_column("answer_text").to_list() == [None, "x", "3", None]
-    assert row(batch)["whole_booking_answers"] is False
+    assert open_lists(batch) == ["customer:c1:1"]
     assert notes(batch) == {"questions"}
 
 

@@ -134,6 +134,24 @@ def test_the_oldest_file_is_brought_up_to_date_and_keeps_every_row(old: Path, tm
     assert sorted(tmp_path.glob("*.before-*")) == copies
 
 
+def test_answers_of_participants_who_left_go_with_them(old: Path) -> None:
+    with duckdb.connect(old) as connection:
+        (left,) = connection.execute(
+            "select any_value(customer_booking_id) from core.booking_answers where deleted_at is null"
+        ).fetchone() or ("",)
+        connection.execute(
+            "update core.booking_customers set deleted_at = '2026-03-01' where customer_booking_id = ?", [left]
+        )
+    live = "select count(*) from core.booking_answers where deleted_at is null and customer_booking_id <> ?"
+    others = query(old, live, left)
+    open_for_writing(old, 512).close()
+    gone = query(
+        old, "select distinct deleted_at::date::varchar from core.booking_answers where customer_booking_id = ?", left
+    )
+    assert gone == [("2026-03-01",)]
+    assert query(old, live, left) == others
+
+
 def test_after_the_upgrade_it_is_published_for_clients_of_1_4_and_1_5(old: Path) -> None:
     warehouse = warehouse_at(old)
     publish(warehouse, new_run_id(), "next")

@@ -507,13 +507,67 @@ def test_linkage_alone_keeps_what_is_known_of_a_participant(writer: Writer) -> N
         ("p2", "arrived", "c-p2", False),
         ("p3", None, None, True),
     ]
-    assert listed(writer, "booking_answers") == {"p1": True, "p2": True}
+    assert listed(writer, "booking_answers") == {"p1": True, "p2": False}
     put(
         writer,
         booking(updated=2, price=1, related={"customerBookings": {"data": [{"type": "customerBookings", "id": "p2"}]}}),
         fetched=2,
     )
     assert rows(writer, "select status from core.booking_customers where deleted_at is null") == [("arrived",)]
+
+
+def answers(writer: Writer) -> dict[tuple[str, str], bool]:
+    """Participation and question → whether the answer is live."""
+    found = rows(writer, "select customer_booking_id, question_id, deleted_at is null from core.booking_answers")
+    return {(person, question): is_live for person, question, is_live in found}
+
+
+def one_who(name: str, *questions: str | None) -> Json:
+    """A participant with a list of answers, or with none where that is None."""
+    asked = {} if questions == (None,) else {"questions": [{"id": q, "value": name} for q in questions]}
+    return {"customer_booking_id": name, "customer_id": f"c-{name}", **asked}
+
+
+@pytest.mark.parametrize(
+    ("sent", "live"),
+    [
+        ([one_who("p2", None)], {("p2", "q"), ("p2", "r")}),  # who left takes the answers along
+        ([one_who("p1", "q"), one_who("p2", None)], {("p1", "q"), ("p2", "q"), ("p2", "r")}),  # withdrawn
+        ([one_who("p1"), one_who("p2", "r")], {("p2", "r")}),
+        ([one_who("p1", "q"), "?"], {("p1", "q"), ("p2", "q"), ("p2", "r")}),  # who cannot be read may be p2
+        (["?"], {("p1", "q"), ("p1", "r"), ("p2", "q"), ("p2", "r")}),
+        ([], set()),
+        (None, set()),
+    ],
+)
+def test_each_participants_answers_are_a_list_of_their_own(
+    writer: Writer, sent: list[Any], live: set[tuple[str, str]]
+) -> None:
+    put(writer, booking(customers=[one_who("p1", "q", "r"), one_who("p2", "q", "r")]))
+    put(writer, booking(updated=1, customers=sent), fetched=1)
+    assert {key for key, is_live in answers(writer).items() if is_live} == live
+    put(writer, booking(updated=2, customers=[one_who("p1", "q", "r"), one_who("p2", "q", "r")]), fetched=2)
+    assert set(answers(writer).values()) == {True}
+
+
+def test_answers_of_a_participant_who_came_as_linkage_stay_and_those_of_the_others_do_not(writer: Writer) -> None:
+    def linked(*names: str) -> Json:
+        return {"customerBookings": {"data": [{"type": "customerBookings", "id": name} for name in names]}}
+
+    came = [
+        {"type": "customerBookings", "id": name, "attributes": {"questions": [{"id": "q", "value": 1}]}}
+        for name in ("p1", "p2", "p3")
+    ]
+    put(writer, booking(related=linked("p1", "p2", "p3")), included=came)
+    put(writer, booking(updated=1, related=linked("p2", "p3")), fetched=1, included=came[2:])
+    assert answers(writer) == {("p1", "q"): False, ("p2", "q"): True, ("p3", "q"): True}
+
+
+def test_answers_that_an_older_version_left_behind_go_with_the_next_change(writer: Writer) -> None:
+    put(writer, booking(customers=[one_who("p1", "q"), one_who("p2", "q")]))
+    rows(writer, "update core.booking_customers set deleted_at = now() where customer_booking_id = 'p1'")
+    put(writer, booking(updated=1, customers=[one_who("p2", None)]), fetched=1)
+    assert answers(writer) == {("p1", "q"): False, ("p2", "q"): True}
 
 
 def test_children_of_a_stale_or_equal_row_are_left_alone(writer: Writer) -> None:
@@ -932,6 +986,68 @@ def test_a_corrected_alias_reaches_what_is_stored_and_touches_no_bookkeeping(wri
     assert listed(writer) == {"p1": True}
     assert rows(writer, bookkeeping) == before
     assert rows(writer, "select count(*) from history.records") == [(0,)]
+
+
+def with_names(stream: str, table: str, **names: tuple[str, ...]) -> Contract:
+    own = CONTRACT.streams[stream]
+    changed = own.model_copy(update={table: own.tables()[table] | names})
+    return CONTRACT.model_copy(update={"streams": CONTRACT.streams | {stream: changed}})
+
+
+def customer(updated: float, **more: Any) -> Json:
+    return resource("customers", "c1", updated=later(updated).isoformat(), **more)
+
+
+def shaped_again(writer: Writer, stream: Stream, contract: Contract = CONTRACT) -> None:
+    assert renormalise_stream(writer, stream, contract, ZONES)[0] == 1
+
+
+def test_children_that_a_wrong_name_brought_go_when_it_is_corrected(writer: Writer) -> None:
+    wrong = with_names("customers", "columns", tags=("labels",), custom_fields=("extras",))
+    put(writer, customer(0, labels=["a"], extras={"f": 1}, tags=["b"]), contract=wrong)
+    shaped_again(writer, CUSTOMERS)
+    assert listed(writer, "customer_tags", "tag") == {"a": False, "b": True}
+    assert listed(writer, "customer_custom_fields", "field_id") == {"f": False}
+    assert rows(writer, "select distinct deleted_at from core.customer_tags where tag = 'a'") == [(NOW,)]
+    shaped_again(writer, CUSTOMERS, wrong)
+    assert listed(writer, "customer_tags", "tag") == {"a": True, "b": False}
+
+
+@pytest.mark.parametrize("spoil", [None, "update history.records set document = null", "type"])
+def test_children_that_an_earlier_version_listed_stay_where_the_newest_says_nothing(
+    writer: Writer, spoil: str | None
+) -> None:
+    put(writer, customer(0, tags=["a"]))
+    put(writer, customer(1, labels=["b"]), fetched=1)  # no list is no empty list
+    if spoil == "type":
+        rows(writer, "update history.records set document = replace(document, '\"customers\"', '\"people\"')")
+    elif spoil:
+        rows(writer, spoil)
+    shaped_again(writer, CUSTOMERS)
+    assert listed(writer, "customer_tags", "tag") == {"a": True}
+    shaped_again(writer, CUSTOMERS, with_names("customers", "columns", tags=("labels",)))
+    assert listed(writer, "customer_tags", "tag") == {"a": False, "b": True}  # the list came whole under this name
+
+
+def test_answers_that_a_wrong_name_brought_go_participant_by_participant(writer: Writer) -> None:
+    wrong = with_names("bookings", "participant_columns", answers=("asked", "questions"))
+    asked = {"asked": [{"id": "r", "value": 1}]}
+    put(
+        writer, booking(customers=[one_who("p1", "q"), one_who("p2", None) | asked, one_who("p3", "q")]), contract=wrong
+    )
+    put(writer, booking(updated=1, customers=[one_who("p1", None), one_who("p2", None), one_who("p3", "q")]), fetched=1)
+    assert set(answers(writer).values()) == {True}
+    shaped_again(writer, BOOKINGS)
+    assert answers(writer) == {("p1", "q"): True, ("p2", "r"): False, ("p3", "q"): True}
+
+
+def test_linkage_alone_keeps_participants_when_they_are_shaped_again(writer: Writer) -> None:
+    linkage = {"customerBookings": {"data": [{"type": "customerBookings", "id": "p1"}]}}
+    put(writer, booking(customers=people("p1", status="Arrived")))
+    put(writer, booking(updated=1, related=linkage), fetched=1)
+    shaped_again(writer, BOOKINGS)
+    assert rows(writer, "select status, deleted_at from core.booking_customers") == [("arrived", None)]
+    assert answers(writer) == {("p1", "q"): True}
 
 
 def test_the_children_of_a_tombstone_stay_dead_when_it_is_shaped_again(writer: Writer) -> None:

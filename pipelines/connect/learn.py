@@ -17,7 +17,7 @@ from pipelines.connect.matching import Matches
 from pipelines.connect.places import rate_limit
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of, said
 from pipelines.connect.way_in import WayIn, access_of, addresses
-from pipelines.streams import ACCOUNTS, BUILT_IN, Stream, streams_of
+from pipelines.streams import ACCOUNTS, BUILT_IN, CUSTOMERS, Stream, streams_of
 from resources.contract import AccountReference, Contract
 from resources.openapi import Description
 from resources.settings import Settings
@@ -259,7 +259,13 @@ class _Contact:
             return
         aliases = one.names.columns
         prefix = ("streams", one.name, "columns")
-        self.learned.add(shapes.columns_finding(one.name, "columns", self.matches[one.name], prefix, aliases))
+        matched = self.matches[one.name]
+        self.learned.add(shapes.columns_finding(one.name, "columns", matched, prefix, aliases))
+        if one.name == CUSTOMERS.name:
+            found = shapes.elements(
+                one.name, "custom_fields", one.rows.values(), matched, "custom_field_columns", self.contract
+            )
+            self.learned.add(*found)
 
     def _bookings(self) -> Matches | None:
         matched = None

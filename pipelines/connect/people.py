@@ -12,7 +12,7 @@ from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.matching import Matches, fold, match, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
-from pipelines.connect.shapes import columns_finding, names_of
+from pipelines.connect.shapes import columns_finding, elements, names_of
 from pipelines.records import JsonObject, identifier_id, included_of, index, object_at
 from resources.contract import Contract
 from resources.schemas import EMPTY, Shape
@@ -164,7 +164,8 @@ def _participant_columns(
     result = match(kinds, names.participant_columns, plausible, members, others)
     seen.participant_columns = {m.column: names_of(m, names.participant_columns[m.column]) for m in result.found}
     prefix = ("streams", "bookings", "participant_columns")
-    return [columns_finding("bookings", "columns of participants", result, prefix, names.participant_columns)], result
+    finding = columns_finding("bookings", "columns of participants", result, prefix, names.participant_columns)
+    return [finding, *elements("bookings", "answers", resources, result, "answer_columns", contract)], result
 
 
 def _participant_shape(seen: Seen) -> Shape:

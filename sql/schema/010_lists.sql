@@ -1,0 +1,14 @@
+-- Answers of participations that their booking lists no more stayed live where another participant's answers had not come: they go with their participation,
+-- from the same page on. Later merges see to that (sql/merge_child.sql).
+update core.booking_answers as answers
+set deleted_at = participations.deleted_at
+from core.booking_customers as participations
+where answers.deleted_at is null
+    and participations.deleted_at is not null
+    and participations.account_id = answers.account_id
+    and participations.booking_id = answers.booking_id
+    and participations.customer_booking_id = answers.customer_booking_id;
+
+comment on column core.customer_custom_fields.value_kind is 'Form in which the value came: text, number, boolean, empty (null or an empty string), other (array, object) or missing (the field came without a value).';
+comment on column core.customer_custom_fields.value_raw is 'The value exactly as sent, JSON null too; null where the field came without a value. Personal data.';
+comment on column core.booking_answers.answer_kind is 'text, boolean, number, empty (null or an empty string: not answered), other, or missing (the question came without a value).';
