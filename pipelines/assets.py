@@ -20,8 +20,8 @@ from pipelines.run import Run, StreamReport, open_run
 from pipelines.streams import ACCOUNTS, BUILT_IN, Stream
 from pipelines.sync import RunReport, publish_run, sync_streams
 from resources.dagster_resources import AppointeddResource, WarehouseResource, close_run, once
-from resources.database import SQL_FOLDER, marts, sql_file
 from resources.settings import Settings
+from resources.sql_files import mart_texts, marts
 from resources.warehouse import Warehouse
 
 VERSION = version("appointedd-warehouse")
@@ -194,7 +194,7 @@ def stream_asset(stream: Stream, partitions_def: dg.DailyPartitionsDefinition) -
 
 def _mart_deps(name: str) -> list[dg.AssetKey]:
     """Streams and marts that a mart reads, from its own SQL."""
-    text = next(t for t in map(sql_file, _mart_files()) if f"view marts.{name} " in t)
+    text = next(t for t in mart_texts() if f"view marts.{name} " in t)
     text = re.sub(r"--.*|'(?:[^']|'')*'", "", text)  # comments may name other views
     parents = {child.table: stream.name for stream in BUILT_IN.values() for child in stream.children}
     tables = set(re.findall(r"\bcore\.(\w+)", text))
@@ -203,10 +203,6 @@ def _mart_deps(name: str) -> list[dg.AssetKey]:
         dg.AssetKey(["marts", mart]) for mart in set(re.findall(r"\bmarts\.(\w+)", text)) - {name} if mart in marts()
     }
     return sorted(found)
-
-
-def _mart_files() -> list[str]:
-    return [f"marts/{p.name}" for p in sorted((SQL_FOLDER / "marts").glob("*.sql"))]
 
 
 def publish_asset(streams: Sequence[Stream]) -> dg.AssetsDefinition:

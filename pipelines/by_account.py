@@ -42,7 +42,7 @@ def compare(
         try:
             total = _total(stream, client, account)
         except AbilityRefusedError as refusal:
-            client.without.add((refusal.stream, refusal.ability))
+            client.do_without(refusal)
             return
         count = counts.get(account, 0)
         if total is None or (total == met.height and len(counts) > 1):
@@ -51,7 +51,7 @@ def compare(
             yield Reconciliation(total, total, count, 1, "settled", account), []
             continue
         alone = replace(piece, accounts=(account,), only_account=account)
-        parts = list(read_slice(alone, stream, client, zones, account, is_stopped, lambda _: None))
+        parts = list(read_slice(alone, stream, client, zones, account, is_stopped))
         if not parts or not parts[-1].is_last:
             return  # stopped
         for own in parts[-1].reconciliations:

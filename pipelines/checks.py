@@ -11,8 +11,8 @@ import dagster as dg
 
 from pipelines.streams import ACCOUNTS, Stream
 from resources.dagster_resources import WarehouseResource
-from resources.database import Check, checks
 from resources.publish import run_checks
+from resources.sql_files import Check, checks
 
 
 def _checks_of(stream: str, chosen: list[Check]) -> dg.AssetChecksDefinition:

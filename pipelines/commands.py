@@ -19,7 +19,8 @@ from pipelines.zones import account_zones
 from resources.contract import Contract
 from resources.errors import ContractError, UsageError, WarehouseError
 from resources.settings import Settings
-from resources.warehouse import StandingBrake, Warehouse, Writer
+from resources.state import StandingBrake
+from resources.warehouse import Warehouse, Writer
 
 STARTED_BY = "cli"
 
@@ -92,7 +93,7 @@ def renormalise_once(
             report.rows.append((stream.name, *shaped, erase_redacted(writer, stream, contract)))
 
         writer.ensure_tables([s.name for s in streams if s.is_generic])
-        writer.start_run(report.run_id, report.kind, STARTED_BY, version)
+        writer.start_run(report.run_id, report.kind, STARTED_BY, version, warehouse.limits)
         problem = "The run was stopped before it had shaped all rows."
         try:
             # Accounts first: the zones that other streams are read with may come from them.

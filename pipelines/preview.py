@@ -15,13 +15,14 @@ from datetime import datetime
 
 from pipelines.accounts import list_accounts
 from pipelines.committing import pages_together
+from pipelines.first_load import never_swept
 from pipelines.plan import BEGINNING, Request, Slice, pages_needed
 from pipelines.reading import filters_of
 from pipelines.run import Run, StreamReport, counted, new_run_id
 from pipelines.splitting import longest_chain, requests_needed
 from pipelines.status import Source, reading
 from pipelines.streams import ACCOUNTS, Stream
-from pipelines.sync import never_swept, plan_stream, stored_windows
+from pipelines.sync import plan_stream, stored_windows
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import Contract
 from resources.errors import AbilityRefusedError, ApiError, told
@@ -195,7 +196,7 @@ class _Answers:
             except AbilityRefusedError as refusal:
                 log.warning("%s", refusal)
                 for client in self._run.clients.values():
-                    client.without.add((refusal.stream, refusal.ability))
+                    client.do_without(refusal)
                 return False
             except ApiError as error:
                 self._silent.add((piece.api_client, piece.stream))

@@ -102,10 +102,9 @@ def read_slice(
     zones: Mapping[str, str],
     default_account: str | None,
     is_stopped: Callable[[], bool],
-    note_page: Callable[[Page], None],
 ) -> Iterator[ReadPart]:
-    """As `parts_of`, where the thread that walks is the one that needs the parts: it shapes them itself."""
-    for part in parts_of(piece, stream, client, zones, default_account, is_stopped, note_page, AtOnce()):
+    """As `parts_of`, where the thread that walks is the one that needs the parts: it shapes them itself. Of its pages nobody is told."""
+    for part in parts_of(piece, stream, client, zones, default_account, is_stopped, lambda _: None, AtOnce()):
         yield part.result()
 
 

@@ -41,7 +41,6 @@ class StreamReport:
 
     stream: str
     counts: Counts = field(default_factory=Counts)
-    by_account: dict[str, dict[str, int]] = field(default_factory=dict)
     slices: int = 0
     pages: int = 0
     traffic: Traffic = field(default_factory=Traffic)
@@ -142,11 +141,14 @@ def open_run(
             writer.end_killed_runs(living_runs(warehouse.path))
             note_run(warehouse.path, run_id)
             writer.ensure_tables([s.name for s in streams_of(contract).values() if s.is_generic])
-            writer.start_run(run_id, request.kind, started_by, version, list(streams_of(contract)))
+            writer.start_run(
+                run_id, request.kind, started_by, version, warehouse.limits, list(streams_of(contract)), list(clients)
+            )
             with noted_end(writer, run_id, ACCOUNTS.name):
                 seen = list_accounts(clients, request, settings.sync_accounts, report.problems)
             served = seen.served
-            disbelieve(writer, ACCOUNTS.name, seen.end, report)
+            if seen.read:
+                disbelieve(writer, ACCOUNTS.name, seen.end, report)
             for name, part in seen.read.items():
                 own = part.batch.rows.filter(pl.col("account_id").is_in(served[name]))
                 part.slice = replace(part.slice, accounts=served[name], window=Window(BEGINNING, seen.end))
@@ -180,13 +182,16 @@ def noted_end(writer: Writer, run_id: str, what: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        writer.end_run(run_id, [f"{what}: was not read to its end: {ended_by(error)}"], [])
+        if writer.is_open:
+            writer.end_run(run_id, [f"{what}: was not read to its end: {ended_by(error)}"], [])
         raise
 
 
 def ended_by(error: BaseException) -> str:
     """What ended something, for a sentence: the product's own words, or the kind of what stopped it."""
-    return str(error) if isinstance(error, ProductError) else f"stopped by {type(error).__name__}"
+    # DuckDB turns a signal during a query into a RuntimeError.
+    stop = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+    return str(stop) if isinstance(stop, ProductError) else f"stopped by {type(stop).__name__}"
 
 
 def disbelieve(writer: Writer, stream: str, end: datetime, report: StreamReport) -> None:

@@ -176,7 +176,7 @@ class SecondLook:
     ) -> tuple[list[ReadPart], pl.DataFrame | None]:
         missed, found = set(candidates), []
         default = self.piece.accounts[0] if len(self.piece.accounts) == 1 else None
-        for part in read_slice(self.piece, self.stream, self.client, self.zones, default, is_stopped, lambda _: None):
+        for part in read_slice(self.piece, self.stream, self.client, self.zones, default, is_stopped):
             keys = set(part.batch.rows.select(self.stream.key).iter_rows())
             if keys & missed:  # a row that had slipped away from the first walk: merge the part that has it
                 found.append(replace(part, is_last=False, reconciliations=()))

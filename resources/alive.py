@@ -1,7 +1,7 @@
 """Which runs are still being done by a process that lives, so that the row of a killed one does not stand as running for ever.
 
 What lives here: one file for each process and warehouse, `.<warehouse>.alive-*`, locked for the life of the process and holding the ids of its runs. What
-does not: the lease (it is given back between the steps of a run, so a free lease proves nothing) and the rows of `ops.runs` (`warehouse`).
+does not: the lease (it is given back between the steps of a run, so a free lease proves nothing) and the rows of `ops.runs` (`runs`).
 The lock is the kernel's (flock), so a killed process gives it back. Both functions are called under the lease: nobody looks while a file is made.
 """
 

@@ -72,6 +72,10 @@ class ApiClient:
         """Close the connections that nobody sends on."""
         self.exchange.close()
 
+    def do_without(self, refused: AbilityRefusedError) -> None:
+        """Ask no more for what the server refused."""
+        self.without.add((refused.stream, refused.ability))
+
     def has(self, stream: str, ability: str) -> bool:
         """Whether the contract declares an ability for a stream and this server has not refused it."""
         if (stream, ability) in self.without:

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 
 import duckdb
 
-from resources.database import sql_file, transaction
+from resources.database import transaction
+from resources.sql_files import sql_file
 
 # Columns that every such view has; an attribute of the same name gets `attribute_` before it.
 OWN_COLUMNS = ("account_id", "record_id", "created_at", "updated_at")

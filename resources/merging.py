@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from resources.content import same_content
-from resources.database import sql_file
 from resources.part import Commit, Counts, Part, Table
+from resources.sql_files import sql_file
 
 if TYPE_CHECKING:
     import polars as pl  # slow to import, and reading a status needs none of it
@@ -288,6 +288,9 @@ def _as_arrow(frame: pl.DataFrame, json: Collection[str]) -> pa.Table:
     A column that is declared to be JSON is taken as such: a cast from text would parse each document once more, a third of what an insert costs. Texts
     are no views, as polars holds them: filters reach them, and pyarrow cannot filter views.
     """
+    # DuckDB imports it when it meets the first table, and swallows what a signal raises there: a run that was told to end went on.
+    import pyarrow.dataset  # noqa: F401  late, like all of pyarrow
+
     table = frame.to_arrow()
     declared = {b"ARROW:extension:name": b"arrow.json", b"ARROW:extension:metadata": b""}
     for place, name in enumerate(table.column_names):

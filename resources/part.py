@@ -1,4 +1,4 @@
-"""What one transaction writes, and what it did: values only, made by `pipelines.run`, read by `warehouse`, `merging` and `ledger`."""
+"""What one transaction writes, and what it did: values only, made by `pipelines.run`, read by `warehouse`, `state`, `merging` and `ledger`."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ from typer.testing import CliRunner
 from pipelines import shell
 from pipelines.cli import app
 from pipelines.commands import change_days, chosen_streams
+from pipelines.console import plain, print_table, shown
 from pipelines.plan import Window
-from pipelines.report import plain, print_table, shown
 from pipelines.streams import BUILT_IN
 from resources.contract import load_contract
 from resources.errors import UsageError
@@ -808,6 +808,7 @@ def test_version_and_help() -> None:
     assert done.code == 0
     for command in ("check", "sync", "status", "plan", "renormalise", "shell"):
         assert f"  {command} " in done.out
+    assert not [line for line in done.out.partition("Commands:")[2].splitlines() if line.endswith("...")]  # cut
 
 
 # ---- the small things --------------------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from pipelines import reading as slice_reading
 from pipelines.completeness import MOST_WALKS, Verdict, Walk, judge
 from pipelines.plan import BEGINNING, Slice, Window
-from pipelines.reading import PAGES_PER_PART, AccountsUnnamedError, ReadPart, filters_of, read_slice
+from pipelines.reading import PAGES_PER_PART, AccountsUnnamedError, ReadPart, filters_of, parts_of, read_slice
+from pipelines.shaping import AtOnce
 from pipelines.streams import CUSTOMERS
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import load_contract
@@ -167,7 +168,13 @@ def piece_of(client: ApiClient, **more: object) -> Slice:
 
 
 def read(client: ApiClient, piece: Slice | None = None, stop: Callable[[], bool] = lambda: False) -> list[ReadPart]:
-    return list(read_slice(piece or piece_of(client), CUSTOMERS, client, {}, None, stop, lambda _: None))
+    return list(read_slice(piece or piece_of(client), CUSTOMERS, client, {}, None, stop))
+
+
+def noted(client: ApiClient, note: Callable[[Page], None]) -> list[ReadPart]:
+    """As `read`, with news of each page."""
+    found = parts_of(piece_of(client), CUSTOMERS, client, {}, None, lambda: False, note, AtOnce())
+    return [part.result() for part in found]
 
 
 def ids(parts: list[ReadPart]) -> set[str]:
@@ -322,7 +329,7 @@ def test_a_row_that_left_and_one_that_came_during_a_walk_hide_none_between_them(
             elif len(seen) == 2:
                 emulator.world.add_customer()
 
-        parts = list(read_slice(piece_of(client), CUSTOMERS, client, {}, None, lambda: False, change))
+        parts = noted(client, change)
         assert ids(parts) >= {c.id for c in emulator.world.customers}
 
 
@@ -336,14 +343,14 @@ def test_rows_without_account_are_told_apart() -> None:
     with reading(Switches(account_in="absent")) as (_, client):
         with pytest.raises(AccountsUnnamedError):
             read(client)
-        parts = list(read_slice(piece_of(client), CUSTOMERS, client, {}, "mine", lambda: False, lambda _: None))
+        parts = list(read_slice(piece_of(client), CUSTOMERS, client, {}, "mine", lambda: False))
         assert set(parts[0].batch.rows.get_column("account_id")) == {"mine"}
 
 
 def test_pages_are_noted_as_they_come() -> None:
     seen: list[Page] = []
     with reading() as (_, client):
-        list(read_slice(piece_of(client), CUSTOMERS, client, {}, None, lambda: False, seen.append))
+        noted(client, seen.append)
     assert [len(p.records) for p in seen] == [20, 20, 20]
 
 

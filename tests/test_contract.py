@@ -10,8 +10,8 @@ import pytest
 
 from pipelines.streams import BUILT_IN, DTYPES, Stream
 from resources.contract import DEFAULT_CONTRACT, load_contract
-from resources.database import SQL_FOLDER
 from resources.errors import ContractError
+from resources.sql_files import SQL_FOLDER
 
 CHILD_MEMBERS = {"customers": {"custom_fields", "tags"}, "bookings": {"resources", "participants"}}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.emulator import Emulator, Fault, Replace, SetHeaders, Switches, World, on
+from tests.emulator import Emulator, Fault, Replace, SetHeaders, Status, Switches, World, on
 from tests.equality import contract_with, differences, night, query, settings_for
 
 LIST = "/v2/bookings"
@@ -209,6 +209,22 @@ def test_a_window_that_a_wrong_clock_dated_is_never_believed_again(
     world.clock.advance(timedelta(days=40))
     assert night(settings).problems == []
     assert differences(settings.warehouse_path, {"bookings": world.truth()["bookings"]}) == []
+
+
+def test_the_local_clock_takes_no_window_away_while_the_api_is_silent(
+    emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    """A machine whose clock is behind, as after a start without network: nobody knows then what the API's clock says."""
+    settings = settings_for(emulator, tmp_path)
+    world.clock.advance(timedelta(days=3650))  # so that of this machine is ten years behind
+    night(settings)
+    windows = "select stream, account_id, until from ops.windows order by all"
+    before = query(settings.warehouse_path, windows)
+    emulator.faults.append(Fault(on("/v2/accounts"), Status(403), times=None))
+    report = night(settings)
+    assert report.problems
+    assert report.warnings == []
+    assert query(settings.warehouse_path, windows) == before
 
 
 def test_half_a_letter_does_not_cost_a_list(emulator: Emulator, world: World, tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from pipelines.preview import preview
 from pipelines.status import read_status
 from pipelines.streams import BUILT_IN, streams_of
 from resources.contract import RESERVED, Contract, load_contract
-from resources.database import marts
 from resources.errors import ContractError
 from resources.publish import publish
+from resources.sql_files import marts
 from resources.warehouse import Warehouse
 from tests.emulator import Emulator, Fault, Replace, World, on
 from tests.equality import contract_with, differences, night, query, settings_for

@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.commands import release
-from pipelines.committing import Committer
 from pipelines.plan import BEGINNING, Slice, Window
 from pipelines.status import Overlap, read_status
 from pipelines.streams import BOOKINGS, CUSTOMERS, EVENTS
 from pipelines.sweep import Limit
-from resources.database import checks
+from pipelines.sweeping import Sweeps
 from resources.errors import UsageError
 from resources.publish import run_checks
 from resources.settings import Settings
+from resources.sql_files import checks
 from resources.warehouse import Warehouse
 from tests.emulator import Emulator, Fault, Replace, Status, Switches, World, on
 from tests.emulator.messages import Request
@@ -621,11 +621,11 @@ def test_a_sweep_of_one_account_alone_shows_nothing_of_the_others(alone: str | N
         Slice("bookings", client, "sweep", accounts, Window(BEGINNING, BEGINNING), only_account=only)
         for client, accounts, only in (("north", ("shared",), None), ("south", ("other",), alone))
     )
-    committer = Committer.__new__(Committer)
-    vars(committer).update(
+    sweeps = Sweeps.__new__(Sweeps)
+    vars(sweeps).update(
         run=run,
         stream=BOOKINGS,
         swept={of_north, of_south},
         proof=SimpleNamespace(listed=lambda _: {"shared", "other"}),
     )
-    assert committer._unsure(of_north) == (set() if is_sure else {"shared"})
+    assert sweeps._unsure(of_north) == (set() if is_sure else {"shared"})

@@ -17,6 +17,7 @@ import dagster as dg
 import pytest
 import stamina
 
+from pipelines.status import read_status
 from resources import connections, exchange, rate
 from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
@@ -25,8 +26,9 @@ from resources.errors import BrokenAnswerError, ClientRefusedError, GaveUpError,
 from resources.lease import lease
 from resources.rate import pause
 from resources.retries import StoppedError
+from resources.runs import KILLED
 from resources.settings import PROJECT_FOLDER
-from resources.warehouse import Writer
+from resources.warehouse import Warehouse, Writer
 from tests.emulator import Delay, Emulator, Fault, Replace, Request, Reset, SetHeaders, Status, Truncate, World, on
 from tests.equality import differences, night, query, settings_for
 
@@ -311,6 +313,9 @@ def test_a_killed_runs_row_is_ended_by_the_next_run_and_a_living_ones_is_not(
     process.kill()
     process.wait()
     assert query(warehouse, "select run_id, status from ops.runs") == [(killed, "running")]
+    # Who asks meanwhile is told what it is.
+    status = read_status(Warehouse(settings_for(emulator, tmp_path)), emulator.world.clock.now())
+    assert (status.runs[0]["status"], status.problems) == ("red", [KILLED])
     emulator.faults.clear()
     first = night(
         settings_for(emulator, tmp_path)

@@ -27,15 +27,17 @@ from pipelines.plan import BEGINNING, Window, watermark
 from pipelines.records import Fetched, index
 from pipelines.renormalise import renormalise_stream
 from pipelines.streams import ACCOUNTS, BOOKINGS, CUSTOMERS, Stream
-from resources import database, merging
+from resources import merging, sql_files
 from resources.content import same_content
 from resources.contract import Contract, load_contract
-from resources.database import connect, open_for_writing, transaction
+from resources.database import connect, transaction
 from resources.envelope import decode
 from resources.errors import ContractError, LeaseHeldError, PublishBlockedError, SettingsError, WarehouseError
 from resources.merging import COMPARED_AT_ONCE
+from resources.migrations import open_for_writing
 from resources.part import Commit, Counts, Part, Reconciliation
 from resources.publish import publish
+from resources.runs import Limits
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
 from tests.commits import commit_of
@@ -47,6 +49,7 @@ PROPERTY = settings(
 NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
 CONTRACT = load_contract()
 ZONES = {"a1": "Europe/London"}
+LIMITS = Limits(overlap_minutes=1440, freshness_hours=36)
 
 
 def later(seconds: float) -> datetime:
@@ -833,15 +836,15 @@ def test_a_runs_row_is_green_only_while_nothing_was_wrong(writer: Writer) -> Non
         ((found),) = rows(writer, "select status, problems, warnings, ended_at is null from ops.runs")
         return found
 
-    writer.start_run("r1", "nightly", "cli", "0.1")
+    writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
     assert told() == ("running", [], [], True)
     writer.end_run("r1", [], ["w"])
     assert told() == ("green", [], ["w"], False)
-    writer.start_run("r1", "nightly", "cli", "0.1")
+    writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
     assert told()[0] == "running"
     writer.end_run("r1", ["p"], ["w"])
     assert told()[:3] == ("red", ["p"], ["w"])
-    writer.start_run("r1", "nightly", "cli", "0.1")
+    writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
     writer.end_run("r1", [], [])
     assert told()[:3] == ("red", ["p"], ["w"])  # a red run never turns green again
 
@@ -956,8 +959,8 @@ def test_a_contract_that_no_longer_takes_a_record_changes_nothing(writer: Writer
 def sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of sql/ that a test may add to: the next version of the product."""
     folder = tmp_path / "sql"
-    shutil.copytree(database.SQL_FOLDER, folder)
-    monkeypatch.setattr(database, "SQL_FOLDER", folder)
+    shutil.copytree(sql_files.SQL_FOLDER, folder)
+    monkeypatch.setattr(sql_files, "SQL_FOLDER", folder)
     return folder
 
 
@@ -966,7 +969,7 @@ def test_a_new_file_is_for_its_owner_alone_in_utc_and_old_clients_can_read_it(tm
     with warehouse.writer("a test", wait_s=0) as writer:
         assert rows(writer, "select current_setting('TimeZone')") == [("UTC",)]
         assert [n for (n,) in rows(writer, "select number from ops.migrations where number > 0 order by 1")] == list(
-            range(1, 1 + len(list((database.SQL_FOLDER / "schema").iterdir())))
+            range(1, 1 + len(list((sql_files.SQL_FOLDER / "schema").iterdir())))
         )
         ((tags,),) = rows(writer, "select tags from duckdb_databases() where database_name = 'warehouse'")
         assert tags["storage_version"].startswith("v1.4.0")
@@ -1086,6 +1089,28 @@ def test_a_damaged_file_is_told_with_the_cure(tmp_path: Path) -> None:
         it.connection.execute("checkpoint")
 
 
+def test_damage_that_a_question_meets_is_told_with_the_cure(tmp_path: Path) -> None:
+    """The file opens, since its beginning is whole, and a block in its middle is not what was written."""
+    path = tmp_path / "warehouse.duckdb"
+    with warehouse_in(tmp_path).writer("x", wait_s=0) as writer:
+        start = path.stat().st_size
+        writer.connection.execute("create table more as select hash(range) as h from range(500000); checkpoint")
+    spoilt = bytearray(path.read_bytes())
+    spoilt[start + 300_000 : start + 2_000_000] = b"x" * len(spoilt[start + 300_000 : start + 2_000_000])
+    path.write_bytes(spoilt)
+    question = "select count(distinct h) from more"
+    with (
+        pytest.raises(WarehouseError, match=r"cannot be read: .* The file is damaged"),
+        warehouse_in(tmp_path).reader() as (connection, _),
+    ):
+        connection.execute(question).fetchall()
+    with (
+        pytest.raises(WarehouseError, match="The file is damaged"),
+        warehouse_in(tmp_path).writer("x", wait_s=0) as writer,
+    ):
+        writer.connection.execute(question).fetchall()
+
+
 @pytest.mark.parametrize("is_folder", [False, True], ids=["a file", "a folder"])
 def test_what_is_not_ours_is_never_replaced_by_what_is_published(is_folder: bool, tmp_path: Path) -> None:
     published = tmp_path / "public" / "analytics.duckdb"
@@ -1145,7 +1170,7 @@ def loaded(folder: Path, full: Path) -> Warehouse:
 def load(folder: Path) -> Warehouse:
     warehouse = warehouse_in(folder)
     with warehouse.writer("loading", wait_s=0) as writer:
-        writer.start_run("r1", "nightly", "cli", "0.1")
+        writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
         put(writer, resource("accounts", "a1", name="North", slug="north"))
         put(writer, booking(status="cancelled", customers=people("p1")))
         writer.end_run("r1", [], [])
@@ -1169,6 +1194,50 @@ def test_publishing_gives_analysts_a_file_of_their_own(tmp_path: Path, full: Pat
         assert analyst.execute("select count(*) from marts.bookings").fetchone() == (1,)
     with connect(published, read_only=True) as analyst:
         assert analyst.execute("select count(*) from marts.bookings").fetchone() == (2,)
+
+
+def test_what_a_client_left_beside_the_published_file_does_not_close_the_next_one(
+    tmp_path: Path, full: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody opened it for writing, and their program died before its log was worked into the file."""
+    warehouse = loaded(tmp_path, full)
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    published = warehouse.published_path
+    script = (
+        "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute('create table own (a int)'); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(published)], check=True)
+    assert published.with_name(published.name + ".wal").exists()
+    publish(warehouse, "r2", "0.1", wait_s=0)
+    assert f"Somebody opened {published} for writing" in caplog.text
+    with connect(published, read_only=True) as analyst:
+        assert analyst.execute("select count(*) from marts.bookings").fetchone() == (1,)
+    assert [p.name for p in published.parent.iterdir()] == [published.name]
+
+
+def test_a_symbolic_link_as_published_path_stays_and_leads_to_the_new_file(tmp_path: Path, full: Path) -> None:
+    warehouse = loaded(tmp_path, full)
+    published = warehouse.published_path
+    elsewhere = tmp_path / "large disk" / "a.duckdb"
+    published.parent.mkdir()
+    published.symlink_to(elsewhere)
+    for run_id in ("r1", "r2"):
+        publish(warehouse, run_id, "0.1", wait_s=0)
+        assert published.is_symlink()
+        with connect(elsewhere, read_only=True) as analyst:
+            (newest,) = analyst.execute("select max(run_id) from ops.publications").fetchone() or (None,)
+        assert newest == run_id
+
+
+def test_a_copy_of_the_published_file_in_the_place_of_the_working_one_is_private_again(
+    tmp_path: Path, full: Path
+) -> None:
+    warehouse = loaded(tmp_path, full)
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    shutil.copy(warehouse.published_path, warehouse.path)
+    assert warehouse.path.stat().st_mode & 0o777 == 0o640
+    with warehouse.writer("the next sync", wait_s=0):
+        assert warehouse.path.stat().st_mode & 0o777 == 0o600
 
 
 SPOILT: list[tuple[str, str]] = [
@@ -1228,19 +1297,21 @@ def test_a_copy_whose_views_cannot_be_read_is_not_published(
     before = warehouse.published_path.read_bytes()
     opened: list[duckdb.DuckDBPyConnection] = []
 
-    def noted(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        opened.append(connect(path, read_only=read_only))
+    def noted(path: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnection:
+        opened.append(open_for_writing(path, memory_limit_mb))
         return opened[-1]
 
-    monkeypatch.setattr("resources.publish.connect", noted)
+    monkeypatch.setattr("resources.publish.open_for_writing", noted)
     monkeypatch.setattr("resources.publish.marts", lambda: ("bookings", "torn"))
     with pytest.raises(PublishBlockedError) as blocked:
         publish(warehouse, "r2", "0.1", wait_s=0)
     assert f"{warehouse.published_path} was left as it was: marts.torn of its new copy cannot be read" in str(
         blocked.value
     )
-    with pytest.raises(duckdb.ConnectionException):
-        opened[0].execute("select 1")
+    for connection in opened:
+        with pytest.raises(duckdb.ConnectionException):
+            connection.execute("select 1")
+    assert len(opened) == 2
     assert warehouse.published_path.read_bytes() == before
     assert [p.name for p in warehouse.published_path.parent.iterdir()] == [warehouse.published_path.name]
 

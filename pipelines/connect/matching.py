@@ -64,10 +64,6 @@ class Matches:
     unmapped: tuple[str, ...]
     misfits: Mapping[str, str]
 
-    def member_of(self, column: str) -> str | None:
-        """The member that a column is read from."""
-        return next((m.member for m in self.found if m.column == column), None)
-
 
 def fold(name: str) -> str:
     """A name without case, underscores, hyphens and spaces."""
