@@ -9,10 +9,14 @@ import fcntl
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
+import duckdb
+
 from pipelines.doctor_lines import DoctorLine, failed
-from resources.database import check_space, connect, refuse_other_files
+from resources.database import WRITE_ERRORS, check_space, connect, cut_short, not_read, refuse_other_files
 from resources.errors import LeaseHeldError, UsageError, WarehouseError
 from resources.lease import lease
 from resources.settings import Settings
@@ -41,7 +45,11 @@ def examine_files(settings: Settings) -> Iterator[DoctorLine]:
     except UsageError as error:
         yield failed("files", error)
         return
-    yield _lease(working)
+    held = _lease(working)
+    yield held
+    for name, path, is_free in (("warehouse file", working, held.state == "ok"), ("published file", published, True)):
+        if path.exists() and is_free:
+            yield _guarded(name, partial(_whole, path))
 
 
 def _guarded(name: str, look: Callable[[], str]) -> DoctorLine:
@@ -75,6 +83,24 @@ def _free(folder: Path, needed: int) -> str:
     place = _existing(folder)
     check_space(place, needed)
     return f"{shutil.disk_usage(place).free / 1e9:,.1f} GB free"
+
+
+def _whole(path: Path) -> str:
+    """A file that was cut may open all the same, and answer until a question comes to what is missing."""
+    with closing(connect(path, read_only=True)) as connection:
+        try:
+            (needed, runs) = connection.execute(
+                "select block_size * total_blocks, (select count(*) from ops.runs) from pragma_database_size()"
+            ).fetchone() or (0, 0)
+        except duckdb.CatalogException:
+            raise WarehouseError(
+                f"{path} holds no warehouse. Name another file in the settings, or move this one away."
+            ) from None
+        except WRITE_ERRORS as error:
+            raise not_read(path, error) from error
+    if path.stat().st_size < needed:
+        raise cut_short(path, needed)
+    return f"{path} opens and is whole in size; it knows of {runs} runs"
 
 
 def _lease(working: Path) -> DoctorLine:

@@ -111,6 +111,10 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 # DuckDB's words for a file that was cut, or changed by something else.
 DAMAGED = ("Could not read enough bytes", "checksum", "Corrupt", "not a valid DuckDB database file")
+CURE_OF_DAMAGE = (
+    " The file is damaged: put a backup in its place, or a copy of the published file, and the next sync goes on from there. Without either, move it away, "
+    "and the next sync reads everything again."
+)
 # What DuckDB raises where the disk refuses a write; after a FATAL one only opening the file again helps.
 WRITE_ERRORS = (duckdb.TransactionException, duckdb.IOException, duckdb.FatalException)
 
@@ -126,6 +130,13 @@ def not_read(path: Path, error: Exception) -> WarehouseError:
     return WarehouseError(f"{path} cannot be read: {_first_line(error)}.{_cure(str(error))}")
 
 
+def cut_short(path: Path, needed_bytes: int) -> WarehouseError:
+    """The sentence for a file that opens, and of which a part is missing."""
+    return WarehouseError(
+        f"{path} cannot be read: of its {needed_bytes:,} bytes {path.stat().st_size:,} are there.{CURE_OF_DAMAGE}"
+    )
+
+
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0].rstrip(".")
 
@@ -137,12 +148,7 @@ def _cure(told: str) -> str:
             " Where the file was restored from a backup, the log beside it (.wal), left by a run that was killed, belongs to another state of it: move "
             "the log away and run again. Whatever only the log holds is asked for again."
         )
-    if any(words in told for words in DAMAGED):
-        return (
-            " The file is damaged: put a backup in its place, or a copy of the published file, and the next sync goes on from there. Without either, move "
-            "it away, and the next sync reads everything again."
-        )
-    return ""
+    return CURE_OF_DAMAGE if any(words in told for words in DAMAGED) else ""
 
 
 def check_space(folder: Path, needed_bytes: int) -> None:

@@ -101,6 +101,20 @@ def _end(connection: duckdb.DuckDBPyConnection, run_id: str, version: str) -> No
         connection.execute("insert into ops.publications values (?, ?, ?)", [datetime.now(UTC), run_id, version])
 
 
+def _try_marts(copy: duckdb.DuckDBPyConnection, published: Path) -> None:
+    """Ask each mart of the copy; raises `PublishBlockedError` where one does not answer."""
+    mart = "data_status"
+    try:
+        copy.execute("select count(*) from marts.data_status").fetchone()
+        for mart in marts():
+            copy.execute(f"select * from marts.{mart} limit 0")  # noqa: S608  names of our files
+    except duckdb.Error as error:
+        raise PublishBlockedError(
+            f"{published} was left as it was: marts.{mart} of its new copy cannot be read ({str(error).splitlines()[0]}). Run the sync once more, which "
+            f"makes the views again; if it ends like this again, the file it copies is damaged: put a backup in its place."
+        ) from error
+
+
 @contextmanager
 def _copied(source: Path, target: Path) -> Iterator[Path]:
     """A copy that takes the target's place when the `with` ends well: synced, renamed. The source is closed: copying an open file would drop DuckDB's lock."""
@@ -126,20 +140,6 @@ def _copied(source: Path, target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         _log_of(temporary).unlink(missing_ok=True)
     log.info("Published %s (%.1f MB)", target, target.stat().st_size / 1e6)
-
-
-def _try_marts(copy: duckdb.DuckDBPyConnection, target: Path) -> None:
-    """Ask each mart of the copy; raises `PublishBlockedError` where one does not answer."""
-    mart = "data_status"
-    try:
-        copy.execute("select count(*) from marts.data_status").fetchone()
-        for mart in marts():
-            copy.execute(f"select * from marts.{mart} limit 0")  # noqa: S608  names of our files
-    except duckdb.Error as error:
-        raise PublishBlockedError(
-            f"{target} was left as it was: marts.{mart} of its new copy cannot be read ({str(error).splitlines()[0]}). Run the sync once more, which "
-            f"makes the views again; if it ends like this again, the file it copies is damaged: put a backup in its place."
-        ) from error
 
 
 def _forget_log(published: Path) -> None:

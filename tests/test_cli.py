@@ -615,6 +615,21 @@ def test_check_tells_of_a_program_that_reads_the_working_file(copied: Loaded) ->
     assert "is open in another program" in lines["lease"][1]
 
 
+@pytest.mark.parametrize("file", ["warehouse", "analytics"])
+def test_check_sees_a_file_that_was_cut(copied: Loaded, file: str) -> None:
+    """It opens all the same, and answers until a question comes to what is missing."""
+    path = copied.folder / f"{file}.duckdb"
+    lines = lines_of(cli(copied.env, "check", "--json"))
+    assert {lines[name][0] for name in ("warehouse file", "published file")} == {"ok"}
+    os.truncate(path, path.stat().st_size - 262_144)
+    done = cli(copied.env, "check", "--json")
+    (failed,) = [(name, told) for name, (state, told) in lines_of(done).items() if state == "failed"]
+    assert done.code == 1
+    assert failed[0] == {"warehouse": "warehouse file", "analytics": "published file"}[file]
+    assert f"{path} cannot be read: of its " in failed[1]
+    assert "The file is damaged: put a backup in its place" in failed[1]
+
+
 def test_a_failed_night_still_tells_what_is_complete(copied: Loaded) -> None:
     done = cli(copied.env | {"APPOINTEDD_CLIENT_SECRET": "wrong"}, "sync", "--json")
     assert done.code == 1

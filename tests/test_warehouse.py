@@ -1308,10 +1308,10 @@ def test_a_copy_whose_views_cannot_be_read_is_not_published(
     assert f"{warehouse.published_path} was left as it was: marts.torn of its new copy cannot be read" in str(
         blocked.value
     )
+    assert len(opened) == 2
     for connection in opened:
         with pytest.raises(duckdb.ConnectionException):
             connection.execute("select 1")
-    assert len(opened) == 2
     assert warehouse.published_path.read_bytes() == before
     assert [p.name for p in warehouse.published_path.parent.iterdir()] == [warehouse.published_path.name]
 
