@@ -70,7 +70,7 @@ class FirstLoads:
 def never_swept(run: Run, stream: Stream, swept: set[str]) -> dict[str, tuple[str, ...]]:
     """API client → its accounts that were never swept: their first load ends with a sweep, now or after the run that completes it.
 
-    Rows that no window of change time shows, such as those without one, come with it (design 6); of an account that an API client came to see later,
+    Rows that no window of change time shows, such as those without one, come with it; of an account that an API client came to see later,
     too. Without filters every walk is whole anyway.
     """
     new = {

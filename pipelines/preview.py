@@ -196,7 +196,7 @@ class _Answers:
             except AbilityRefusedError as refusal:
                 log.warning("%s", refusal)
                 for client in self._run.clients.values():
-                    client.without.add((refusal.stream, refusal.ability))
+                    client.do_without(refusal)
                 return False
             except ApiError as error:
                 self._silent.add((piece.api_client, piece.stream))
