@@ -200,7 +200,18 @@ ALLOWED: dict[str, set[str]] = {
 # The questions of a first contact: they ask through `probe`, never by themselves.
 QUESTIONS = {
     f"pipelines.connect.{name}"
-    for name in ("paging", "ordering", "changes", "belonging", "shapes", "people", "compare", "asking", "answering")
+    for name in (
+        "paging",
+        "ends",
+        "ordering",
+        "changes",
+        "belonging",
+        "shapes",
+        "people",
+        "compare",
+        "asking",
+        "answering",
+    )
 }
 # Libraries that reach the outside world stay in the rooms that are named for it.
 ONLY_IN = {

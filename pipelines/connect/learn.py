@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.connect import belonging, changes, ordering, paging, people, shapes
+from pipelines.connect import belonging, changes, ends, ordering, paging, people, shapes
 from pipelines.connect.described import Hints, contract_path, endpoints, hints
 from pipelines.connect.findings import NO_PAST, Confidence, Finding, Learned, Line, Past
 from pipelines.connect.matching import Matches
@@ -195,7 +195,7 @@ class _Contact:
             page = one.first or page
         self.probe.add_sample(one, page)
         following = self.probe.follow(page)
-        one.is_all = following is None
+        one.is_all = following is None and not paging.goes_on(page)
         if one.stream is ACCOUNTS:
             while following is not None and not self.probe.is_spent:
                 self.probe.add_sample(one, following)
@@ -237,7 +237,10 @@ class _Contact:
             and self._settled("abilities", "filters")
             and self._settled("streams", one.name, "filters")
         }
-        return paging.ends(self.probe, lists, self.contract, self._settled("document", "total"), windowed)
+        if any(f.need for f in self.learned.findings if f.ability == "next link"):
+            return []  # what pages do not tell was told already
+        plain = {self._settled("parameters", name) for name in ("page_size", "sort", "include", "account")}
+        return ends.ends(self.probe, lists, self.contract, self._settled("document", "total"), windowed, plain)
 
     def _wandering(self, live: Sequence[Seen]) -> list[Finding]:
         """Lists without an order, known once it is known which order the sync asks for."""

@@ -13,6 +13,10 @@ from pipelines.records import JsonObject, identifier_id
 from resources.pages import count_of
 
 CONTENT = ("data", "included", "errors", "jsonapi")
+# Members beside the content that speak of pages, folded.
+_MORE = ("hasmore", "hasnext", "hasnextpage", "ismore", "moreavailable")
+_LAST_PAGE = ("lastpage", "totalpages", "pagecount", "pagestotal", "pages", "numpages")
+_THIS_PAGE = ("currentpage", "page", "current", "pagenumber", "number")
 
 
 def at(document: Mapping[str, Any] | None, dotted: str) -> Any:
@@ -42,10 +46,14 @@ def address(value: object) -> str | None:
     return None
 
 
+def _folded(path: str) -> str:
+    """The last step of a dotted path, without case, hyphens and underscores."""
+    return path.rpartition(".")[2].casefold().replace("_", "").replace("-", "")
+
+
 def is_next(path: str) -> bool:
     """Whether a dotted path is called like a link to the next page."""
-    last = path.rpartition(".")[2].casefold().replace("_", "").replace("-", "")
-    return last in ("next", "nextlink", "nexturl", "nexthref", "nextpage", "nextpageurl", "nextpagelink")
+    return _folded(path) in ("next", "nextlink", "nexturl", "nexthref", "nextpage", "nextpageurl", "nextpagelink")
 
 
 def next_places(document: Mapping[str, Any]) -> list[str]:
@@ -59,9 +67,37 @@ def next_marks(document: Mapping[str, Any]) -> list[str]:
     names = ("next", "nextpage", "nextcursor", "cursor", "nexttoken", "nextpagetoken", "after")
     found = []
     for path, value in beside(document):
-        last = path.rpartition(".")[2].casefold().replace("_", "").replace("-", "")
-        if last in names and value not in (None, "", False) and not isinstance(value, Mapping) and not address(value):
+        if (
+            _folded(path) in names
+            and value not in (None, "", False)
+            and not isinstance(value, Mapping)
+            and not address(value)
+        ):
             found.append(path)
+    return found
+
+
+def signs_of_more(document: Mapping[str, Any]) -> list[str]:
+    """What a list document says of further pages without a link to the next one, each as a few words; on the last page nothing."""
+    found = [f"{path} holds a mark of the next page" for path in next_marks(document) if "next" in path.casefold()]
+    values = dict(beside(document))
+    for path, value in values.items():
+        holder, dot, last = path.rpartition(".")
+        name = _folded(last)
+        if name in _MORE and value is True:
+            found.append(f"{path} is true")
+        elif name in _LAST_PAGE:
+            count = count_of(value)
+            own = [
+                count_of(v) for p, v in values.items() if p.rpartition(".")[0] == holder and _folded(p) in _THIS_PAGE
+            ]
+            # Numbers may begin at 0.
+            if count is not None and count > max([1, *(number for number in own if number is not None)]):
+                found.append(f"{path} counts {count} pages")
+        elif name == "last" and value:
+            begin = next((n for n in ("first", "self") if values.get(f"{holder}{dot}{n}")), None)
+            if begin is not None and values[f"{holder}{dot}{begin}"] != value:
+                found.append(f"{path} is another page than {holder}{dot}{begin}")
     return found
 
 

@@ -84,6 +84,11 @@ class Probe:
         self.count += 1
         return self.client.look(look.url)
 
+    def answers_to(self, seen: Seen) -> list[Look]:
+        """All answers that are a stream's list, whatever was asked of it."""
+        own = seen.first.url.partition("?")[0] if seen.first else None
+        return [look for look in self.answers if is_list(look) and look.url.partition("?")[0] == own]
+
     def page(self, seen: Seen, query: Mapping[str, str] | None = None) -> Look:
         """One page of a stream with the page size that works."""
         return self.get(seen.path, {**self.size, **(query or {})})
