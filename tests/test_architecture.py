@@ -208,6 +208,7 @@ QUESTIONS = {
         "belonging",
         "shapes",
         "people",
+        "together",
         "compare",
         "asking",
         "answering",

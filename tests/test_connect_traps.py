@@ -5,14 +5,16 @@ What lives here: servers that lose records without a word, made of the emulator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.emulator import Emulator, Switches
-from tests.test_connect import world
+from tests.emulator.messages import bad_parameter
+from tests.emulator.query import Query, QueryReader
+from tests.test_connect import ALL, found, world
 from tests.test_connect_worlds import always, edited, learned_from
 
 Document = dict[str, Any]
@@ -23,6 +25,29 @@ def plain() -> Iterator[Emulator]:
     """The default dialect, shared by tests that put it back as it was."""
     with Emulator(world(customers=40, bookings=90)) as running:
         yield running
+
+
+Twist = Callable[[str, Query, set[str]], None]
+
+
+@pytest.fixture
+def twist(monkeypatch: pytest.MonkeyPatch) -> Callable[[Twist], None]:
+    """Change what the emulator understands of a request: its list, what was understood, and the names of the parameters that came."""
+
+    def make(change: Twist) -> None:
+        read = QueryReader.read
+
+        def twisted(
+            reader: QueryReader, stream: str, pairs: Iterable[tuple[str, str]], *, single: bool = False
+        ) -> Query:
+            kept = list(pairs)
+            query = read(reader, stream, kept, single=single)
+            change(stream, query, {name for name, _ in kept})
+            return query
+
+        monkeypatch.setattr(QueryReader, "read", twisted)
+
+    return make
 
 
 # ---- lists cut to a page -----------------------------------------------------------------------------------------------------
@@ -76,3 +101,81 @@ def test_a_list_that_is_cut_and_names_no_next_page_is_a_need(
     (need,) = learned.needs
     assert said in need
     assert "a programmer must teach it" in need
+
+
+# ---- honoured alone, and not together ----------------------------------------------------------------------------------------
+
+
+def _include_turns_the_filter(stream: str, query: Query, names: set[str]) -> None:
+    if query.include and "updated" in query.ranges:
+        query.ranges["created"] = query.ranges.pop("updated")
+
+
+def _filter_drops_the_status(stream: str, query: Query, names: set[str]) -> None:
+    if query.ranges:
+        query.statuses = None
+
+
+def _filter_drops_the_account(stream: str, query: Query, names: set[str]) -> None:
+    if query.ranges:
+        query.accounts = None
+
+
+def _sort_drops_the_account(stream: str, query: Query, names: set[str]) -> None:
+    if "sort" in names:
+        query.accounts = None
+
+
+def _not_both(stream: str, query: Query, names: set[str]) -> None:
+    if "sort" in names and query.ranges:
+        raise bad_parameter("sort", "Lists that are filtered cannot be sorted.")
+
+
+NAMELESS: dict[str, Any] = {"account_in": "absent", "account_filter": ALL}
+HIDDEN: dict[str, Any] = {"cancelled_in_default_list": False}
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "unfiltered", "unsorted"),
+    [
+        (_include_turns_the_filter, {}, {"bookings"}, set()),
+        (_filter_drops_the_status, HIDDEN, {"bookings", "events"}, set()),
+        (_filter_drops_the_account, NAMELESS, ALL, set()),
+        (_sort_drops_the_account, NAMELESS, set(), ALL),
+        (_not_both, {}, set(), ALL),
+    ],
+)
+def test_what_is_not_honoured_together_is_left_off(
+    plain: Emulator,
+    tmp_path: Path,
+    twist: Callable[[Twist], None],
+    change: Twist,
+    more: dict[str, Any],
+    unfiltered: set[str],
+    unsorted: set[str],
+) -> None:
+    twist(change)
+    try:
+        plain.switches = Switches(**more)
+        learned = learned_from(plain, tmp_path)
+    finally:
+        plain.switches = Switches()
+    assert learned.needs == []
+    assert {s for s in ALL if not found(learned, "streams", s, "filters")} == unfiltered
+    assert {s for s in ALL if not found(learned, "streams", s, "sort")} == unsorted
+    left = {f.stream for f in learned.findings if f.ability == "sent together" and f.lines}
+    assert left == unfiltered | unsorted
+
+
+def test_what_no_walk_can_leave_off_is_a_need(plain: Emulator, tmp_path: Path, twist: Callable[[Twist], None]) -> None:
+    def include_shows_the_list(stream: str, query: Query, names: set[str]) -> None:
+        if query.include:
+            query.statuses = None
+
+    twist(include_shows_the_list)
+    try:
+        plain.switches = Switches(**HIDDEN)
+        (need,) = learned_from(plain, tmp_path).needs
+    finally:
+        plain.switches = Switches()
+    assert need.startswith("bookings: what a sync must send together is not honoured together")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.connect import belonging, changes, ends, ordering, paging, people, shapes
+from pipelines.connect import belonging, changes, ends, ordering, paging, people, shapes, together
 from pipelines.connect.described import Hints, contract_path, endpoints, hints
 from pipelines.connect.findings import NO_PAST, Confidence, Finding, Learned, Line, Past
 from pipelines.connect.matching import Matches
@@ -108,6 +108,7 @@ class _Contact:
             )
         )
         matched = self._bookings()
+        self.learned.add(*together.together(self.probe, changing, self._settled_contract(), unnamed, accounts))
         self.learned.add(shapes.secrets(live, self.contract))
         self.learned.add(shapes.singles(self.probe, changing)[0])
         self.learned.add(*self._ends(live), *self._wandering(live))
@@ -247,6 +248,17 @@ class _Contact:
         is_on = self._settled("abilities", "sort") and self._settled("parameters", "sort")
         ordered = {one.name for one in live if is_on and self._settled("streams", one.name, "sort")}
         return ordering.wandering(self.probe, live, ordered, self.contract)
+
+    def _settled_contract(self) -> Contract:
+        """The contract that a sync will find after this contact, as far as it is known: a person's own lines stay."""
+        values = self.contract.model_dump()
+        for line in self.learned.lines:
+            if line.dotted not in self.past.own_keys:
+                holder = values
+                for name in line.key[:-1]:
+                    holder = holder[name]
+                holder[line.key[-1]] = line.value
+        return Contract.model_validate(values)
 
     def _settled(self, *key: str) -> Any:
         """What the sync will find under a key: what was learned, else the contract's."""
