@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.emulator import Emulator, Switches
+from tests.emulator.listing import Page, Selection
 from tests.emulator.messages import bad_parameter
 from tests.emulator.query import Query, QueryReader
 from tests.test_connect import ALL, found, world
@@ -179,3 +180,20 @@ def test_what_no_walk_can_leave_off_is_a_need(plain: Emulator, tmp_path: Path, t
     finally:
         plain.switches = Switches()
     assert need.startswith("bookings: what a sync must send together is not honoured together")
+
+
+def test_an_include_that_leaves_bookings_out_is_not_asked_for(
+    plain: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Selection.page
+
+    def joined(selection: Any) -> Page[Any]:
+        if "customerBookings" in selection._query.include:
+            selection._tests.append(lambda record: int(record.id, 16) % 9 != 0)
+        return page(selection)
+
+    monkeypatch.setattr(Selection, "page", joined)
+    learned = learned_from(plain, tmp_path)
+    (need,) = learned.needs
+    assert "include=customerBookings brings the participants and leaves out" in need
+    assert found(learned, "streams", "bookings", "include") == []

@@ -14,7 +14,7 @@ from pipelines.connect.described import Hints, tokens, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.honoured import is_sorted
 from pipelines.connect.matching import INSTANT
-from pipelines.connect.probe import Probe, Seen, is_list, rows_of
+from pipelines.connect.probe import Probe, Seen, is_list, is_steady, rows_of
 from pipelines.records import MISSING, first
 from resources.appointedd import Look
 from resources.contract import Contract
@@ -134,9 +134,8 @@ def _keeps(probe: Probe, seen: Seen, parameter: str, value: str) -> bool:
 
 
 def _is_steady(probe: Probe, look: Look) -> bool:
-    """Whether the same rows come again, but for a few that came or went in between."""
-    rows, others = rows_of(look).keys(), rows_of(probe.again(look)).keys()
-    return len(rows - others) <= max(2, len(rows) // 10)
+    """Whether the same rows come when a page is asked for again."""
+    return is_steady(rows_of(look).keys(), rows_of(probe.again(look)).keys())
 
 
 def _came_in_order(look: Look, changed: str, seen: Seen, is_descending: int) -> bool | None:
