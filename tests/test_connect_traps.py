@@ -197,3 +197,33 @@ def test_an_include_that_leaves_bookings_out_is_not_asked_for(
     (need,) = learned.needs
     assert "include=customerBookings brings the participants and leaves out" in need
     assert found(learned, "streams", "bookings", "include") == []
+
+
+def _has_no_change_time(record_id: str) -> bool:
+    return int(record_id, 16) % 9 == 0
+
+
+@pytest.mark.parametrize("size", [100, 25], ids=["whole in a page", "of many pages"])
+def test_an_order_that_leaves_rows_without_a_change_time_out_is_not_asked_for(
+    plain: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    page = Selection.page
+
+    def ordered(selection: Any) -> Page[Any]:
+        if selection._query.sort == "updated":
+            selection._tests.append(lambda record: not _has_no_change_time(record.id))
+        return page(selection)
+
+    def edit(document: Document) -> None:
+        for row in document["data"]:
+            if row["type"] != "accounts" and _has_no_change_time(row["id"]):
+                row["attributes"]["updated"] = None
+
+    monkeypatch.setattr(Selection, "page", ordered)
+    try:
+        plain.switches = Switches(max_page_size=size, over_max="cap")
+        learned = learned_from(plain, tmp_path, always(edited(edit)))
+    finally:
+        plain.switches = Switches()
+    assert learned.needs == []
+    assert not any(found(learned, "abilities", "sort") and found(learned, "streams", s, "sort") for s in ALL)
