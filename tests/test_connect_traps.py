@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.emulator import Emulator, Switches
+from tests.emulator import Emulator, Fault, Request, Status, Switches
 from tests.emulator.listing import Page, Selection
 from tests.emulator.messages import bad_parameter
 from tests.emulator.query import Query, QueryReader
@@ -227,3 +227,22 @@ def test_an_order_that_leaves_rows_without_a_change_time_out_is_not_asked_for(
         plain.switches = Switches()
     assert learned.needs == []
     assert not any(found(learned, "abilities", "sort") and found(learned, "streams", s, "sort") for s in ALL)
+
+
+# ---- single records ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [404, 200, 403, 400])
+def test_single_records_are_asked_for_only_where_a_deleted_one_is_a_404(
+    plain: Emulator, tmp_path: Path, status: int
+) -> None:
+    def is_unknown(request: Request) -> bool:
+        world = plain.world
+        known = {one.id for table in (world.customers, world.bookings, world.events) for one in table}
+        return request.path.count("/") == 3 and request.path.rpartition("/")[2] not in known
+
+    body = b'{"data": null}' if status == 200 else b'{"errors": [{"title": "no"}]}'
+    answer = Status(status, body=body, content_type="application/vnd.api+json")
+    learned = learned_from(plain, tmp_path, Fault(is_unknown, answer, times=None))
+    assert found(learned, "abilities", "single") == (status == 404)
+    assert learned.needs == []

@@ -110,7 +110,7 @@ class _Contact:
         matched = self._bookings()
         self.learned.add(*together.together(self.probe, changing, self._settled_contract(), unnamed, accounts))
         self.learned.add(shapes.secrets(live, self.contract))
-        self.learned.add(shapes.singles(self.probe, changing)[0])
+        self.learned.add(shapes.singles(self.probe, changing))
         self.learned.add(*self._ends(live), *self._wandering(live))
         self.learned.add(*self._clock(live))
         self._conclude(live, matched)
@@ -299,7 +299,8 @@ class _Contact:
     # The whole
 
     def _clock(self, live: Sequence[Seen]) -> Iterator[Finding]:
-        newest = self.probe.answers[-1]
+        # An error may come from something before the API, without its headers.
+        newest = next(look for look in reversed(self.probe.answers) if is_list(look))
         if newest.fetched_at is None:
             need = "The API's answers carry no Date header, so there is no clock to measure completeness by, and no sync can run."
             yield Finding("", "clock", "no Date header", "the newest answer", "would fail", "none", need=need)

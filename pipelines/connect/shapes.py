@@ -6,7 +6,7 @@ What lives here: these questions, asked through the probe. What does not: the ma
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 from pipelines.connect.described import Hints, unique
@@ -14,9 +14,13 @@ from pipelines.connect.findings import NO_PAST, Finding, Line, Past
 from pipelines.connect.matching import Match, Matches, Member, fold, match, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.records import JsonObject, identifier_id, object_at
+from resources.appointedd import Look
 from resources.contract import Contract, spelling
+from resources.errors import GaveUpError
 from resources.schemas import EMPTY
 
+# What a record is answered with that is not there; a sweep knows no other answer.
+GONE = (404, 410)
 KEY_IN_LINK = re.compile(r"https?://\S*[?&#/](token|key|secret|sig|signature|auth|code|hash)=", re.IGNORECASE)
 LISTS = {
     "customers": {"custom_fields": "list", "tags": "list"},
@@ -245,32 +249,73 @@ def secrets(seen: Sequence[Seen], contract: Contract) -> Finding:
 # Single records
 
 
-def singles(probe: Probe, seen: Sequence[Seen]) -> list[Finding]:
-    """Whether a record can be asked for by id, which a sweep does before it calls one deleted."""
+def singles(probe: Probe, seen: Sequence[Seen]) -> Finding:
+    """Whether a record can be asked for by id, which a sweep does before it calls one deleted: a known one comes, and one that is not there is a 404."""
     works: list[str] = []
     fails: list[str] = []
+    is_harmful = False
     for one in seen:
         if not one.rows:
             continue
         record_id = next(iter(one.rows))
-        look = probe.get(f"{one.path}/{quote(record_id, safe='')}")
-        data = (look.document or {}).get("data")
-        is_same = look.status == 200 and isinstance(data, dict) and identifier_id(data) == record_id
-        (works if is_same else fails).append(f"{one.name}" if is_same else f"{one.name} (HTTP {look.status})")
+        known = _single(probe, one, record_id)
+        data = (known.document or {}).get("data") if known else None
+        if not (known and known.status == 200 and isinstance(data, dict) and identifier_id(data) == record_id):
+            fails.append(f"{one.name} ({_status(known)})")
+            # A sweep sees for itself where known ones are not served; it ends red where they are refused.
+            is_harmful = is_harmful or known is None or known.status not in GONE
+            continue
+        gone = _single(probe, one, unknown_id(one.rows))
+        if gone and gone.status in GONE:
+            works.append(one.name)
+        else:
+            fails.append(f"{one.name} ({_status(gone)} for one that is not there, so a deleted one cannot be told)")
+            is_harmful = True
     if not works and not fails:
-        return [Finding("", "single records", "not known", "every list is empty", "as it is", "low")]
-    line = Line(("abilities", "single"), bool(works), "a record known from the list was asked for by its id")
-    return [
-        Finding(
-            "",
-            "single records",
-            ("yes: " + ", ".join(works)) if works else "none",
-            "a record of each list asked for by id" + (f"; not: {', '.join(fails)}" if fails else ""),
-            "asks for what a sweep did not meet" if works else "walks a list twice before it calls a record deleted",
-            "certain",
-            (line,),
-        )
-    ]
+        return Finding("", "single records", "not known", "every list is empty", "as it is", "low")
+    # There is one switch for all lists.
+    is_on = bool(works) and not is_harmful
+    line = Line(("abilities", "single"), is_on, "asked by id for one that is known and one that is not there")
+    return Finding(
+        "",
+        "single records",
+        ("yes: " + ", ".join(works)) if works else "none",
+        "of each list a record asked for by its id, and one that is not there"
+        + (f"; not: {', '.join(fails)}" if fails else ""),
+        "asks for what a sweep did not meet" if is_on else "walks a list twice before it calls a record deleted",
+        "certain",
+        (line,),
+    )
+
+
+def _single(probe: Probe, seen: Seen, record_id: str) -> Look | None:
+    try:
+        return probe.get(f"{seen.path}/{quote(record_id, safe='')}")
+    except GaveUpError:  # a server error each time, which says no more than a refusal
+        return None
+
+
+def _status(look: Look | None) -> str:
+    return f"HTTP {look.status}" if look else "a server error"
+
+
+def unknown_id(known: Collection[str]) -> str:
+    """An id of the form of those that are known, and none of them."""
+    if all(one.isdecimal() for one in known):
+        return str(max(map(int, known)) + 7_654_321)
+    model = next(one for one in known if not one.isdecimal())
+    for step in range(1, 10):
+        # Its last digits and letters, each moved on within its own kind; hexadecimal letters stay hexadecimal.
+        tail = "".join(_moved(letter, step) for letter in model[-8:])
+        if model[:-8] + tail not in known:
+            return model[:-8] + tail
+    return f"{model}0"
+
+
+def _moved(letter: str, step: int) -> str:
+    kinds = ("0123456789", "abcdef", "ABCDEF")
+    kind = next((kind for kind in kinds if letter in kind), None)
+    return letter if kind is None else kind[(kind.index(letter) + step) % len(kind)]
 
 
 def instant_forms(seen: Sequence[Seen]) -> str:
