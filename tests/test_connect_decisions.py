@@ -258,15 +258,22 @@ def test_words_of_further_pages_are_told_from_words_of_a_last_one(document: dict
 
 
 @pytest.mark.parametrize(
-    ("url", "expected"),
+    ("query", "further", "expected"),
     [
-        ("https://x.test/a?page%5Bno%5D=2&size=10", ["page[no]"]),
-        ("https://x.test/a?skip=10&size=10", ["skip"]),
-        ("https://x.test/a?cursor=eyJpZCI6MX0", []),
+        ("page%5Bno%5D=2&size=10", "", ["page[no]"]),
+        ("skip=10&size=10", "", ["skip"]),
+        ("cursor=eyJpZCI6MX0", "cursor=eyJpZCI6MTF9", []),
+        ("startIndex=11&size=10", "", ["startIndex"]),
+        ("p=40&size=10", "p=50&size=10", ["p"]),
+        ("p=7&size=10", "p=8&size=10", ["p"]),
+        ("after=4711&size=10", "after=4790&size=10", []),  # an id, or a time
+        ("after=4711&size=10", "", []),
+        ("year=2026&p=x", "year=2026&p=y", []),
     ],
 )
-def test_parameters_that_number_pages_are_told_from_cursors(url: str, expected: list[str]) -> None:
-    assert shifting(url, "size", 10) == expected
+def test_parameters_that_number_pages_are_told_from_cursors(query: str, further: str, expected: list[str]) -> None:
+    address = "https://x.test/a?"
+    assert shifting(address + query, further and address + further, "size", 10) == expected
 
 
 def test_an_account_is_named_by_its_values() -> None:

@@ -6,6 +6,7 @@ What lives here: asking for these and judging the answers. What does not: what t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from urllib.parse import urljoin
 
 from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
@@ -165,7 +166,9 @@ def next_link(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Fi
 
 def _next_found(place: str, look: Look, following: Look, size_name: str, contract: Contract) -> Finding:
     known = contract.document.shifting_parameters
-    numbering = shifting(following.url, size_name, len(raw_rows(look)))
+    further = address(at(following.document, place))
+    further_url = urljoin(following.url, further) if further else ""
+    numbering = shifting(following.url, further_url, size_name, len(raw_rows(look)))
     kind = "numbered pages" if numbering else "a cursor"
     value = at(look.document, place)
     form = "an object" if isinstance(value, dict) else "absolute" if str(value).startswith("http") else "relative"

@@ -106,11 +106,20 @@ def counts(document: Mapping[str, Any]) -> dict[str, int]:
     return {path: count for path, value in beside(document) if (count := count_of(value)) is not None}
 
 
-def shifting(next_url: str, size_parameter: str, rows_count: int) -> list[str]:
-    """Parameters of a next link that number pages or rows: what follows page one is 1, 2 or the number of rows read."""
-    query = parse_qs(urlsplit(next_url).query)
-    numbers = {"1", "2", str(rows_count)}
-    return [name for name, values in query.items() if name != size_parameter and values[-1] in numbers]
+def shifting(next_url: str, further_url: str, size_parameter: str, rows_count: int) -> list[str]:
+    """Parameters of a next link that number pages or rows: what follows page one is 1, 2, the number of rows read or the one after.
+
+    `further_url` is the next link of the page behind, empty where there is none: a number that grows by one, or by the rows of a page, numbers them too.
+    """
+    query, further = parse_qs(urlsplit(next_url).query), parse_qs(urlsplit(further_url).query)
+    begins, steps = {1, 2, rows_count, rows_count + 1}, {1, rows_count}
+    found = []
+    for name, values in query.items():
+        number, later = count_of(values[-1]), count_of(further.get(name, [""])[-1])
+        grows = number is not None and later is not None and later - number in steps
+        if name != size_parameter and (number in begins or grows):
+            found.append(name)
+    return found
 
 
 def account_members(
