@@ -206,6 +206,7 @@ QUESTIONS = {
         "ordering",
         "changes",
         "belonging",
+        "columns",
         "shapes",
         "people",
         "together",

@@ -246,3 +246,41 @@ def test_single_records_are_asked_for_only_where_a_deleted_one_is_a_404(
     learned = learned_from(plain, tmp_path, Fault(is_unknown, answer, times=None))
     assert found(learned, "abilities", "single") == (status == 404)
     assert learned.needs == []
+
+
+# ---- records that no column can read -----------------------------------------------------------------------------------------
+
+
+def _without_a_zone(row: Document) -> None:
+    for name, value in row["attributes"].items():
+        if isinstance(value, str) and value[10:11] == "T" and value.endswith("Z"):
+            row["attributes"][name] = value[:19]
+
+
+def _flat(row: Document) -> None:
+    row |= row.pop("attributes")
+
+
+def _strange(row: Document) -> None:
+    row["attributes"] = {f"x{number}": None for number in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_without_a_zone, "instants come in a form that is not read (created: 0000-00-00T00:00:00"),
+        (_flat, "customers: its records carry their values"),
+        (_strange, "customers: no attribute of its records (x0, x1, x2) fits any column"),
+    ],
+)
+def test_records_that_no_column_can_read_are_a_need(
+    plain: Emulator, tmp_path: Path, change: Callable[[Document], None], said: str
+) -> None:
+    def edit(document: Document) -> None:
+        for row in document["data"]:
+            change(row)
+
+    learned = learned_from(plain, tmp_path, always(edited(edit), "/v2/customers"))
+    assert [need for need in learned.needs if said in need]
+    assert {need.partition(":")[0] for need in learned.needs} == {"customers"}
+    assert learned.confidence["customers"][0] == "none"

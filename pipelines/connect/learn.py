@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.connect import belonging, changes, ends, ordering, paging, people, shapes, together
+from pipelines.connect import belonging, changes, columns, ends, ordering, paging, people, shapes, together
 from pipelines.connect.described import Hints, contract_path, endpoints, hints
 from pipelines.connect.findings import NO_PAST, Confidence, Finding, Learned, Line, Past
 from pipelines.connect.matching import Matches
@@ -90,12 +90,12 @@ class _Contact:
         accounts = self._accounts()
         for one in live:
             self.learned.add(shapes.types(one, self.contract))
-            shapes.match_columns(one, self.contract)
+            columns.match_columns(one, self.contract)
         unnamed = self._reference(changing, accounts)
         if changing:
             self.learned.add(*ordering.order(self.probe, changing, self.hints, self.contract))
         for one in live:
-            self.matches[one.name] = shapes.match_columns(one, self.contract)
+            self.matches[one.name] = columns.match_columns(one, self.contract)
             self._columns(one)
         if changing:
             self.learned.add(
@@ -274,7 +274,9 @@ class _Contact:
             return
         aliases = one.names.columns
         prefix = ("streams", one.name, "columns")
-        self.learned.add(shapes.columns_finding(one.name, "columns", self.matches[one.name], prefix, aliases))
+        self.learned.add(columns.columns_finding(one.name, "columns", self.matches[one.name], prefix, aliases))
+        if (finding := columns.unread(one, self.matches[one.name])) is not None:
+            self.learned.add(finding)
 
     def _bookings(self) -> Matches | None:
         matched = None

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pipelines.connect.columns import columns_finding, names_of
 from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.matching import Matches, fold, match, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
-from pipelines.connect.shapes import columns_finding, names_of
 from pipelines.records import JsonObject, identifier_id, included_of, index, object_at
 from resources.contract import Contract
 from resources.schemas import EMPTY, Shape

@@ -1,6 +1,6 @@
-"""What a record looks like here: its type, which attribute feeds which column, whether cancelled ones are in the default list, single records.
+"""What a record looks like here: its type, whether cancelled ones are in the default list, links that are keys, single records.
 
-What lives here: these questions, asked through the probe. What does not: the matching itself (`matching`), participants (`people`).
+What lives here: these questions, asked through the probe. What does not: which attribute feeds which column (`columns`), participants (`people`).
 """
 
 from __future__ import annotations
@@ -11,21 +11,16 @@ from urllib.parse import quote
 
 from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import NO_PAST, Finding, Line, Past
-from pipelines.connect.matching import Match, Matches, Member, fold, match, members_of
+from pipelines.connect.matching import Member, fold, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.records import JsonObject, identifier_id, object_at
 from resources.appointedd import Look
 from resources.contract import Contract, spelling
 from resources.errors import GaveUpError
-from resources.schemas import EMPTY
 
 # What a record is answered with that is not there; a sweep knows no other answer.
 GONE = (404, 410)
 KEY_IN_LINK = re.compile(r"https?://\S*[?&#/](token|key|secret|sig|signature|auth|code|hash)=", re.IGNORECASE)
-LISTS = {
-    "customers": {"custom_fields": "list", "tags": "list"},
-    "bookings": {"resources": "list", "participants": "people"},
-}
 
 
 # Types
@@ -55,57 +50,6 @@ def types(seen: Seen, contract: Contract) -> Finding:
         "takes records of this type",
         "certain",
         (line,),
-    )
-
-
-# Columns
-
-
-def match_columns(seen: Seen, contract: Contract) -> Matches:
-    """Match a stream's attributes to its columns; `seen.columns` holds the outcome."""
-    names = contract.streams[seen.name]
-    kinds: dict[str, str] = {c.name: c.kind for c in seen.stream.columns} | LISTS.get(seen.name, {})
-    shape = seen.endpoint.record if seen.endpoint else EMPTY
-    members = members_of(seen.rows.values(), shape)
-    reference = contract.account_reference
-    others = {*reference.relationships, *reference.attributes, *contract.redact.members, "booking"}
-    result = match(kinds, names.columns, contract.plausible.columns.get(seen.name, {}), members, others)
-    seen.columns = {m.column: names_of(m, names.columns[m.column]) for m in result.found}
-    return result
-
-
-def names_of(found: Match, aliases: Sequence[str]) -> tuple[str, ...]:
-    """The contract's own list where it finds the member already, else the member alone."""
-    return tuple(aliases) if found.is_default else (found.member,)
-
-
-def column_lines(prefix: tuple[str, ...], result: Matches, contract: Mapping[str, Sequence[str]]) -> tuple[Line, ...]:
-    """The contract's lines for what was matched."""
-    return tuple(
-        Line((*prefix, m.column), list(names_of(m, contract[m.column])), f"{m.evidence}: {m.member}")
-        for m in result.found
-    )
-
-
-def columns_finding(
-    stream: str, level: str, result: Matches, prefix: tuple[str, ...], aliases: Mapping[str, Sequence[str]]
-) -> Finding:
-    """What the matching came to, in one row of the table."""
-    by_evidence: dict[str, list[str]] = {}
-    for m in result.found:
-        by_evidence.setdefault(m.evidence, []).append(f"{m.column} = {m.member}")
-    counted = ", ".join(f"{len(names)} {evidence}" for evidence, names in by_evidence.items())
-    new = [f"{m.column} = {m.member} ({m.evidence})" for m in result.found if not m.is_default]
-    wrong = [f"{name} has the wrong form for {column}" for column, name in result.misfits.items()]
-    is_doubtful = wrong or any(m.evidence in ("plausible", "nested") for m in result.found)
-    return Finding(
-        stream,
-        level,
-        f"{len(result.found)} of {len(result.found) + len(result.empty)}" + (f" ({counted})" if counted else ""),
-        "; ".join([*new, *wrong]) or "under the contract's names",
-        "fills these columns",
-        "likely" if is_doubtful else "certain",
-        column_lines(prefix, result, aliases),
     )
 
 
