@@ -6,16 +6,19 @@ What lives here: servers that lose records without a word, made of the emulator.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from resources.contract import load_contract
 from tests.emulator import Emulator, Fault, Request, Status, Switches
 from tests.emulator.listing import Page, Selection
 from tests.emulator.messages import bad_parameter
 from tests.emulator.query import Query, QueryReader
-from tests.test_connect import ALL, found, world
+from tests.equality import differences, night, query, settings_for
+from tests.test_connect import ALL, cli, environment, found, world
 from tests.test_connect_worlds import always, edited, learned_from
 
 Document = dict[str, Any]
@@ -284,3 +287,23 @@ def test_records_that_no_column_can_read_are_a_need(
     assert [need for need in learned.needs if said in need]
     assert {need.partition(":")[0] for need in learned.needs} == {"customers"}
     assert learned.confidence["customers"][0] == "none"
+
+
+# ---- cancelled ones that come later ------------------------------------------------------------------------------------------
+
+
+def test_the_first_cancelled_booking_of_a_server_that_hides_them_comes_the_same_night(tmp_path: Path) -> None:
+    here = world(accounts=2, customers=30, bookings=40, events=12)
+    for one in (*here.bookings, *here.events):
+        one.status = "confirmed"
+    with Emulator(here, Switches(**HIDDEN)) as emulator:
+        code, out = cli(environment(emulator, tmp_path), "connect")
+        assert code == 0, out
+        settings, contract = settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")
+        assert night(settings, contract).problems == []
+        here.clock.advance(timedelta(minutes=10))
+        here.cancel_booking()
+        assert night(settings, contract).problems == []
+        assert differences(settings.warehouse_path, here.truth()) == []
+    cancelled = "select count(*) from core.bookings where status = 'cancelled' and deleted_at is null"
+    assert query(settings.warehouse_path, cancelled) == [(1,)]

@@ -85,9 +85,9 @@ def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract, past: 
     tried += [{name: word} for name in unique(hints.status, contract.plausible.status) for word in spelt]
     tried += [{name: "true"} for name in unique(hints.with_cancelled, contract.plausible.with_cancelled)]
     refused: set[str] = set()
-    proven = ""
+    proven: list[dict[str, str]] = []  # queries of a filter that is honoured, which bring nothing today
     for query in tried:
-        if probe.is_spent or refused & query.keys() or (proven and proven not in query):
+        if probe.is_spent or refused & query.keys() or (proven and proven[0].keys() != query.keys()):
             continue
         look = probe.page(seen, query)
         if not is_list(look):
@@ -102,11 +102,16 @@ def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract, past: 
             line = Line(key, [{}, query] if is_filter else [query], f"{len(hidden)} cancelled rows came through it")
             told = f"none of {len(statuses)} rows of the default list is cancelled, and {shown} brought {len(hidden)}"
             return [Finding(seen.name, ability, "no", told, f"walks the list again with {shown}", "certain", (line,))]
-        if not came and is_filter and len(query) == 1:
-            proven = proven or _filters_by_status(probe, seen, next(iter(query)), statuses)
+        is_alone = not came and is_filter and len(query) == 1
+        if is_alone and (proven or _filters_by_status(probe, seen, next(iter(query)), statuses)):
+            proven.append(query)
     if proven:
-        told = f"{proven} is honoured for other statuses, and brings no row for {', '.join(spelt)}"
-        return [Finding(seen.name, ability, "there are none", told, "takes it that there are none", "likely")]
+        # There are none today, so nothing shows whether the default list will hold the first one, nor how it will be spelt where no file tells.
+        proven = [q for q in proven if not {*q.values()}.isdisjoint(hints.status_words)] or proven
+        shown = " and ".join(f"{n}={v}" for query in proven for n, v in query.items())
+        told = f"none was ever seen; the filter is honoured for other statuses, and {shown} brings none either"
+        line = Line(key, [{}, *proven], "no cancelled row was seen yet, and the default list may hide them")
+        return [Finding(seen.name, ability, "not known", told, f"walks the list again with {shown}", "likely", (line,))]
     told = f"none of the {len(statuses)} rows seen is cancelled, and no status filter brought one"
     outcome = "would miss them if they are hidden: look at one in Appointedd"
     return [Finding(seen.name, ability, "none seen", told, outcome, "low")]
