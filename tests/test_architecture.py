@@ -50,10 +50,10 @@ LAYERS: dict[str, str] = {
         resources.rate resources.connections resources.oauth resources.exchange resources.appointedd
     """,
     "first contact": """
-        pipelines.connect.probe
-        pipelines.connect.paging pipelines.connect.ordering pipelines.connect.changes pipelines.connect.belonging pipelines.connect.shapes
-        pipelines.connect.people pipelines.connect.way_in pipelines.connect.learn pipelines.connect.contact
-        pipelines.connect.asking pipelines.connect.answering pipelines.connect.compare
+        pipelines.connect.probe pipelines.connect.columns
+        pipelines.connect.paging pipelines.connect.ends pipelines.connect.ordering pipelines.connect.changes pipelines.connect.belonging pipelines.connect.shapes
+        pipelines.connect.people pipelines.connect.asking pipelines.connect.together pipelines.connect.way_in pipelines.connect.learn
+        pipelines.connect.contact pipelines.connect.answering pipelines.connect.compare
     """,
     "reading": """
         pipelines.beside pipelines.shaping pipelines.reading pipelines.queues pipelines.accounts pipelines.by_account pipelines.sweep
@@ -86,7 +86,20 @@ APART = [("the warehouse", "the API"), ("the command line", "Dagster")]
 # The questions of a first contact: they ask through `probe`, never by themselves.
 QUESTIONS = {
     f"pipelines.connect.{name}"
-    for name in ("paging", "ordering", "changes", "belonging", "shapes", "people", "compare", "asking", "answering")
+    for name in (
+        "paging",
+        "ends",
+        "ordering",
+        "changes",
+        "belonging",
+        "columns",
+        "shapes",
+        "people",
+        "together",
+        "compare",
+        "asking",
+        "answering",
+    )
 }
 # Libraries that reach the outside world, or a person's screen, stay in the rooms that are named for it.
 ONLY_IN = {

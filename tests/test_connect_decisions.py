@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,13 +14,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.connect.columns import elements
 from pipelines.connect.described import tokens
 from pipelines.connect.findings import Line
 from pipelines.connect.honoured import Instants, Trial, judge, trials
 from pipelines.connect.matching import match, members_of
 from pipelines.connect.override import lay_over
-from pipelines.connect.places import account_members, counts, next_marks, next_places, rate_limit, shifting
-from pipelines.connect.shapes import elements
+from pipelines.connect.places import (
+    account_members,
+    counts,
+    next_marks,
+    next_places,
+    rate_limit,
+    shifting,
+    signs_of_more,
+)
+from pipelines.connect.shapes import unknown_id
 from resources.contract import contract_values, load_contract
 from resources.errors import ContractError
 from resources.schemas import Shape
@@ -250,15 +260,45 @@ def test_next_links_are_found_wherever_they_stand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "expected"),
+    ("document", "is_more"),
     [
-        ("https://x.test/a?page%5Bno%5D=2&size=10", ["page[no]"]),
-        ("https://x.test/a?skip=10&size=10", ["skip"]),
-        ("https://x.test/a?cursor=eyJpZCI6MX0", []),
+        ({"meta": {"nextCursor": "abc"}}, True),
+        ({"meta": {"nextCursor": None}}, False),
+        ({"meta": {"cursor": "abc"}}, False),  # may well be the page's own
+        ({"meta": {"hasMore": True}}, True),
+        ({"meta": {"hasMore": False}}, False),
+        ({"meta": {"current_page": 1, "last_page": 7}}, True),
+        ({"meta": {"current_page": 7, "last_page": 7}}, False),
+        ({"meta": {"page": {"number": 0, "totalPages": 1}}}, False),
+        ({"meta": {"page": {"number": 0, "totalPages": 2}}}, True),
+        ({"links": {"self": "/x", "first": "/x?page=1", "last": "/x?page=2"}}, True),
+        ({"links": {"self": "/x", "first": "/x?page=1", "last": "/x?page=1"}}, False),
+        ({"links": {"self": "/x?page=1", "last": {"href": "/x?page=2"}}}, True),
+        ({"links": {"last": "/x?page=2"}}, False),
+        ({"data": [{"links": {"first": 1, "last": 2}}], "links": {"first": None, "last": None}}, False),
     ],
 )
-def test_parameters_that_number_pages_are_told_from_cursors(url: str, expected: list[str]) -> None:
-    assert shifting(url, "size", 10) == expected
+def test_words_of_further_pages_are_told_from_words_of_a_last_one(document: dict[str, Any], is_more: bool) -> None:
+    assert bool(signs_of_more(document)) == is_more
+
+
+@pytest.mark.parametrize(
+    ("query", "further", "expected"),
+    [
+        ("page%5Bno%5D=2&size=10", "", ["page[no]"]),
+        ("skip=10&size=10", "", ["skip"]),
+        ("cursor=eyJpZCI6MX0", "cursor=eyJpZCI6MTF9", []),
+        ("startIndex=11&size=10", "", ["startIndex"]),
+        ("p=40&size=10", "p=50&size=10", ["p"]),
+        ("p=7&size=10", "p=8&size=10", ["p"]),
+        ("after=4711&size=10", "after=4790&size=10", []),  # an id, or a time
+        ("after=4711&size=10", "", []),
+        ("year=2026&p=x", "year=2026&p=y", []),
+    ],
+)
+def test_parameters_that_number_pages_are_told_from_cursors(query: str, further: str, expected: list[str]) -> None:
+    address = "https://x.test/a?"
+    assert shifting(address + query, further and address + further, "size", 10) == expected
 
 
 def test_an_account_is_named_by_its_values() -> None:
@@ -308,6 +348,22 @@ def test_rate_limits_are_read_where_their_period_is_told(headers: dict[str, str]
     text, found = rate_limit(headers)
     assert found == per_second
     assert bool(text) == any("ratelimit" in name.replace("-", "") for name in headers)
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"17", "18", "19"},
+        {"5f02de75eee3e55219133b83", "5f02de75eee3e55219133b94"},
+        {"0E984725-C51C-4BF4-9960-E1C80E27ABA0"},
+        {"booking_1"},
+        {"x"},
+    ],
+)
+def test_an_id_that_is_not_there_looks_like_those_that_are(known: set[str]) -> None:
+    made = unknown_id(known)
+    assert made not in known
+    assert re.sub(r"\d", "0", made)[:8] in {re.sub(r"\d", "0", one)[:8] for one in known} or made in ("7654340", "x0")
 
 
 # ---- whose line is whose -----------------------------------------------------------------------------------------------------

@@ -129,7 +129,9 @@ def test_after_the_line_that_was_asked_for_a_list_of_round_length_is_synced(
 
 
 def test_a_persons_word_that_lists_are_whole_does_not_outweigh_a_second_page(tmp_path: Path) -> None:
-    switches = Switches(paging="offset", page_size=False, default_page_size=10)
+    # Nothing else shows more of a list than its first page.
+    closed: dict[str, Any] = {"sort": False, "filters": False, "account_filter": frozenset()}
+    switches = Switches(paging="offset", page_size=False, default_page_size=10, **closed)
     with Emulator(world(**ROUND), switches) as emulator:
         emulator.faults.append(always(edited(_no_links)))
         (tmp_path / "own.toml").write_text("[document]\nlists_are_whole = true\n")

@@ -8,18 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipelines.connect.asking import OTHER_FORMATS
+from pipelines.connect.columns import ENVELOPE, IDENTIFIER, LISTS
 from pipelines.connect.described import tokens
 from pipelines.connect.difference import Difference, Weight
 from pipelines.connect.matching import READ, Member, fold, match, members_of
 from pipelines.connect.people import PARTICIPANT_KINDS
 from pipelines.connect.places import CONTENT, is_next
-from pipelines.connect.shapes import IDENTIFIER, LISTS
 from pipelines.streams import ACCOUNTS, Stream
 from resources.contract import Contract, spelling
 from resources.openapi import ListEndpoint
 from resources.schemas import EMPTY, Shape
 
-ENVELOPE = {"id", "type", "attributes", "relationships", "links", "meta", "lid"}
 # Lists by column: the JSON types of an element that can be read, and the member that it must have where it is an object.
 ELEMENTS = {
     "participants": ({"object"}, None),

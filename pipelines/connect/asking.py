@@ -56,7 +56,7 @@ def _filters(stream: Stream, contract: Contract) -> bool:
     )
 
 
-def _sent(stream: Stream, contract: Contract) -> dict[str, tuple[str, tuple[str, ...]]]:
+def sent(stream: Stream, contract: Contract) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Key of `parameters` → the parameter's name and the values that are sent with it; only those that a sync sends."""
     names, abilities, parameters = contract.streams[stream.name], contract.abilities, contract.parameters
     has_filter = _filters(stream, contract)
@@ -73,7 +73,7 @@ def _sent(stream: Stream, contract: Contract) -> dict[str, tuple[str, tuple[str,
 
 def _values(stream: Stream, contract: Contract, endpoint: ListEndpoint) -> Iterator[Difference]:
     name = stream.name
-    for key, (parameter, values) in _sent(stream, contract).items():
+    for key, (parameter, values) in sent(stream, contract).items():
         described = endpoint.parameter(parameter)
         if described is None:
             yield Difference("breaking", name, f"the parameter {parameter} is not described", f"parameters.{key}")
@@ -148,12 +148,12 @@ def _may_match(pattern: str, value: str) -> bool:
 def _requests(stream: Stream, contract: Contract, *, names_account: bool) -> list[set[str]]:
     """The parameters of each kind of first page that a sync asks for: a sweep filters by nothing, the newest window has no upper end, and one account
     alone is asked for here and there; always, where rows do not name theirs."""
-    sent = {key: name for key, (name, _) in _sent(stream, contract).items()}
-    base = {name for key, name in sent.items() if key in ("page_size", "sort", "include")}
+    names = {key: name for key, (name, _) in sent(stream, contract).items()}
+    base = {name for key, name in names.items() if key in ("page_size", "sort", "include")}
     windows: list[list[str]] = [[], ["updated_since"], ["updated_since", "updated_until"]]
-    accounts: list[list[str]] = [["account"]] if "account" in sent and not names_account else [[], ["account"]]
+    accounts: list[list[str]] = [["account"]] if "account" in names and not names_account else [[], ["account"]]
     return [
-        base | {sent[key] for key in (*window, *account) if key in sent} | query.keys()
+        base | {names[key] for key in (*window, *account) if key in names} | query.keys()
         for query in contract.streams[stream.name].queries
         for window in windows
         for account in accounts

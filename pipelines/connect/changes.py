@@ -41,13 +41,15 @@ def instants_of(row: JsonObject, changed: str, twins: Iterable[str]) -> Instants
     return found
 
 
-def _all_instants(rows: Mapping[str, JsonObject], seen: Seen, contract: Contract, changed: str) -> dict[str, Instants]:
+def all_instants(rows: Mapping[str, JsonObject], seen: Seen, contract: Contract, changed: str) -> dict[str, Instants]:
+    """The instants of some rows, by id."""
     own = (*contract.streams[seen.name].columns["updated_at"], *contract.plausible.columns[seen.name]["updated_at"])
     twins = {fold(name) for name in own} | {"updatedat"}
     return {key: instants_of(row, changed, twins) for key, row in rows.items()}
 
 
-def _text(instant: datetime) -> str:
+def instant_text(instant: datetime) -> str:
+    """An instant as filters are asked with."""
     return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -78,7 +80,7 @@ def filters(
     for one in seen:
         changed = changed_name(one)
         if changed is not None:
-            instants = _all_instants(one.rows, one, contract, changed)
+            instants = all_instants(one.rows, one, contract, changed)
             samples[one.name] = (changed, instants, trials(instants, changed, with_upper=False))
     # The stream with the most telling sample finds the names; the others only prove them.
     order_of = sorted(seen, key=lambda s: _promise(samples.get(s.name)))
@@ -149,7 +151,7 @@ def _worth_trying(
     telling = next((w for w in windows if any(at < w.since - EDGE for at in shown)), None)
     if telling is None:
         return pairs
-    value = _text(telling.since)
+    value = instant_text(telling.since)
     together = probe.page(seen, {low: value for low, _ in pairs})
     is_same = is_list(together) and list(rows_of(plain)) == list(rows_of(together))
     return () if is_same else pairs
@@ -168,7 +170,7 @@ def _lower(
     for trial in windows[:TRIALS]:
         if probe.is_spent:
             return _Proof("undecided", "the budget of requests was used up")
-        proof = _ask(probe, seen, {name: _text(trial.since)}, sample, changed, contract, trial)
+        proof = _ask(probe, seen, {name: instant_text(trial.since)}, sample, changed, contract, trial)
         if proof.verdict != "undecided":
             return proof
     return proof
@@ -188,13 +190,11 @@ def _ask(
         return _Proof("refused", f"HTTP {look.status}{': ' + look.told if look.told else ''}", trial)
     # A stranger on the first page says it all; only a good beginning is worth reading on.
     verdict, reason = judge(
-        sample, _all_instants(rows_of(look), seen, contract, changed), changed, trial, is_whole=False
+        sample, all_instants(rows_of(look), seen, contract, changed), changed, trial, is_whole=False
     )
     if verdict != "ignored":
         _, found, is_whole = probe.walk(seen, query)
-        verdict, reason = judge(
-            sample, _all_instants(found, seen, contract, changed), changed, trial, is_whole=is_whole
-        )
+        verdict, reason = judge(sample, all_instants(found, seen, contract, changed), changed, trial, is_whole=is_whole)
     return _Proof(verdict, reason, trial)
 
 
@@ -281,7 +281,7 @@ def _upper(
             for trial in [w for w in windows if not w.untold][:TRIALS]:
                 if trial.until is None or probe.is_spent:
                     continue
-                query = {chosen[0]: _text(trial.since), name: _text(trial.until)}
+                query = {chosen[0]: instant_text(trial.since), name: instant_text(trial.until)}
                 proof = _ask(probe, one, query, sample, changed, contract, trial)
                 if proof.verdict != "undecided":
                     break
@@ -313,6 +313,6 @@ def _inclusive(
         whole = {k: r[changed] for k, r in sample.items() if changed in r and r[changed].microsecond == 0}
         if whole:
             key = max(whole, key=lambda k: whole[k])
-            _, found, is_whole = probe.walk(one, {name: _text(whole[key])})
+            _, found, is_whole = probe.walk(one, {name: instant_text(whole[key])})
             return f"{name}, inclusive" if key in found else f"{name}, exclusive" if is_whole else name
     return name

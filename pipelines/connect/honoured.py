@@ -40,7 +40,7 @@ def _whole(instant: datetime) -> datetime:
     return instant.astimezone(UTC).replace(microsecond=0)
 
 
-def _inside(at: datetime, since: datetime, until: datetime | None) -> bool | None:
+def inside(at: datetime, since: datetime, until: datetime | None) -> bool | None:
     """Whether an instant lies in a window; None where it lies on its edge."""
     if abs(at - since) <= EDGE or (until is not None and abs(at - until) <= EDGE):
         return None
@@ -72,7 +72,7 @@ def trials(sample: Mapping[str, Instants], changed: str, *, with_upper: bool) ->
 def _trial(
     sample: Mapping[str, Instants], changed: str, others: Collection[str], since: datetime, until: datetime | None
 ) -> Trial | None:
-    sides = {key: _inside(row[changed], since, until) for key, row in sample.items() if changed in row}
+    sides = {key: inside(row[changed], since, until) for key, row in sample.items() if changed in row}
     if min(sum(side is which for side in sides.values()) for which in (True, False)) < FEWEST:
         return None
     instants = [row[changed] for row in sample.values() if changed in row]
@@ -105,9 +105,9 @@ def judge(
     strangers = [
         key
         for key, row in returned.items()
-        if changed not in row or _inside(row[changed], trial.since, trial.until) is False
+        if changed not in row or inside(row[changed], trial.since, trial.until) is False
     ]
-    wanted = {key for key, row in sample.items() if changed in row and _inside(row[changed], trial.since, trial.until)}
+    wanted = {key for key, row in sample.items() if changed in row and inside(row[changed], trial.since, trial.until)}
     lost = wanted - returned.keys()
     if strangers:
         if not lost or not is_whole:

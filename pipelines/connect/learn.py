@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.connect import belonging, changes, ordering, paging, people, shapes
+from pipelines.connect import belonging, changes, columns, ends, ordering, paging, people, shapes, together
 from pipelines.connect.described import Hints, contract_path, endpoints, hints
 from pipelines.connect.findings import NO_PAST, Confidence, Finding, Learned, Line, Past
 from pipelines.connect.matching import Matches
@@ -90,12 +90,12 @@ class _Contact:
         accounts = self._accounts()
         for one in live:
             self.learned.add(shapes.types(one, self.contract))
-            shapes.match_columns(one, self.contract)
+            columns.match_columns(one, self.contract)
         unnamed = self._reference(changing, accounts)
         if changing:
             self.learned.add(*ordering.order(self.probe, changing, self.hints, self.contract))
         for one in live:
-            self.matches[one.name] = shapes.match_columns(one, self.contract)
+            self.matches[one.name] = columns.match_columns(one, self.contract)
             self._columns(one)
         if changing:
             self.learned.add(
@@ -108,8 +108,9 @@ class _Contact:
             )
         )
         matched = self._bookings()
+        self.learned.add(*together.together(self.probe, changing, self._settled_contract(), unnamed, accounts))
         self.learned.add(shapes.secrets(live, self.contract))
-        self.learned.add(shapes.singles(self.probe, changing)[0])
+        self.learned.add(shapes.singles(self.probe, changing))
         self.learned.add(*self._ends(live), *self._wandering(live))
         self.learned.add(*self._clock(live))
         self._conclude(live, matched)
@@ -195,7 +196,7 @@ class _Contact:
             page = one.first or page
         self.probe.add_sample(one, page)
         following = self.probe.follow(page)
-        one.is_all = following is None
+        one.is_all = following is None and not paging.goes_on(page)
         if one.stream is ACCOUNTS:
             while following is not None and not self.probe.is_spent:
                 self.probe.add_sample(one, following)
@@ -237,13 +238,27 @@ class _Contact:
             and self._settled("abilities", "filters")
             and self._settled("streams", one.name, "filters")
         }
-        return paging.ends(self.probe, lists, self.contract, self._settled("document", "total"), windowed)
+        if any(f.need for f in self.learned.findings if f.ability == "next link"):
+            return []  # what pages do not tell was told already
+        plain = {self._settled("parameters", name) for name in ("page_size", "sort", "include", "account")}
+        return ends.ends(self.probe, lists, self.contract, self._settled("document", "total"), windowed, plain)
 
     def _wandering(self, live: Sequence[Seen]) -> list[Finding]:
         """Lists without an order, known once it is known which order the sync asks for."""
         is_on = self._settled("abilities", "sort") and self._settled("parameters", "sort")
         ordered = {one.name for one in live if is_on and self._settled("streams", one.name, "sort")}
         return ordering.wandering(self.probe, live, ordered, self.contract)
+
+    def _settled_contract(self) -> Contract:
+        """The contract that a sync will find after this contact, as far as it is known: a person's own lines stay."""
+        values = self.contract.model_dump()
+        for line in self.learned.lines:
+            if line.dotted not in self.past.own_keys:
+                holder = values
+                for name in line.key[:-1]:
+                    holder = holder[name]
+                holder[line.key[-1]] = line.value
+        return Contract.model_validate(values)
 
     def _settled(self, *key: str) -> Any:
         """What the sync will find under a key: what was learned, else the contract's."""
@@ -260,9 +275,11 @@ class _Contact:
         aliases = one.names.columns
         prefix = ("streams", one.name, "columns")
         matched = self.matches[one.name]
-        self.learned.add(shapes.columns_finding(one.name, "columns", matched, prefix, aliases))
+        self.learned.add(columns.columns_finding(one.name, "columns", matched, prefix, aliases))
+        if (finding := columns.unread(one, matched)) is not None:
+            self.learned.add(finding)
         if one.name == CUSTOMERS.name:
-            found = shapes.elements(
+            found = columns.elements(
                 one.name, "custom_fields", one.rows.values(), matched, "custom_field_columns", self.contract
             )
             self.learned.add(*found)
@@ -290,7 +307,8 @@ class _Contact:
     # The whole
 
     def _clock(self, live: Sequence[Seen]) -> Iterator[Finding]:
-        newest = self.probe.answers[-1]
+        # An error may come from something before the API, without its headers.
+        newest = next(look for look in reversed(self.probe.answers) if is_list(look))
         if newest.fetched_at is None:
             need = "The API's answers carry no Date header, so there is no clock to measure completeness by, and no sync can run."
             yield Finding("", "clock", "no Date header", "the newest answer", "would fail", "none", need=need)

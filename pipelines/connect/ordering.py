@@ -14,7 +14,8 @@ from pipelines.connect.described import Hints, tokens, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.honoured import is_sorted
 from pipelines.connect.matching import INSTANT
-from pipelines.connect.probe import Probe, Seen, is_list, rows_of
+from pipelines.connect.paging import goes_on
+from pipelines.connect.probe import Probe, Seen, is_list, is_steady, rows_of
 from pipelines.records import MISSING, first
 from resources.appointedd import Look
 from resources.contract import Contract
@@ -69,6 +70,12 @@ def _order_of(probe: Probe, seen: Seen, hints: Hints, contract: Contract, known:
                 told = "all rows of a page changed at the same time, so no order shows"
                 return Finding(seen.name, "order", "not told", told, "as it is", "low"), known
             if orders == [True, True]:
+                if left_out := _left_out(probe, seen, looks, changed):
+                    why = f"{parameter}={value} {left_out}"
+                    off = Line(("streams", seen.name, "sort"), "", why)
+                    return Finding(
+                        seen.name, "order", "none that is whole", why, "asks for no order", "none", (off,)
+                    ), known
                 for look in looks:
                     probe.add_sample(seen, look)
                 return (
@@ -95,6 +102,21 @@ def _order_of(probe: Probe, seen: Seen, hints: Hints, contract: Contract, known:
         ),
         known,
     )
+
+
+def _left_out(probe: Probe, seen: Seen, looks: Sequence[Look], changed: str) -> str:
+    """What shows that a list in order is short of rows; nothing where nothing does. `looks`: its first pages, both ways."""
+    came = set().union(*(rows_of(look) for look in looks))
+    short = next((look for look in looks if not goes_on(look) and seen.rows.keys() - rows_of(look).keys()), None)
+    if short is not None:
+        # What left the list meanwhile is no loss, and what came to it is on none of the earlier pages.
+        still = rows_of(probe.again(probe.page(seen))).keys()
+        if lost := (seen.rows.keys() & still) - rows_of(short).keys():
+            return f"is whole in one page, and leaves out {len(lost)} rows that come without it"
+    bare = {key for key, row in seen.rows.items() if first(row, [changed], {}) in (MISSING, None)}
+    if bare and not bare & came:
+        return f"brings none of the {len(bare)} rows without a change time, neither first nor last"
+    return ""
 
 
 def wandering(probe: Probe, lists: Sequence[Seen], ordered: Collection[str], contract: Contract) -> list[Finding]:
@@ -134,9 +156,8 @@ def _keeps(probe: Probe, seen: Seen, parameter: str, value: str) -> bool:
 
 
 def _is_steady(probe: Probe, look: Look) -> bool:
-    """Whether the same rows come again, but for a few that came or went in between."""
-    rows, others = rows_of(look).keys(), rows_of(probe.again(look)).keys()
-    return len(rows - others) <= max(2, len(rows) // 10)
+    """Whether the same rows come when a page is asked for again."""
+    return is_steady(rows_of(look).keys(), rows_of(probe.again(look)).keys())
 
 
 def _came_in_order(look: Look, changed: str, seen: Seen, is_descending: int) -> bool | None:

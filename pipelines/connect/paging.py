@@ -1,22 +1,20 @@
-"""How lists are cut into pages here: the page size and its maximum, the place of the next link, whether it numbers pages, the place of a total, what tells
-the end of a list.
+"""How lists are cut into pages here: the page size and its maximum, the place of the next link, whether it numbers pages, the place of a total.
 
-What lives here: asking for these and judging the answers. What does not: filters and order (`changes`).
+What lives here: asking for these and judging the answers. What does not: what tells the end of a list (`ends`), filters and order (`changes`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from urllib.parse import urljoin
 
 from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
-from pipelines.connect.places import address, at, counts, next_marks, next_places, shifting
+from pipelines.connect.places import address, at, counts, next_marks, next_places, shifting, signs_of_more
 from pipelines.connect.probe import Probe, Seen, is_list, raw_rows, rows_of, said
 from resources.appointedd import Look
 from resources.contract import Contract
-from resources.pages import count_of, may_be_cut, tells_of_pages
+from resources.pages import count_of
 
 # No server is known to like more, and a page must fit in memory.
 LARGEST_TRIED = 500
@@ -105,7 +103,11 @@ def _largest(
 def goes_on(look: Look) -> bool:
     """Whether an answer names a next page, in any way that can be told."""
     document = look.document or {}
-    return bool(next_places(document) or next_marks(document) or 'rel="next"' in look.headers.get("link", ""))
+    return bool(next_places(document) or next_marks(document) or signs_of_more(document) or _has_link_header(look))
+
+
+def _has_link_header(look: Look) -> bool:
+    return 'rel="next"' in look.headers.get("link", "")
 
 
 def next_link(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Finding]:
@@ -122,31 +124,51 @@ def next_link(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Fi
             if following is None or not is_list(following):
                 status = following.status if following else "nothing"
                 told = f"{place} was answered with HTTP {status}"
-                return [_unserved("next link", f"{place}, which leads nowhere", told, f'document.next = "{place}"')]
+                return [unserved("next link", f"{place}, which leads nowhere", told, f'document.next = "{place}"')]
             if not rows_of(following).keys() - rows_of(look).keys():
-                return [_unserved("next link", f"{place} leads to the same rows", place, f'document.next = "{place}"')]
+                return [unserved("next link", f"{place} leads to the same rows", place, f'document.next = "{place}"')]
             return [_next_found(place, look, following, size_name, contract)]
     marks = [m for look in short for m in next_marks(look.document or {})]
     if marks:
         return [
-            _unserved(
-                "next link", f"{marks[0]} holds a mark, not a link", "seen on a page that is not the last", "none"
-            )
+            unserved("next link", f"{marks[0]} holds a mark, not a link", "seen on a page that is not the last", "none")
         ]
-    if any('rel="next"' in look.headers.get("link", "") for look in short):
-        return [_unserved("next link", "a Link header", "the header of a page that is not the last", "none")]
+    for one in seen:
+        for look in probe.answers_to(one):
+            if signs := signs_of_more(look.document or {}):
+                return [
+                    unserved(
+                        "next link", f"{one.name}: {signs[0]}", "seen on a page without a link to the next", "none"
+                    )
+                ]
+            if _has_link_header(look):
+                return [
+                    unserved(
+                        "next link",
+                        f"a Link header, on {one.name}",
+                        "seen on a page without a link to the next",
+                        "none",
+                    )
+                ]
     if short:
-        return [_unserved("next link", "none", "a page that is not the last has no link to the next", "none")]
+        return [unserved("next link", "none", "a page that is not the last has no link to the next", "none")]
     return [
         Finding(
-            "", "next link", "none was needed", "every list fits one page", f"looks at {contract.document.next}", "low"
+            "",
+            "next link",
+            "none was needed",
+            "no page names or shows a further one",
+            f"looks at {contract.document.next}",
+            "low",
         )
     ]
 
 
 def _next_found(place: str, look: Look, following: Look, size_name: str, contract: Contract) -> Finding:
     known = contract.document.shifting_parameters
-    numbering = shifting(following.url, size_name, len(raw_rows(look)))
+    further = address(at(following.document, place))
+    further_url = urljoin(following.url, further) if further else ""
+    numbering = shifting(following.url, further_url, size_name, len(raw_rows(look)))
     kind = "numbered pages" if numbering else "a cursor"
     value = at(look.document, place)
     form = "an object" if isinstance(value, dict) else "absolute" if str(value).startswith("http") else "relative"
@@ -166,145 +188,28 @@ def _next_found(place: str, look: Look, following: Look, size_name: str, contrac
 
 def _short_pages(probe: Probe, seen: Seen, size_name: str) -> Iterable[Look]:
     """Answers that are surely not the last page: fewer rows came than are known, or the page was cut short on purpose."""
-    if seen.first is not None and is_list(seen.first):
-        known = max(
-            (len(raw_rows(a)) for a in probe.answers if a.url.split("?")[0] == seen.first.url.split("?")[0]), default=0
-        )
-        for look in probe.answers:
-            if look.url.split("?")[0] == seen.first.url.split("?")[0] and is_list(look):
-                is_shorter = 0 < len(raw_rows(look)) < known and f"{_quoted(size_name)}=" in look.url
-                if is_shorter or next_places(look.document or {}):
-                    yield look
+    answers = probe.answers_to(seen)
+    known = max((len(raw_rows(look)) for look in answers), default=0)
+    for look in answers:
+        is_shorter = bool(size_name) and 0 < len(raw_rows(look)) < known and f"{_quoted(size_name)}=" in look.url
+        if is_shorter or next_places(look.document or {}):
+            yield look
 
 
 def _quoted(name: str) -> str:
     return name.replace("[", "%5B").replace("]", "%5D")
 
 
-# The end of a list that speaks of no pages
-
-
-@dataclass(frozen=True)
-class _End:
-    """What is known of one list's end: `proven` that its last page is told from others, `cut` that it is not, or nothing (`unknown`)."""
-
-    verdict: Literal["proven", "cut", "unknown"]
-    told: str
-
-
-def ends(
-    probe: Probe, lists: Sequence[Seen], contract: Contract, total_place: str, windowed: Collection[str]
-) -> list[Finding]:
-    """Whether lists without any pagination member are whole, by the rule that the sync goes by; nothing where all lists speak of pages.
-
-    `windowed`: streams that are read in windows, whose lists may be of any length.
-    """
-    bare = [one for one in lists if _is_bare(probe, one, total_place)]
-    if not bare:
-        return []
-    refused: set[str] = set()
-    found = {one.name: _end_of(probe, one, contract, refused) for one in bare}
-    told = "; ".join(f"{name}: {end.told}" for name, end in found.items())
-    if cut := [name for name, end in found.items() if end.verdict == "cut"]:
-        return [_unserved("end of lists", f"no link leads on from the first page of {', '.join(cut)}", told, "none")]
-    unknown = [one for one in bare if found[one.name].verdict == "unknown"]
-    if not unknown:
-        line = Line(
-            ("document", "lists_are_whole"),
-            True,
-            "a page cut short named the next one; one that names none is the last",
-        )
-        outcome = "believes a page that names no other to be the last"
-        return [Finding("", "end of lists", "told by a next link alone", told, outcome, "certain", (line,))]
-    names = ", ".join(f"{one.name} ({_count(probe, one)} records)" for one in unknown)
-    if contract.document.lists_are_whole:
-        return [Finding("", "end of lists", f"not told by {names}", told, "takes the contract's word for it", "likely")]
-    size = int(next(iter(probe.size.values()), "0"))
-    risky = [one.name for one in bare if one.name in windowed or may_be_cut(_count(probe, one), size)]
-    if not risky:
-        return [
-            Finding("", "end of lists", f"not told by {names}", told, "believes these lengths, not round ones", "low")
-        ]
-    need = (
-        f"end of lists: {names} came without any pagination member, and nothing shows that this is all; a sync believes no such list of a round length. "
-        f"Look in Appointedd how many there are. If that is all: document.lists_are_whole = true. If not, say where the next link stands: document.next."
-    )
-    return [
-        Finding(
-            "", "end of lists", f"not told by {names}", told, f"would end red: {', '.join(risky)}", "none", need=need
-        )
-    ]
-
-
-def _count(probe: Probe, seen: Seen) -> int:
-    return len(raw_rows(probe.page(seen)))
-
-
-def _is_bare(probe: Probe, seen: Seen, total_place: str) -> bool:
-    """Whether rows came without a word of pages. One row alone is no list that anybody cuts."""
-    return any(
-        not tells_of_pages(look.document or {}, probe.next_place, total_place)
-        for look in _answers(probe, seen)
-        if len(raw_rows(look)) > 1
-    )
-
-
-def _answers(probe: Probe, seen: Seen) -> list[Look]:
-    """All answers that are this list, whatever was asked of it."""
-    own = seen.first.url.partition("?")[0] if seen.first else None
-    return [look for look in probe.answers if is_list(look) and look.url.partition("?")[0] == own]
-
-
-def _end_of(probe: Probe, seen: Seen, contract: Contract, refused: set[str]) -> _End:
-    """Cut the list short on purpose and look for a next link; where it cannot be cut, ask for a second page in all styles."""
-    page = probe.page(seen)
-    count = len(raw_rows(page))
-    if any(probe.has_next(look) for look in _answers(probe, seen)):
-        return _End("proven", "a page that is not the last names the next")
-    if count > 1 and probe.size:
-        asked = "2" if count > 2 else "1"
-        short = probe.page(seen, {next(iter(probe.size)): asked})
-        if len(raw_rows(short)) == int(asked):
-            is_named = probe.has_next(short)
-            told = f"{asked} of {count} asked for came, {'and the next page is named' if is_named else 'without a next link'}"
-            return _End("proven" if is_named else "cut", told)
-    if not is_list(page):
-        return _End("unknown", said(page))
-    pages = {
-        name: str(count) if any(word in name.casefold() for word in ("offset", "skip")) else "2"
-        for name in contract.document.shifting_parameters
-    }
-    together = probe.page(seen, pages)
-    if _is_same(page, together):
-        return _End("unknown", f"the same {count} rows came, whatever page was asked for")
-    for name, value in pages.items():
-        if probe.is_spent or name in refused:
-            continue
-        look = probe.page(seen, {name: value})
-        if not is_list(look):
-            refused.add(name)
-        elif not _is_same(page, look):
-            return _End("cut", f"{name}={value} brings another page, of {len(raw_rows(look))} records")
-    return _End("unknown", f"{count} rows came, and no second page can be asked for")
-
-
-def _is_same(one: Look, other: Look) -> bool:
-    """Whether two answers are the same page, but for a row or two that came or went in between."""
-    rows, others = rows_of(one).keys(), rows_of(other).keys()
-    return is_list(other) and len(rows & others) * 2 > len(rows)
+# Totals
 
 
 def total(probe: Probe, seen: Sequence[Seen], contract: Contract) -> Finding:
     """Where a count of everything that matches stands: it must be the same whatever the page size, and no smaller than the rows that were seen."""
     places: dict[str, bool] = {}
     for one in seen:
-        if one.first is None or len(one.rows) < 2:
+        if len(one.rows) < 2:
             continue
-        same = [
-            a
-            for a in probe.answers
-            if is_list(a) and a.url.split("?")[0] == one.first.url.split("?")[0] and _is_unfiltered(a, probe)
-        ]
+        same = [look for look in probe.answers_to(one) if _is_unfiltered(look, probe)]
         lengths = {len(raw_rows(a)) for a in same}
         for place in set().union(*(counts(a.document or {}).keys() for a in same)) if len(lengths) > 1 else ():
             values = {count_of(at(a.document, place)) for a in same}
@@ -340,7 +245,8 @@ def _is_unfiltered(look: Look, probe: Probe) -> bool:
     return all(part.startswith(tuple(_quoted(n) + "=" for n in probe.size)) for part in query.split("&") if part)
 
 
-def _unserved(ability: str, found: str, evidence: str, key: str) -> Finding:
+def unserved(ability: str, found: str, evidence: str, key: str) -> Finding:
+    """A form of pages that a sync cannot follow; `key` is the line that may mend it, or "none"."""
     cure = (
         f"Say where it stands: {key}"
         if key != "none"

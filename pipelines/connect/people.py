@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pipelines.connect.columns import columns_finding, elements, names_of
 from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.matching import Matches, fold, match, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
-from pipelines.connect.shapes import columns_finding, elements, names_of
 from pipelines.records import JsonObject, identifier_id, included_of, index, object_at
 from resources.contract import Contract
 from resources.schemas import EMPTY, Shape
@@ -51,6 +51,8 @@ def participants(
     if found is None:
         return [_no_participants(seen)], None
     parameter, word, resources = found
+    if lost := probe.missing(seen, probe.page(seen), {parameter: word}):
+        return [_joined(seen, f"{parameter}={word}", len(lost), len(rows_of(probe.page(seen))))], None
     seen.include = (word,)
     finding = Finding(
         "bookings",
@@ -67,6 +69,25 @@ def participants(
     )
     more, result = _participant_columns(seen, resources, contract)
     return [finding, *more], result
+
+
+def _joined(seen: Seen, shown: str, lost_count: int, count: int) -> Finding:
+    need = (
+        f"bookings: {shown} brings the participants and leaves out {lost_count} of {count} bookings of the same page, such as those without any, so a sync "
+        f"would miss bookings. Ask the vendor for an include that leaves none out, and name it in streams.bookings.include."
+    )
+    line = Line(("streams", "bookings", "include"), [], f"{shown} leaves bookings out")
+    told = f"{lost_count} of the {count} rows of a page do not come with it"
+    return Finding(
+        "bookings",
+        "participants",
+        f"{shown}, which leaves bookings out",
+        told,
+        "does not ask for them",
+        "none",
+        (line,),
+        need,
+    )
 
 
 def _no_participants(seen: Seen) -> Finding:

@@ -13,6 +13,10 @@ from pipelines.records import JsonObject, identifier_id
 from resources.pages import count_of
 
 CONTENT = ("data", "included", "errors", "jsonapi")
+# Members beside the content that speak of pages, folded.
+_MORE = ("hasmore", "hasnext", "hasnextpage", "ismore", "moreavailable")
+_LAST_PAGE = ("lastpage", "totalpages", "pagecount", "pagestotal", "pages", "numpages")
+_THIS_PAGE = ("currentpage", "page", "current", "pagenumber", "number")
 
 
 def at(document: Mapping[str, Any] | None, dotted: str) -> Any:
@@ -42,10 +46,14 @@ def address(value: object) -> str | None:
     return None
 
 
+def _folded(path: str) -> str:
+    """The last step of a dotted path, without case, hyphens and underscores."""
+    return path.rpartition(".")[2].casefold().replace("_", "").replace("-", "")
+
+
 def is_next(path: str) -> bool:
     """Whether a dotted path is called like a link to the next page."""
-    last = path.rpartition(".")[2].casefold().replace("_", "").replace("-", "")
-    return last in ("next", "nextlink", "nexturl", "nexthref", "nextpage", "nextpageurl", "nextpagelink")
+    return _folded(path) in ("next", "nextlink", "nexturl", "nexthref", "nextpage", "nextpageurl", "nextpagelink")
 
 
 def next_places(document: Mapping[str, Any]) -> list[str]:
@@ -59,9 +67,37 @@ def next_marks(document: Mapping[str, Any]) -> list[str]:
     names = ("next", "nextpage", "nextcursor", "cursor", "nexttoken", "nextpagetoken", "after")
     found = []
     for path, value in beside(document):
-        last = path.rpartition(".")[2].casefold().replace("_", "").replace("-", "")
-        if last in names and value not in (None, "", False) and not isinstance(value, Mapping) and not address(value):
+        if (
+            _folded(path) in names
+            and value not in (None, "", False)
+            and not isinstance(value, Mapping)
+            and not address(value)
+        ):
             found.append(path)
+    return found
+
+
+def signs_of_more(document: Mapping[str, Any]) -> list[str]:
+    """What a list document says of further pages without a link to the next one, each as a few words; on the last page nothing."""
+    found = [f"{path} holds a mark of the next page" for path in next_marks(document) if "next" in path.casefold()]
+    values = dict(beside(document))
+    for path, value in values.items():
+        holder, dot, last = path.rpartition(".")
+        name = _folded(last)
+        if name in _MORE and value is True:
+            found.append(f"{path} is true")
+        elif name in _LAST_PAGE:
+            count = count_of(value)
+            own = [
+                count_of(v) for p, v in values.items() if p.rpartition(".")[0] == holder and _folded(p) in _THIS_PAGE
+            ]
+            # Numbers may begin at 0.
+            if count is not None and count > max([1, *(number for number in own if number is not None)]):
+                found.append(f"{path} counts {count} pages")
+        elif name == "last" and value:
+            begin = next((n for n in ("first", "self") if values.get(f"{holder}{dot}{n}")), None)
+            if begin is not None and values[f"{holder}{dot}{begin}"] != value:
+                found.append(f"{path} is another page than {holder}{dot}{begin}")
     return found
 
 
@@ -70,11 +106,20 @@ def counts(document: Mapping[str, Any]) -> dict[str, int]:
     return {path: count for path, value in beside(document) if (count := count_of(value)) is not None}
 
 
-def shifting(next_url: str, size_parameter: str, rows_count: int) -> list[str]:
-    """Parameters of a next link that number pages or rows: what follows page one is 1, 2 or the number of rows read."""
-    query = parse_qs(urlsplit(next_url).query)
-    numbers = {"1", "2", str(rows_count)}
-    return [name for name, values in query.items() if name != size_parameter and values[-1] in numbers]
+def shifting(next_url: str, further_url: str, size_parameter: str, rows_count: int) -> list[str]:
+    """Parameters of a next link that number pages or rows: what follows page one is 1, 2, the number of rows read or the one after.
+
+    `further_url` is the next link of the page behind, empty where there is none: a number that grows by one, or by the rows of a page, numbers them too.
+    """
+    query, further = parse_qs(urlsplit(next_url).query), parse_qs(urlsplit(further_url).query)
+    begins, steps = {1, 2, rows_count, rows_count + 1}, {1, rows_count}
+    found = []
+    for name, values in query.items():
+        number, later = count_of(values[-1]), count_of(further.get(name, [""])[-1])
+        grows = number is not None and later is not None and later - number in steps
+        if name != size_parameter and (number in begins or grows):
+            found.append(name)
+    return found
 
 
 def account_members(

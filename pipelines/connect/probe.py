@@ -5,7 +5,7 @@ What lives here: asking, and reading rows out of answers. What does not: what to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin
@@ -84,6 +84,11 @@ class Probe:
         self.count += 1
         return self.client.look(look.url)
 
+    def answers_to(self, seen: Seen) -> list[Look]:
+        """All answers that are a stream's list, whatever was asked of it."""
+        own = seen.first.url.partition("?")[0] if seen.first else None
+        return [look for look in self.answers if is_list(look) and look.url.partition("?")[0] == own]
+
     def page(self, seen: Seen, query: Mapping[str, str] | None = None) -> Look:
         """One page of a stream with the page size that works."""
         return self.get(seen.path, {**self.size, **(query or {})})
@@ -109,11 +114,28 @@ class Probe:
             found |= rows_of(page)
         return first, found, at(page.document, self.next_place) is None
 
+    def missing(self, seen: Seen, plain: Look, query: Mapping[str, str]) -> set[str]:
+        """Rows of one page that do not come with `query`, though they are still there when the page is asked for again; none where that cannot be told."""
+        rows = rows_of(plain).keys()
+        if rows <= rows_of(self.page(seen, query)).keys():
+            return set()
+        _, found, is_whole = self.walk(seen, query)
+        lost = rows - found.keys()
+        if not lost or not (is_whole or len(found) >= len(rows)):
+            return set()
+        still = rows_of(self.again(plain)).keys()
+        return lost & still if is_steady(rows, still) else set()
+
     def add_sample(self, seen: Seen, look: Look) -> None:
         """Add the rows of an unfiltered answer to a stream's sample."""
         seen.rows |= {key: row for key, row in rows_of(look).items() if key not in seen.rows}
         included = (look.document or {}).get("included")
         seen.included += [r for r in included if isinstance(r, dict)] if isinstance(included, list) else []
+
+
+def is_steady(rows: Collection[str], others: Collection[str]) -> bool:
+    """Whether the same rows came again, but for a few that came or went in between."""
+    return len({*rows} - {*others}) <= max(2, len(rows) // 10)
 
 
 def is_list(look: Look) -> bool:

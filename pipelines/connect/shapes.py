@@ -1,27 +1,26 @@
-"""What a record looks like here: its type, which attribute feeds which column, whether cancelled ones are in the default list, single records.
+"""What a record looks like here: its type, whether cancelled ones are in the default list, links that are keys, single records.
 
-What lives here: these questions, asked through the probe. What does not: the matching itself (`matching`), participants (`people`).
+What lives here: these questions, asked through the probe. What does not: which attribute feeds which column (`columns`), participants (`people`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import NO_PAST, Finding, Line, Past
-from pipelines.connect.matching import Match, Matches, Member, fold, match, members_of
+from pipelines.connect.matching import Member, fold, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.records import JsonObject, identifier_id, object_at
+from resources.appointedd import Look
 from resources.contract import Contract, spelling
-from resources.schemas import EMPTY
+from resources.errors import GaveUpError
 
+# What a record is answered with that is not there; a sweep knows no other answer.
+GONE = (404, 410)
 KEY_IN_LINK = re.compile(r"https?://\S*[?&#/](token|key|secret|sig|signature|auth|code|hash)=", re.IGNORECASE)
-LISTS = {
-    "customers": {"custom_fields": "list", "tags": "list"},
-    "bookings": {"resources": "list", "participants": "people"},
-}
 
 
 # Types
@@ -52,83 +51,6 @@ def types(seen: Seen, contract: Contract) -> Finding:
         "certain",
         (line,),
     )
-
-
-# Columns
-
-
-def match_columns(seen: Seen, contract: Contract) -> Matches:
-    """Match a stream's attributes to its columns; `seen.columns` holds the outcome."""
-    names = contract.streams[seen.name]
-    kinds: dict[str, str] = {c.name: c.kind for c in seen.stream.columns} | LISTS.get(seen.name, {})
-    shape = seen.endpoint.record if seen.endpoint else EMPTY
-    members = members_of(seen.rows.values(), shape)
-    reference = contract.account_reference
-    others = {*reference.relationships, *reference.attributes, *contract.redact.members, "booking"}
-    result = match(kinds, names.columns, contract.plausible.columns.get(seen.name, {}), members, others)
-    seen.columns = {m.column: names_of(m, names.columns[m.column]) for m in result.found}
-    return result
-
-
-def names_of(found: Match, aliases: Sequence[str]) -> tuple[str, ...]:
-    """The contract's own list where it finds the member already, else the member alone."""
-    return tuple(aliases) if found.is_default else (found.member,)
-
-
-def column_lines(prefix: tuple[str, ...], result: Matches, contract: Mapping[str, Sequence[str]]) -> tuple[Line, ...]:
-    """The contract's lines for what was matched."""
-    return tuple(
-        Line((*prefix, m.column), list(names_of(m, contract[m.column])), f"{m.evidence}: {m.member}")
-        for m in result.found
-    )
-
-
-def columns_finding(
-    stream: str, level: str, result: Matches, prefix: tuple[str, ...], aliases: Mapping[str, Sequence[str]]
-) -> Finding:
-    """What the matching came to, in one row of the table."""
-    by_evidence: dict[str, list[str]] = {}
-    for m in result.found:
-        by_evidence.setdefault(m.evidence, []).append(f"{m.column} = {m.member}")
-    counted = ", ".join(f"{len(names)} {evidence}" for evidence, names in by_evidence.items())
-    new = [f"{m.column} = {m.member} ({m.evidence})" for m in result.found if not m.is_default]
-    wrong = [f"{name} has the wrong form for {column}" for column, name in result.misfits.items()]
-    is_doubtful = wrong or any(m.evidence in ("plausible", "nested") for m in result.found)
-    return Finding(
-        stream,
-        level,
-        f"{len(result.found)} of {len(result.found) + len(result.empty)}" + (f" ({counted})" if counted else ""),
-        "; ".join([*new, *wrong]) or "under the contract's names",
-        "fills these columns",
-        "likely" if is_doubtful else "certain",
-        column_lines(prefix, result, aliases),
-    )
-
-
-# What lists hold
-
-# Columns of one element: of a custom field, of a question put to a participant. A value may be anything.
-ELEMENT_KINDS = {
-    "custom_fields": {"field_id": "reference", "value": "free"},
-    "answers": {"question_id": "reference", "label": "text", "value": "free"},
-}
-IDENTIFIER = {"type", "id", "meta", "links"}
-
-
-def elements(
-    stream: str, column: str, records: Iterable[JsonObject], result: Matches, table: str, contract: Contract
-) -> list[Finding]:
-    """Match the members of a list's elements, in the records that were seen; nothing where the list holds no objects. `table`: of the contract's names."""
-    member, names = result.member_of(column), contract.streams[stream].tables()[table]
-    lists = [object_at(record, "attributes").get(member) for record in records] if member else []
-    objects = [one for sent in lists if isinstance(sent, list) for one in sent if isinstance(one, dict)]
-    flat = [one for one in objects if not one.keys() <= IDENTIFIER and "attributes" not in one]
-    if not flat:
-        return []
-    kinds, plausible = ELEMENT_KINDS[column], contract.plausible.columns.get(column, {})
-    members = members_of({"attributes": one} for one in flat)
-    inside = match(kinds, names, plausible, members, {*contract.redact.members, "type"})
-    return [columns_finding(stream, f"members of {column}", inside, ("streams", stream, table), names)]
 
 
 # Cancelled bookings
@@ -163,9 +85,9 @@ def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract, past: 
     tried += [{name: word} for name in unique(hints.status, contract.plausible.status) for word in spelt]
     tried += [{name: "true"} for name in unique(hints.with_cancelled, contract.plausible.with_cancelled)]
     refused: set[str] = set()
-    proven = ""
+    proven: list[dict[str, str]] = []  # queries of a filter that is honoured, which bring nothing today
     for query in tried:
-        if probe.is_spent or refused & query.keys() or (proven and proven not in query):
+        if probe.is_spent or refused & query.keys() or (proven and proven[0].keys() != query.keys()):
             continue
         look = probe.page(seen, query)
         if not is_list(look):
@@ -180,11 +102,16 @@ def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract, past: 
             line = Line(key, [{}, query] if is_filter else [query], f"{len(hidden)} cancelled rows came through it")
             told = f"none of {len(statuses)} rows of the default list is cancelled, and {shown} brought {len(hidden)}"
             return [Finding(seen.name, ability, "no", told, f"walks the list again with {shown}", "certain", (line,))]
-        if not came and is_filter and len(query) == 1:
-            proven = proven or _filters_by_status(probe, seen, next(iter(query)), statuses)
+        is_alone = not came and is_filter and len(query) == 1
+        if is_alone and (proven or _filters_by_status(probe, seen, next(iter(query)), statuses)):
+            proven.append(query)
     if proven:
-        told = f"{proven} is honoured for other statuses, and brings no row for {', '.join(spelt)}"
-        return [Finding(seen.name, ability, "there are none", told, "takes it that there are none", "likely")]
+        # There are none today, so nothing shows whether the default list will hold the first one, nor how it will be spelt where no file tells.
+        proven = [q for q in proven if not {*q.values()}.isdisjoint(hints.status_words)] or proven
+        shown = " and ".join(f"{n}={v}" for query in proven for n, v in query.items())
+        told = f"none was ever seen; the filter is honoured for other statuses, and {shown} brings none either"
+        line = Line(key, [{}, *proven], "no cancelled row was seen yet, and the default list may hide them")
+        return [Finding(seen.name, ability, "not known", told, f"walks the list again with {shown}", "likely", (line,))]
     told = f"none of the {len(statuses)} rows seen is cancelled, and no status filter brought one"
     outcome = "would miss them if they are hidden: look at one in Appointedd"
     return [Finding(seen.name, ability, "none seen", told, outcome, "low")]
@@ -271,32 +198,73 @@ def secrets(seen: Sequence[Seen], contract: Contract) -> Finding:
 # Single records
 
 
-def singles(probe: Probe, seen: Sequence[Seen]) -> list[Finding]:
-    """Whether a record can be asked for by id, which a sweep does before it calls one deleted."""
+def singles(probe: Probe, seen: Sequence[Seen]) -> Finding:
+    """Whether a record can be asked for by id, which a sweep does before it calls one deleted: a known one comes, and one that is not there is a 404."""
     works: list[str] = []
     fails: list[str] = []
+    is_harmful = False
     for one in seen:
         if not one.rows:
             continue
         record_id = next(iter(one.rows))
-        look = probe.get(f"{one.path}/{quote(record_id, safe='')}")
-        data = (look.document or {}).get("data")
-        is_same = look.status == 200 and isinstance(data, dict) and identifier_id(data) == record_id
-        (works if is_same else fails).append(f"{one.name}" if is_same else f"{one.name} (HTTP {look.status})")
+        known = _single(probe, one, record_id)
+        data = (known.document or {}).get("data") if known else None
+        if not (known and known.status == 200 and isinstance(data, dict) and identifier_id(data) == record_id):
+            fails.append(f"{one.name} ({_status(known)})")
+            # A sweep sees for itself where known ones are not served; it ends red where they are refused.
+            is_harmful = is_harmful or known is None or known.status not in GONE
+            continue
+        gone = _single(probe, one, unknown_id(one.rows))
+        if gone and gone.status in GONE:
+            works.append(one.name)
+        else:
+            fails.append(f"{one.name} ({_status(gone)} for one that is not there, so a deleted one cannot be told)")
+            is_harmful = True
     if not works and not fails:
-        return [Finding("", "single records", "not known", "every list is empty", "as it is", "low")]
-    line = Line(("abilities", "single"), bool(works), "a record known from the list was asked for by its id")
-    return [
-        Finding(
-            "",
-            "single records",
-            ("yes: " + ", ".join(works)) if works else "none",
-            "a record of each list asked for by id" + (f"; not: {', '.join(fails)}" if fails else ""),
-            "asks for what a sweep did not meet" if works else "walks a list twice before it calls a record deleted",
-            "certain",
-            (line,),
-        )
-    ]
+        return Finding("", "single records", "not known", "every list is empty", "as it is", "low")
+    # There is one switch for all lists.
+    is_on = bool(works) and not is_harmful
+    line = Line(("abilities", "single"), is_on, "asked by id for one that is known and one that is not there")
+    return Finding(
+        "",
+        "single records",
+        ("yes: " + ", ".join(works)) if works else "none",
+        "of each list a record asked for by its id, and one that is not there"
+        + (f"; not: {', '.join(fails)}" if fails else ""),
+        "asks for what a sweep did not meet" if is_on else "walks a list twice before it calls a record deleted",
+        "certain",
+        (line,),
+    )
+
+
+def _single(probe: Probe, seen: Seen, record_id: str) -> Look | None:
+    try:
+        return probe.get(f"{seen.path}/{quote(record_id, safe='')}")
+    except GaveUpError:  # a server error each time, which says no more than a refusal
+        return None
+
+
+def _status(look: Look | None) -> str:
+    return f"HTTP {look.status}" if look else "a server error"
+
+
+def unknown_id(known: Collection[str]) -> str:
+    """An id of the form of those that are known, and none of them."""
+    if all(one.isdecimal() for one in known):
+        return str(max(map(int, known)) + 7_654_321)
+    model = next(one for one in known if not one.isdecimal())
+    for step in range(1, 10):
+        # Its last digits and letters, each moved on within its own kind; hexadecimal letters stay hexadecimal.
+        tail = "".join(_moved(letter, step) for letter in model[-8:])
+        if model[:-8] + tail not in known:
+            return model[:-8] + tail
+    return f"{model}0"
+
+
+def _moved(letter: str, step: int) -> str:
+    kinds = ("0123456789", "abcdef", "ABCDEF")
+    kind = next((kind for kind in kinds if letter in kind), None)
+    return letter if kind is None else kind[(kind.index(letter) + step) % len(kind)]
 
 
 def instant_forms(seen: Sequence[Seen]) -> str:

@@ -1,0 +1,157 @@
+"""Which attribute feeds which column of a stream, and whether its records can be read at all.
+
+What lives here: matching what was seen, what that comes to, records that no column can read. What does not: the matching itself (`matching`), participants
+(`people`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from pipelines.connect.findings import Finding, Line
+from pipelines.connect.matching import Match, Matches, Member, fits, match, members_of
+from pipelines.connect.probe import Seen
+from pipelines.records import JsonObject, object_at
+from pipelines.streams import ACCOUNTS
+from resources.contract import Contract
+from resources.schemas import EMPTY
+
+LISTS = {
+    "customers": {"custom_fields": "list", "tags": "list"},
+    "bookings": {"resources": "list", "participants": "people"},
+}
+# What a record is made of; all else belongs under attributes.
+ENVELOPE = frozenset({"id", "type", "attributes", "relationships", "links", "meta", "lid"})
+
+
+def match_columns(seen: Seen, contract: Contract) -> Matches:
+    """Match a stream's attributes to its columns; `seen.columns` holds the outcome."""
+    names = contract.streams[seen.name]
+    kinds: dict[str, str] = {c.name: c.kind for c in seen.stream.columns} | LISTS.get(seen.name, {})
+    shape = seen.endpoint.record if seen.endpoint else EMPTY
+    members = members_of(seen.rows.values(), shape)
+    reference = contract.account_reference
+    others = {*reference.relationships, *reference.attributes, *contract.redact.members, "booking"}
+    result = match(kinds, names.columns, contract.plausible.columns.get(seen.name, {}), members, others)
+    seen.columns = {m.column: names_of(m, names.columns[m.column]) for m in result.found}
+    return result
+
+
+def names_of(found: Match, aliases: Sequence[str]) -> tuple[str, ...]:
+    """The contract's own list where it finds the member already, else the member alone."""
+    return tuple(aliases) if found.is_default else (found.member,)
+
+
+def column_lines(prefix: tuple[str, ...], result: Matches, contract: Mapping[str, Sequence[str]]) -> tuple[Line, ...]:
+    """The contract's lines for what was matched."""
+    return tuple(
+        Line((*prefix, m.column), list(names_of(m, contract[m.column])), f"{m.evidence}: {m.member}")
+        for m in result.found
+    )
+
+
+def columns_finding(
+    stream: str, level: str, result: Matches, prefix: tuple[str, ...], aliases: Mapping[str, Sequence[str]]
+) -> Finding:
+    """What the matching came to, in one row of the table."""
+    by_evidence: dict[str, list[str]] = {}
+    for m in result.found:
+        by_evidence.setdefault(m.evidence, []).append(f"{m.column} = {m.member}")
+    counted = ", ".join(f"{len(names)} {evidence}" for evidence, names in by_evidence.items())
+    new = [f"{m.column} = {m.member} ({m.evidence})" for m in result.found if not m.is_default]
+    wrong = [f"{name} has the wrong form for {column}" for column, name in result.misfits.items()]
+    is_doubtful = wrong or any(m.evidence in ("plausible", "nested") for m in result.found)
+    return Finding(
+        stream,
+        level,
+        f"{len(result.found)} of {len(result.found) + len(result.empty)}" + (f" ({counted})" if counted else ""),
+        "; ".join([*new, *wrong]) or "under the contract's names",
+        "fills these columns",
+        "none" if not result.found else "likely" if is_doubtful else "certain",
+        column_lines(prefix, result, aliases),
+    )
+
+
+# Records that no column can read
+
+
+# Columns of one element: of a custom field, of a question put to a participant. A value may be anything.
+ELEMENT_KINDS = {
+    "custom_fields": {"field_id": "reference", "value": "free"},
+    "answers": {"question_id": "reference", "label": "text", "value": "free"},
+}
+IDENTIFIER = {"type", "id", "meta", "links"}
+
+
+def elements(
+    stream: str, column: str, records: Iterable[JsonObject], result: Matches, table: str, contract: Contract
+) -> list[Finding]:
+    """Match the members of a list's elements, in the records that were seen; nothing where the list holds no objects. `table`: of the contract's names."""
+    member, names = result.member_of(column), contract.streams[stream].tables()[table]
+    lists = [object_at(record, "attributes").get(member) for record in records] if member else []
+    objects = [one for sent in lists if isinstance(sent, list) for one in sent if isinstance(one, dict)]
+    flat = [one for one in objects if not one.keys() <= IDENTIFIER and "attributes" not in one]
+    if not flat:
+        return []
+    kinds, plausible = ELEMENT_KINDS[column], contract.plausible.columns.get(column, {})
+    members = members_of({"attributes": one} for one in flat)
+    inside = match(kinds, names, plausible, members, {*contract.redact.members, "type"})
+    return [columns_finding(stream, f"members of {column}", inside, ("streams", stream, table), names)]
+
+
+def unread(seen: Seen, result: Matches) -> Finding | None:
+    """A need where records came and a sync would store columns without their values; None where it would not."""
+    name = seen.name
+    if not seen.rows:
+        return None
+    if flat := _flat_members(seen):
+        need = (
+            f"{name}: its records carry their values ({', '.join(flat[:4])}, …) beside id and type, not under attributes, so they are no JSON:API records. "
+            f"A programmer must teach this form to the product."
+        )
+        return Finding(name, "records", "flat", f"{len(seen.rows)} records", "could read no column", "none", need=need)
+    if not result.found and seen.stream is not ACCOUNTS:
+        came = ", ".join(result.unmapped[:8]) or "none"
+        need = f"{name}: no attribute of its records ({came}) fits any column. Name them in streams.{name}.columns."
+        return Finding(
+            name, "records", "not read", f"{len(seen.rows)} records", "could read no column", "none", need=need
+        )
+    kinds = {c.name: c.kind for c in seen.stream.columns}
+    members = members_of(seen.rows.values())
+    wrong = {
+        column: members[member]
+        for column, member in result.misfits.items()
+        if kinds.get(column) == "instant" and member in members and _none_fits(members[member])
+    }
+    if not wrong:
+        return None
+    forms = "; ".join(f"{member.name}: {form_of(member.values[0])}" for member in wrong.values())
+    cures = ", ".join(f"streams.{name}.columns.{column} = []" for column in wrong)
+    need = (
+        f"{name}: instants come in a form that is not read ({forms}), where ISO 8601 with a zone is due, such as 2026-01-02T03:04:05Z; {', '.join(wrong)} "
+        f"would stay empty. A programmer must teach this form to the product, or say that they stay empty: {cures}."
+    )
+    return Finding(name, "instants", forms, "values of its records", "would leave them empty", "none", need=need)
+
+
+def _flat_members(seen: Seen) -> list[str]:
+    """Members of the records that stand beside the envelope, where no record has attributes."""
+    if any(isinstance(row.get("attributes"), dict) for row in seen.rows.values()):
+        return []
+    return sorted({name for row in seen.rows.values() for name in row} - ENVELOPE)
+
+
+def _none_fits(member: Member) -> bool:
+    return bool(member.values) and not any(fits("instant", Member(member.name, [value])) for value in member.values)
+
+
+def form_of(value: object) -> str:
+    """How a value is written, without saying what it is: digits become 0."""
+    return (
+        re.sub(r"\d", "0", value)[:40]
+        if isinstance(value, str)
+        else "a number"
+        if not isinstance(value, dict | list)
+        else "no text"
+    )

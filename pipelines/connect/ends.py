@@ -1,0 +1,150 @@
+"""What tells the end of a list: a next link on pages that are not the last, and none on the last one.
+
+What lives here: whether a list may be taken for whole, or is cut and does not say how to go on. What does not: finding the next link (`paging`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import parse_qsl, urlsplit
+
+from pipelines.connect.findings import Finding, Line
+from pipelines.connect.paging import unserved
+from pipelines.connect.places import at
+from pipelines.connect.probe import Probe, Seen, is_list, raw_rows, rows_of, said
+from resources.appointedd import Look
+from resources.contract import Contract
+from resources.pages import count_of, may_be_cut, tells_of_pages
+
+
+@dataclass(frozen=True)
+class _End:
+    """What is known of one list's end: `proven` that its last page is told from others, `cut` that it is not, or nothing (`unknown`)."""
+
+    verdict: Literal["proven", "cut", "unknown"]
+    told: str
+
+
+def ends(
+    probe: Probe,
+    lists: Sequence[Seen],
+    contract: Contract,
+    total_place: str,
+    windowed: Collection[str],
+    plain: Collection[str],
+) -> list[Finding]:
+    """Whether lists that name no next page are whole: none that is seen to hold more, and those without any pagination member by the rule that the sync
+    goes by; nothing where all lists speak of pages.
+
+    `windowed`: streams that are read in windows, whose lists may be of any length. `plain`: parameters that hide no record of the list they are sent to.
+    """
+    longer = {one.name: told for one in lists if (told := _holds_more(probe, one, total_place, plain))}
+    if longer:
+        told = "; ".join(f"{name}: {why}" for name, why in longer.items())
+        return [unserved("end of lists", f"{told}, and no page names the next", "all answers together", "none")]
+    bare = [one for one in lists if _is_bare(probe, one, total_place)]
+    if not bare:
+        return []
+    refused: set[str] = set()
+    found = {one.name: _end_of(probe, one, contract, refused) for one in bare}
+    told = "; ".join(f"{name}: {end.told}" for name, end in found.items())
+    if cut := [name for name, end in found.items() if end.verdict == "cut"]:
+        return [unserved("end of lists", f"no link leads on from the first page of {', '.join(cut)}", told, "none")]
+    unknown = [one for one in bare if found[one.name].verdict == "unknown"]
+    if not unknown:
+        line = Line(
+            ("document", "lists_are_whole"),
+            True,
+            "a page cut short named the next one; one that names none is the last",
+        )
+        outcome = "believes a page that names no other to be the last"
+        return [Finding("", "end of lists", "told by a next link alone", told, outcome, "certain", (line,))]
+    names = ", ".join(f"{one.name} ({_count(probe, one)} records)" for one in unknown)
+    if contract.document.lists_are_whole:
+        return [Finding("", "end of lists", f"not told by {names}", told, "takes the contract's word for it", "likely")]
+    size = int(next(iter(probe.size.values()), "0"))
+    risky = [one.name for one in bare if one.name in windowed or may_be_cut(_count(probe, one), size)]
+    if not risky:
+        return [
+            Finding("", "end of lists", f"not told by {names}", told, "believes these lengths, not round ones", "low")
+        ]
+    need = (
+        f"end of lists: {names} came without any pagination member, and nothing shows that this is all; a sync believes no such list of a round length. "
+        f"Look in Appointedd how many there are. If that is all: document.lists_are_whole = true. If not, say where the next link stands: document.next."
+    )
+    return [
+        Finding(
+            "", "end of lists", f"not told by {names}", told, f"would end red: {', '.join(risky)}", "none", need=need
+        )
+    ]
+
+
+def _holds_more(probe: Probe, seen: Seen, total_place: str, plain: Collection[str]) -> str:
+    """What shows that a list without a next link is longer than its one page; nothing where nothing does."""
+    answers = probe.answers_to(seen)
+    if any(probe.has_next(look) for look in answers):
+        return ""
+    whole = [look for look in answers if {name for name, _ in parse_qsl(urlsplit(look.url).query)} <= {*plain}]
+    rows = set(seen.rows).union(*(rows_of(look) for look in whole))
+    longest = max((len(raw_rows(look)) for look in answers), default=0)
+    if len(rows) > longest:
+        return f"{len(rows)} different records were seen, at most {longest} on a page"
+    page = probe.page(seen)
+    total = count_of(at(page.document, total_place)) if total_place and is_list(page) else None
+    if total is not None and total > len(raw_rows(page)):
+        return f"{total_place} counts {total} records, and {len(raw_rows(page))} came"
+    return ""
+
+
+def _count(probe: Probe, seen: Seen) -> int:
+    return len(raw_rows(probe.page(seen)))
+
+
+def _is_bare(probe: Probe, seen: Seen, total_place: str) -> bool:
+    """Whether rows came without a word of pages. One row alone is no list that anybody cuts."""
+    return any(
+        not tells_of_pages(look.document or {}, probe.next_place, total_place)
+        for look in probe.answers_to(seen)
+        if len(raw_rows(look)) > 1
+    )
+
+
+def _end_of(probe: Probe, seen: Seen, contract: Contract, refused: set[str]) -> _End:
+    """Cut the list short on purpose and look for a next link; where it cannot be cut, ask for a second page in all styles."""
+    page = probe.page(seen)
+    count = len(raw_rows(page))
+    if any(probe.has_next(look) for look in probe.answers_to(seen)):
+        return _End("proven", "a page that is not the last names the next")
+    if count > 1 and probe.size:
+        asked = "2" if count > 2 else "1"
+        short = probe.page(seen, {next(iter(probe.size)): asked})
+        if len(raw_rows(short)) == int(asked):
+            is_named = probe.has_next(short)
+            told = f"{asked} of {count} asked for came, {'and the next page is named' if is_named else 'without a next link'}"
+            return _End("proven" if is_named else "cut", told)
+    if not is_list(page):
+        return _End("unknown", said(page))
+    pages = {
+        name: str(count) if any(word in name.casefold() for word in ("offset", "skip")) else "2"
+        for name in contract.document.shifting_parameters
+    }
+    together = probe.page(seen, pages)
+    if _is_same(page, together):
+        return _End("unknown", f"the same {count} rows came, whatever page was asked for")
+    for name, value in pages.items():
+        if probe.is_spent or name in refused:
+            continue
+        look = probe.page(seen, {name: value})
+        if not is_list(look):
+            refused.add(name)
+        elif not _is_same(page, look):
+            return _End("cut", f"{name}={value} brings another page, of {len(raw_rows(look))} records")
+    return _End("unknown", f"{count} rows came, and no second page can be asked for")
+
+
+def _is_same(one: Look, other: Look) -> bool:
+    """Whether two answers are the same page, but for a row or two that came or went in between."""
+    rows, others = rows_of(one).keys(), rows_of(other).keys()
+    return is_list(other) and len(rows & others) * 2 > len(rows)

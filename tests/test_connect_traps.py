@@ -1,0 +1,309 @@
+"""First contact with servers on which a sync would be green and short of records: `connect` sees it, and leaves off or asks a person.
+
+What lives here: servers that lose records without a word, made of the emulator. What does not: odd servers that a sync notices (`test_connect_worlds`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resources.contract import load_contract
+from tests.emulator import Emulator, Fault, Request, Status, Switches
+from tests.emulator.listing import Page, Selection
+from tests.emulator.messages import bad_parameter
+from tests.emulator.query import Query, QueryReader
+from tests.equality import differences, night, query, settings_for
+from tests.test_connect import ALL, cli, environment, found, world
+from tests.test_connect_worlds import always, edited, learned_from
+
+Document = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[Emulator]:
+    """The default dialect, shared by tests that put it back as it was."""
+    with Emulator(world(customers=40, bookings=90)) as running:
+        yield running
+
+
+Twist = Callable[[str, Query, set[str]], None]
+
+
+@pytest.fixture
+def twist(monkeypatch: pytest.MonkeyPatch) -> Callable[[Twist], None]:
+    """Change what the emulator understands of a request: its list, what was understood, and the names of the parameters that came."""
+
+    def make(change: Twist) -> None:
+        read = QueryReader.read
+
+        def twisted(
+            reader: QueryReader, stream: str, pairs: Iterable[tuple[str, str]], *, single: bool = False
+        ) -> Query:
+            kept = list(pairs)
+            query = read(reader, stream, kept, single=single)
+            change(stream, query, {name for name, _ in kept})
+            return query
+
+        monkeypatch.setattr(QueryReader, "read", twisted)
+
+    return make
+
+
+# ---- lists cut to a page -----------------------------------------------------------------------------------------------------
+
+
+def _cursor(document: Document, following: object) -> None:
+    document["meta"] = {"nextCursor": "abc" if following else None}
+
+
+def _first_and_last(document: Document, following: object) -> None:
+    document["links"] |= {"first": "/v2/x?page=1", "last": "/v2/x?page=7" if following else "/v2/x?page=1"}
+
+
+def _numbers(document: Document, following: object) -> None:
+    document["meta"] = {"current_page": 1, "last_page": 7 if following else 1}
+
+
+def _nothing(document: Document, following: object) -> None:
+    """Not a word."""
+
+
+def _total(document: Document, following: object) -> None:
+    document["meta"] = {"total": 321 if following else len(document["data"])}
+
+
+@pytest.mark.parametrize(
+    ("tells", "said"),
+    [
+        (_cursor, "meta.nextCursor holds a mark of the next page"),
+        (_first_and_last, "links.last is another page than links.first"),
+        (_numbers, "meta.last_page counts 7 pages"),
+        (_nothing, "different records were seen, at most 25 on a page"),
+        (_total, "meta.total counts 321 records, and 25 came"),
+    ],
+)
+def test_a_list_that_is_cut_and_names_no_next_page_is_a_need(
+    plain: Emulator, tmp_path: Path, tells: Callable[[Document, object], None], said: str
+) -> None:
+    def edit(document: Document) -> None:
+        following = document["links"].pop("next")
+        document["links"] = {"self": document["links"]["self"], "next": None}
+        tells(document, following)
+
+    try:
+        # With totals alone, nothing else may show more of a list than its first page.
+        closed: dict[str, Any] = {"sort": False, "account_filter": frozenset()} if tells is _total else {}
+        plain.switches = Switches(page_size=False, default_page_size=25, **closed)
+        learned = learned_from(plain, tmp_path, always(edited(edit)))
+    finally:
+        plain.switches = Switches()
+    (need,) = learned.needs
+    assert said in need
+    assert "a programmer must teach it" in need
+
+
+# ---- honoured alone, and not together ----------------------------------------------------------------------------------------
+
+
+def _include_turns_the_filter(stream: str, query: Query, names: set[str]) -> None:
+    if query.include and "updated" in query.ranges:
+        query.ranges["created"] = query.ranges.pop("updated")
+
+
+def _filter_drops_the_status(stream: str, query: Query, names: set[str]) -> None:
+    if query.ranges:
+        query.statuses = None
+
+
+def _filter_drops_the_account(stream: str, query: Query, names: set[str]) -> None:
+    if query.ranges:
+        query.accounts = None
+
+
+def _sort_drops_the_account(stream: str, query: Query, names: set[str]) -> None:
+    if "sort" in names:
+        query.accounts = None
+
+
+def _not_both(stream: str, query: Query, names: set[str]) -> None:
+    if "sort" in names and query.ranges:
+        raise bad_parameter("sort", "Lists that are filtered cannot be sorted.")
+
+
+NAMELESS: dict[str, Any] = {"account_in": "absent", "account_filter": ALL}
+HIDDEN: dict[str, Any] = {"cancelled_in_default_list": False}
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "unfiltered", "unsorted"),
+    [
+        (_include_turns_the_filter, {}, {"bookings"}, set()),
+        (_filter_drops_the_status, HIDDEN, {"bookings", "events"}, set()),
+        (_filter_drops_the_account, NAMELESS, ALL, set()),
+        (_sort_drops_the_account, NAMELESS, set(), ALL),
+        (_not_both, {}, set(), ALL),
+    ],
+)
+def test_what_is_not_honoured_together_is_left_off(
+    plain: Emulator,
+    tmp_path: Path,
+    twist: Callable[[Twist], None],
+    change: Twist,
+    more: dict[str, Any],
+    unfiltered: set[str],
+    unsorted: set[str],
+) -> None:
+    twist(change)
+    try:
+        plain.switches = Switches(**more)
+        learned = learned_from(plain, tmp_path)
+    finally:
+        plain.switches = Switches()
+    assert learned.needs == []
+    assert {s for s in ALL if not found(learned, "streams", s, "filters")} == unfiltered
+    assert {s for s in ALL if not found(learned, "streams", s, "sort")} == unsorted
+    left = {f.stream for f in learned.findings if f.ability == "sent together" and f.lines}
+    assert left == unfiltered | unsorted
+
+
+def test_what_no_walk_can_leave_off_is_a_need(plain: Emulator, tmp_path: Path, twist: Callable[[Twist], None]) -> None:
+    def include_shows_the_list(stream: str, query: Query, names: set[str]) -> None:
+        if query.include:
+            query.statuses = None
+
+    twist(include_shows_the_list)
+    try:
+        plain.switches = Switches(**HIDDEN)
+        (need,) = learned_from(plain, tmp_path).needs
+    finally:
+        plain.switches = Switches()
+    assert need.startswith("bookings: what a sync must send together is not honoured together")
+
+
+def test_an_include_that_leaves_bookings_out_is_not_asked_for(
+    plain: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Selection.page
+
+    def joined(selection: Any) -> Page[Any]:
+        if "customerBookings" in selection._query.include:
+            selection._tests.append(lambda record: int(record.id, 16) % 9 != 0)
+        return page(selection)
+
+    monkeypatch.setattr(Selection, "page", joined)
+    learned = learned_from(plain, tmp_path)
+    (need,) = learned.needs
+    assert "include=customerBookings brings the participants and leaves out" in need
+    assert found(learned, "streams", "bookings", "include") == []
+
+
+def _has_no_change_time(record_id: str) -> bool:
+    return int(record_id, 16) % 9 == 0
+
+
+@pytest.mark.parametrize("size", [100, 25], ids=["whole in a page", "of many pages"])
+def test_an_order_that_leaves_rows_without_a_change_time_out_is_not_asked_for(
+    plain: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    page = Selection.page
+
+    def ordered(selection: Any) -> Page[Any]:
+        if selection._query.sort == "updated":
+            selection._tests.append(lambda record: not _has_no_change_time(record.id))
+        return page(selection)
+
+    def edit(document: Document) -> None:
+        for row in document["data"]:
+            if row["type"] != "accounts" and _has_no_change_time(row["id"]):
+                row["attributes"]["updated"] = None
+
+    monkeypatch.setattr(Selection, "page", ordered)
+    try:
+        plain.switches = Switches(max_page_size=size, over_max="cap")
+        learned = learned_from(plain, tmp_path, always(edited(edit)))
+    finally:
+        plain.switches = Switches()
+    assert learned.needs == []
+    assert not any(found(learned, "abilities", "sort") and found(learned, "streams", s, "sort") for s in ALL)
+
+
+# ---- single records ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [404, 200, 403, 400])
+def test_single_records_are_asked_for_only_where_a_deleted_one_is_a_404(
+    plain: Emulator, tmp_path: Path, status: int
+) -> None:
+    def is_unknown(request: Request) -> bool:
+        world = plain.world
+        known = {one.id for table in (world.customers, world.bookings, world.events) for one in table}
+        return request.path.count("/") == 3 and request.path.rpartition("/")[2] not in known
+
+    body = b'{"data": null}' if status == 200 else b'{"errors": [{"title": "no"}]}'
+    answer = Status(status, body=body, content_type="application/vnd.api+json")
+    learned = learned_from(plain, tmp_path, Fault(is_unknown, answer, times=None))
+    assert found(learned, "abilities", "single") == (status == 404)
+    assert learned.needs == []
+
+
+# ---- records that no column can read -----------------------------------------------------------------------------------------
+
+
+def _without_a_zone(row: Document) -> None:
+    for name, value in row["attributes"].items():
+        if isinstance(value, str) and value[10:11] == "T" and value.endswith("Z"):
+            row["attributes"][name] = value[:19]
+
+
+def _flat(row: Document) -> None:
+    row |= row.pop("attributes")
+
+
+def _strange(row: Document) -> None:
+    row["attributes"] = {f"x{number}": None for number in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_without_a_zone, "instants come in a form that is not read (created: 0000-00-00T00:00:00"),
+        (_flat, "customers: its records carry their values"),
+        (_strange, "customers: no attribute of its records (x0, x1, x2) fits any column"),
+    ],
+)
+def test_records_that_no_column_can_read_are_a_need(
+    plain: Emulator, tmp_path: Path, change: Callable[[Document], None], said: str
+) -> None:
+    def edit(document: Document) -> None:
+        for row in document["data"]:
+            change(row)
+
+    learned = learned_from(plain, tmp_path, always(edited(edit), "/v2/customers"))
+    assert [need for need in learned.needs if said in need]
+    assert {need.partition(":")[0] for need in learned.needs} == {"customers"}
+    assert learned.confidence["customers"][0] == "none"
+
+
+# ---- cancelled ones that come later ------------------------------------------------------------------------------------------
+
+
+def test_the_first_cancelled_booking_of_a_server_that_hides_them_comes_the_same_night(tmp_path: Path) -> None:
+    here = world(accounts=2, customers=30, bookings=40, events=12)
+    for one in (*here.bookings, *here.events):
+        one.status = "confirmed"
+    with Emulator(here, Switches(**HIDDEN)) as emulator:
+        code, out = cli(environment(emulator, tmp_path), "connect")
+        assert code == 0, out
+        settings, contract = settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")
+        assert night(settings, contract).problems == []
+        here.clock.advance(timedelta(minutes=10))
+        here.cancel_booking()
+        assert night(settings, contract).problems == []
+        assert differences(settings.warehouse_path, here.truth()) == []
+    cancelled = "select count(*) from core.bookings where status = 'cancelled' and deleted_at is null"
+    assert query(settings.warehouse_path, cancelled) == [(1,)]
