@@ -15,21 +15,24 @@ from typing import Any
 
 import dagster as dg
 
-from pipelines.plan import Request, change_days, complete_days, days
+from pipelines.plan import Request, Window, change_days, complete_days, days
 from pipelines.run import Run, StreamReport, open_run
 from pipelines.streams import ACCOUNTS, BUILT_IN, Stream
 from pipelines.sync import RunReport, publish_run, sync_streams
 from resources.dagster_resources import AppointeddResource, WarehouseResource, close_run, once
 from resources.database import SQL_FOLDER, marts, sql_file
+from resources.errors import UsageError
 from resources.settings import Settings
 from resources.warehouse import Warehouse
 
 VERSION = version("appointedd-warehouse")
-KIND_TAG = "appointedd/kind"
-RANGE_START, RANGE_END, PARTITION = (
+# Jobs whose name says what a run of them is.
+NIGHTLY, SWEEP = "nightly", "sweep"
+RANGE_START, RANGE_END, PARTITION, BACKFILL = (
     "dagster/asset_partition_range_start",
     "dagster/asset_partition_range_end",
     "dagster/partition",
+    "dagster/backfill",
 )
 PUBLISHED = dg.AssetKey("analytics")
 DESCRIPTIONS = {
@@ -47,13 +50,31 @@ def partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
     )
 
 
-def request_of(tags: Mapping[str, str], settings: Settings) -> Request:
-    """What a Dagster run asks for: its partitions as a backfill, a sweep by its tag, else a nightly."""
+def chosen_days(tags: Mapping[str, str], settings: Settings) -> Window | None:
+    """The change days that a Dagster run was launched for; None where it was launched for none."""
     first = tags.get(RANGE_START) or tags.get(PARTITION)
-    if first:
-        last = tags.get(RANGE_END) or first
-        return Request("backfill", change_days(date.fromisoformat(first), date.fromisoformat(last), settings.zone))
-    return Request("sweep" if tags.get(KIND_TAG) == "sweep" else "nightly")
+    if not first:
+        return None
+    last = tags.get(RANGE_END) or first
+    return change_days(date.fromisoformat(first), date.fromisoformat(last), settings.zone)
+
+
+def request_of(job: str, tags: Mapping[str, str], settings: Settings) -> Request:
+    """What a Dagster run asks for: the nightly or the sweep that its job is called, else its days as a backfill.
+
+    The page of a job over partitioned assets launches nothing without a day, so one day there means the job itself. A range cannot be meant so: it is
+    refused, or days would show as read again that were not.
+    """
+    days_asked = chosen_days(tags, settings)
+    if job not in (NIGHTLY, SWEEP):
+        return Request("backfill" if days_asked or BACKFILL in tags else "nightly", days_asked)
+    if BACKFILL in tags or tags.get(RANGE_START) != tags.get(RANGE_END):
+        raise UsageError(
+            f"The job {job} takes no range of days: it reads {'whatever has changed' if job == NIGHTLY else 'every list whole'}. To read some days again, "
+            f"select the streams under Assets, Materialize, and enter the range. To start the job by hand: Automation, {job}_schedule, Preview tick result, "
+            f"Launch all; or choose one single day on its page."
+        )
+    return Request("nightly" if job == NIGHTLY else "sweep")
 
 
 def _run(context: dg.AssetExecutionContext, appointedd: AppointeddResource, warehouse: WarehouseResource) -> Run:
@@ -61,11 +82,14 @@ def _run(context: dg.AssetExecutionContext, appointedd: AppointeddResource, ware
 
     def open_it() -> AbstractContextManager[Run]:
         settings = appointedd.settings
+        request = request_of(context.run.job_name, context.run.tags, settings)
+        if request.kind != "backfill" and chosen_days(context.run.tags, settings):
+            context.log.warning("This run is a whole %s, whatever day was chosen when it was launched.", request.kind)
         return open_run(
             settings,
             appointedd.contract,
             warehouse.open(),
-            request_of(context.run.tags, settings),
+            request,
             run_id=context.run.run_id,
             started_by="dagster",
             version=VERSION,
@@ -138,13 +162,14 @@ def _told(
     for warning in report.warnings:
         context.log.warning(warning)
     metadata = _metadata(report) | describe(warehouse, "core", stream.table)
-    window, problems = run.request.window, list(dict.fromkeys(run.problems + report.problems))
+    # Of a nightly, too: Dagster marks the day that it was launched for.
+    window, problems = chosen_days(context.run.tags, run.settings), list(dict.fromkeys(run.problems + report.problems))
     if window is not None and window.until > run.end:
         problems.append(
             f"{stream.name}: by the API's clock the last of these days is not over yet ({run.end:%Y-%m-%d %H:%M} UTC), so it cannot be complete. "
-            f"Backfill up to the day before."
+            f"Choose days up to the day before."
         )
-    if window is None and stream is not ACCOUNTS:
+    if run.request.window is None and stream is not ACCOUNTS:
         _log_complete_days(context, run, report)
     if problems:
         raise dg.Failure("\n".join(problems), metadata=metadata, allow_retries=False)

@@ -6,18 +6,17 @@ because every nightly works out for itself what is missing.
 
 import dagster as dg
 
-from pipelines.assets import KIND_TAG
+from pipelines import assets
 from resources.settings import Settings
 
 NIGHTLY = dg.define_asset_job(
-    "nightly",
+    assets.NIGHTLY,
     selection=dg.AssetSelection.all(),
     description="Reads what changed in every stream, checks, publishes.",
 )
 SWEEP = dg.define_asset_job(
-    "sweep",
+    assets.SWEEP,
     selection=dg.AssetSelection.all(),
-    tags={KIND_TAG: "sweep"},
     description="Reads every stream whole, finds what was deleted, checks, publishes.",
 )
 PUBLISH = dg.define_asset_job(

@@ -12,9 +12,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from pipelines.assets import RANGE_END, RANGE_START, request_of
+from pipelines.assets import BACKFILL, PARTITION, RANGE_END, RANGE_START, request_of
 from pipelines.definitions import build
-from pipelines.plan import Window
+from pipelines.plan import Request, Window
 from pipelines.schedules import publish_after_red_run
 from resources.contract import load_contract
 from resources.settings import PROJECT_FOLDER, Settings, load_settings
@@ -61,12 +61,19 @@ def instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         yield real
 
 
-def run(settings: Settings, instance: dg.DagsterInstance, job: str = "nightly") -> dg.ExecuteInProcessResult:
+def run(
+    settings: Settings, instance: dg.DagsterInstance, job: str = "nightly", **tags: str
+) -> dg.ExecuteInProcessResult:
     return (
         build(settings, load_contract())
         .resolve_job_def(job)
-        .execute_in_process(instance=instance, raise_on_error=False)
+        .execute_in_process(instance=instance, raise_on_error=False, tags=tags)
     )
+
+
+def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    """Step → what it failed with, causes included."""
+    return {e.step_key or "": str(e.event_specific_data) for e in result.all_events if e.is_step_failure}
 
 
 def materialized(instance: dg.DagsterInstance, asset: str) -> list[str]:
@@ -154,6 +161,48 @@ def test_a_backfill_of_a_range_by_dagsters_own_command(
     )
     assert ("backfill",) in query(settings.warehouse_path, "select kind from ops.runs")
     assert "secret" not in done.stdout + done.stderr
+
+
+def test_a_job_launched_for_a_day_is_what_it_is_called(
+    settings: Settings, instance: dg.DagsterInstance, world: World
+) -> None:
+    # The first run of all: read by its day alone, the published file would hold one day.
+    first = run(settings, instance, "nightly", **{PARTITION: "2026-02-20"})
+    assert first.success
+    assert differences(settings.warehouse_published_path, world.truth()) == []
+    assert materialized(instance, "bookings") == days("2026-02-15", "2026-03-01")
+    world.live_a_day()
+    world.delete_booking()
+    assert run(settings, instance, "sweep", **{PARTITION: "2026-02-20"}).success
+    assert differences(settings.warehouse_published_path, world.truth()) == []
+    kinds = query(settings.warehouse_path, "select kind, status from ops.runs order by started_at")
+    assert kinds == [("nightly", "green"), ("sweep", "green")]
+
+
+def test_a_nightly_launched_for_a_day_that_is_not_over_does_not_mark_it(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    result = run(settings, instance, "nightly", **{PARTITION: "2026-03-02"})
+    assert "not over yet" in failures(result)["bookings"]
+    assert materialized(instance, "bookings")[-1] == "2026-03-01"
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {RANGE_START: "2026-02-20", RANGE_END: "2026-02-21"},
+        {RANGE_START: "2026-02-20", RANGE_END: "2026-02-20", BACKFILL: "abcdefgh"},
+    ],
+)
+def test_a_job_launched_for_a_range_is_refused(
+    tags: dict[str, str], settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    result = run(settings, instance, "sweep", **tags)
+    ((step, told),) = failures(result).items()
+    assert step == "accounts"
+    assert "The job sweep takes no range of days: it reads every list whole." in told
+    assert "sweep_schedule, Preview tick result" in told
+    assert not settings.warehouse_path.exists()
 
 
 def test_a_day_that_is_not_over_by_the_apis_clock_is_never_marked(
@@ -273,6 +322,7 @@ def test_schedules_run_in_the_configured_zone(settings: Settings) -> None:
 )
 def test_a_partition_is_a_day_of_the_configured_zone(zone: str, first: str, since: datetime, until: datetime) -> None:
     settings = Settings(_env_file=None, sync_time_zone=zone)  # type: ignore[call-arg]  # pydantic-settings' own argument
-    assert request_of({"dagster/partition": first}, settings).window == Window(since, until)
-    assert request_of({}, settings).kind == "nightly"
-    assert request_of({"appointedd/kind": "sweep"}, settings).kind == "sweep"
+    assert request_of("__ASSET_JOB", {PARTITION: first}, settings) == Request("backfill", Window(since, until))
+    assert request_of("__ASSET_JOB", {}, settings) == Request("nightly")
+    # The part of a backfill that has no days: accounts before it, publishing after it.
+    assert request_of("__ASSET_JOB", {BACKFILL: "abcdefgh"}, settings) == Request("backfill")
