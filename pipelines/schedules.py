@@ -1,12 +1,15 @@
-"""When things run: the nightly, the sweep, and publishing after a run that was partly red.
+"""When things run: the nightly, the sweep, and publishing after a run that was partly red; and the end of runs whose process is gone.
 
-What lives here: jobs, schedules, the sensor. What does not: what they do (`assets`). After downtime only a schedule's latest tick runs; that is enough,
+What lives here: jobs, schedules, sensors. What does not: what they do (`assets`). After downtime only a schedule's latest tick runs; that is enough,
 because every nightly works out for itself what is missing.
 """
+
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from pipelines import assets
+from resources.dagster_resources import living_dagster_runs
 from resources.settings import Settings
 
 NIGHTLY = dg.define_asset_job(
@@ -36,6 +39,47 @@ PUBLISH = dg.define_asset_job(
 def publish_after_red_run(context: dg.RunFailureSensorContext) -> dg.RunRequest:
     """Publish once for each run that failed; the checks still decide whether the file is replaced."""
     return dg.RunRequest(run_key=f"after-{context.dagster_run.run_id}")
+
+
+# A run is noted as alive once its process has loaded the code, which takes seconds.
+STARTS_WITHIN = timedelta(minutes=5)
+GOING = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+KILLED = (
+    "The process of this run is gone: it was killed, or the machine was started again. "
+    "What the run had committed stays, and the next run asks for the rest."
+)
+
+
+def killed_runs(instance: dg.DagsterInstance, location: str | None, now: datetime) -> list[dg.DagsterRun]:
+    """Runs of a code location (None: of all) that Dagster takes for going on, though no process of this machine does them."""
+    living = living_dagster_runs(
+        instance
+    )  # first, or a run that ends between both looks would be taken for a killed one
+    records = instance.get_run_records(dg.RunsFilter(statuses=GOING, updated_before=now - STARTS_WITHIN))
+    going = [record.dagster_run for record in records if record.dagster_run.run_id not in living]
+    return [run for run in going if location in (None, _location_of(run) or location)]
+
+
+def _location_of(run: dg.DagsterRun) -> str | None:
+    """The code location that a run was launched from; None where Dagster's own command line did it, which is done in this project's DAGSTER_HOME alone."""
+    return run.remote_job_origin.location_name if run.remote_job_origin else None
+
+
+@dg.sensor(
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=60,
+    description="Makes runs red whose process was killed: Dagster would take them for going on, and hold back every run after them.",
+)
+def end_killed_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Tell Dagster of runs whose process is gone; those that were told to end are cancelled, the others have failed."""
+    origin = context.code_location_origin
+    killed = killed_runs(context.instance, origin.location_name if origin else None, datetime.now(UTC))
+    for run in killed:
+        if run.status is dg.DagsterRunStatus.CANCELING:
+            context.instance.report_run_canceled(run, KILLED)
+        else:
+            context.instance.report_run_failed(run, KILLED)
+    return dg.SkipReason(f"Ended {len(killed)} runs whose process is gone." if killed else "Every run has its process.")
 
 
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:

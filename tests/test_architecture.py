@@ -90,7 +90,12 @@ ALLOWED: dict[str, set[str]] = {
         "resources.lease",
         "resources.warehouse",
     },
-    "resources.dagster_resources": {"resources.contract", "resources.settings", "resources.warehouse"},
+    "resources.dagster_resources": {
+        "resources.alive",
+        "resources.contract",
+        "resources.settings",
+        "resources.warehouse",
+    },
     "pipelines.streams": {"resources.contract", "resources.part"},
     "pipelines.records": set(),
     "pipelines.plan": set(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,13 +13,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from pipelines import schedules
 from pipelines.assets import BACKFILL, PARTITION, RANGE_END, RANGE_START, request_of
 from pipelines.definitions import build
 from pipelines.plan import Request, Window
-from pipelines.schedules import publish_after_red_run
+from pipelines.schedules import end_killed_runs, killed_runs, publish_after_red_run
 from resources.contract import load_contract
 from resources.settings import PROJECT_FOLDER, Settings, load_settings
-from tests.emulator import Emulator, World
+from tests.emulator import Delay, Emulator, Fault, World, on
 from tests.equality import differences, query
 
 DAGSTER = Path(sys.executable).with_name("dagster")
@@ -222,6 +224,55 @@ def test_a_day_that_is_not_over_by_the_apis_clock_is_never_marked(
     assert materialized(instance, "events") == []
 
 
+def asked_for_after(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.RunRequest:
+    """What the sensor asks for after a run that failed."""
+    (failure,) = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    assert failure.dagster_event
+    context = dg.build_run_status_sensor_context(
+        sensor_name="publish_after_red_run",
+        dagster_instance=instance,
+        dagster_run=run,
+        dagster_event=failure.dagster_event,
+    ).for_run_failure()
+    asked = publish_after_red_run(context)
+    assert isinstance(asked, dg.RunRequest)
+    return asked
+
+
+def test_a_run_whose_process_was_killed_is_failed_by_the_sensor(
+    settings: Settings, instance: dg.DagsterInstance, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.faults.append(Fault(on("/v2/bookings"), Delay(3600.0), times=None))
+    asked = threading.Event()
+    emulator.hooks.append(lambda request: asked.set() if request.path.startswith("/v2/bookings") else None)
+    process = subprocess.Popen(
+        [DAGSTER, "job", "execute", "-m", "pipelines.definitions", "-j", "nightly"],
+        cwd=settings.warehouse_path.parent,  # Dagster reads the `.env` of the folder that it is started in
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert asked.wait(200.0)
+        later = datetime.now(UTC) + timedelta(minutes=6)
+        assert killed_runs(instance, None, later) == []
+    finally:
+        process.kill()
+        process.wait()
+    # A process that has only just begun may not have noted itself yet.
+    assert killed_runs(instance, None, datetime.now(UTC)) == []
+    (killed,) = killed_runs(instance, "pipelines.definitions", later)
+    assert killed.status is dg.DagsterRunStatus.STARTED
+
+    job = build(settings, load_contract()).resolve_job_def("sweep")
+    cancelled = instance.create_run_for_job(job, status=dg.DagsterRunStatus.CANCELING)
+    monkeypatch.setattr(schedules, "STARTS_WITHIN", timedelta(minutes=-1))
+    for told in ("Ended 2 runs whose process is gone.", "Every run has its process."):
+        assert end_killed_runs(dg.build_sensor_context(instance)) == dg.SkipReason(told)
+    statuses = [run and run.status for run in map(instance.get_run_by_id, (killed.run_id, cancelled.run_id))]
+    assert statuses == [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+    assert asked_for_after(instance, killed).run_key == f"after-{killed.run_id}"
+
+
 @pytest.mark.long
 def test_one_revoked_api_client_leaves_the_other_its_night(
     settings: Settings, instance: dg.DagsterInstance, world: World, monkeypatch: pytest.MonkeyPatch
@@ -251,16 +302,7 @@ def test_one_revoked_api_client_leaves_the_other_its_night(
     assert materialized(instance, "bookings") == marked
     assert query(settings.warehouse_path, "select status from ops.runs order by started_at desc limit 1") == [("red",)]
     # What did work reaches the analysts all the same: the sensor asks for publishing, and the checks decide.
-    (failure,) = instance.all_logs(red.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
-    assert failure.dagster_event
-    context = dg.build_run_status_sensor_context(
-        sensor_name="publish_after_red_run",
-        dagster_instance=instance,
-        dagster_run=red.dagster_run,
-        dagster_event=failure.dagster_event,
-    ).for_run_failure()
-    asked = publish_after_red_run(context)
-    assert isinstance(asked, dg.RunRequest)
+    asked_for_after(instance, red.dagster_run)
     assert run(settings, instance, "publish_only").success
     published = query(
         settings.warehouse_published_path, "select count(*) from core.bookings where account_id = ?", south
