@@ -197,6 +197,8 @@ def stream_asset(stream: Stream, partitions_def: dg.DailyPartitionsDefinition) -
         context: dg.AssetExecutionContext, appointedd: AppointeddResource, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[Any]:
         run = _run(context, appointedd, warehouse)
+        if not run.ends_with_publishing:
+            context.log.info("This run does not publish: analysts see what it reads after the next run that does.")
         (report,) = sync_streams(run, [stream], context.log.info)
         return _told(context, run, report, run.warehouse, stream)
 
@@ -240,7 +242,8 @@ def publish_asset(streams: Sequence[Stream]) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="publish",
         group_name="published",
-        can_subset=True,
+        # Only ever as a whole: a backfill would split off the mart of accounts, and publish for it before any stream is read.
+        can_subset=False,
         specs=[
             dg.AssetSpec(
                 PUBLISHED,
@@ -269,15 +272,12 @@ def publish_asset(streams: Sequence[Stream]) -> dg.AssetsDefinition:
             context.log.warning(warning)
         if report.problems:
             raise dg.Failure("\n".join(report.problems), allow_retries=False)
-        order = [PUBLISHED, *(dg.AssetKey(["marts", mart]) for mart in marts())]
-        for key in (k for k in order if k in context.selected_asset_keys):
-            if key == PUBLISHED:
-                size = opened.published_path.stat().st_size
-                yield dg.MaterializeResult(
-                    asset_key=key,
-                    metadata={"path": dg.MetadataValue.path(opened.published_path), "size_mb": round(size / 1e6, 2)},
-                )
-            else:
-                yield dg.MaterializeResult(asset_key=key, metadata=describe(opened, "marts", key.path[-1]))
+        size = opened.published_path.stat().st_size
+        yield dg.MaterializeResult(
+            asset_key=PUBLISHED,
+            metadata={"path": dg.MetadataValue.path(opened.published_path), "size_mb": round(size / 1e6, 2)},
+        )
+        for mart in marts():
+            yield dg.MaterializeResult(asset_key=["marts", mart], metadata=describe(opened, "marts", mart))
 
     return publish

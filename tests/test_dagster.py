@@ -207,6 +207,16 @@ def test_a_job_launched_for_a_range_is_refused(
     assert not settings.warehouse_path.exists()
 
 
+def test_a_backfill_publishes_once_after_all_its_streams(settings: Settings) -> None:
+    """Dagster launches what belongs together as one, when all that any of it depends on is there."""
+    graph = build(settings, load_contract()).resolve_asset_graph()
+    accounts_mart = graph.get(dg.AssetKey(["marts", "accounts"]))
+    together = accounts_mart.execution_set_asset_keys
+    assert dg.AssetKey("analytics") in together
+    parents = {key for one in together for key in graph.get(one).parent_keys} - set(together)
+    assert parents == {dg.AssetKey(name) for name in ("accounts", "bookings", "customers", "events")}
+
+
 def test_a_day_that_is_not_over_by_the_apis_clock_is_never_marked(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
