@@ -94,6 +94,7 @@ def _run(context: dg.AssetExecutionContext, appointedd: AppointeddResource, ware
             started_by="dagster",
             version=VERSION,
             ends_with_publishing=context.run.asset_selection is None or PUBLISHED in context.run.asset_selection,
+            ends_with_accounts=context.run.asset_selection == {dg.AssetKey(ACCOUNTS.name)},
         )
 
     return once(context.run.run_id, open_it)
@@ -172,6 +173,8 @@ def _told(
     if run.request.window is None and stream is not ACCOUNTS:
         _log_complete_days(context, run, report)
     if problems:
+        with run.warehouse.writer(f"noting what made {stream.name} red, run {run.run_id}") as writer:
+            writer.end_run(run.run_id, problems, [])
         raise dg.Failure("\n".join(problems), metadata=metadata, allow_retries=False)
     return dg.MaterializeResult(metadata=metadata)
 

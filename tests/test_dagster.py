@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import duckdb
 import pytest
 
 from pipelines import schedules
@@ -19,8 +20,10 @@ from pipelines.definitions import build
 from pipelines.plan import Request, Window
 from pipelines.schedules import end_killed_runs, killed_runs, publish_after_red_run
 from resources.contract import load_contract
+from resources.database import Check
+from resources.publish import Finding
 from resources.settings import PROJECT_FOLDER, Settings, load_settings
-from tests.emulator import Delay, Emulator, Fault, World, on
+from tests.emulator import Delay, Emulator, Fault, Status, World, on
 from tests.equality import differences, query
 
 DAGSTER = Path(sys.executable).with_name("dagster")
@@ -232,6 +235,9 @@ def test_a_day_that_is_not_over_by_the_apis_clock_is_never_marked(
     )
     assert not result.success
     assert materialized(instance, "events") == []
+    ((status, is_ended, problems),) = ledger(settings)  # red there too
+    assert (status, is_ended) == ("red", True)
+    assert "not over yet" in problems
 
 
 def asked_for_after(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.RunRequest:
@@ -320,6 +326,45 @@ def test_one_revoked_api_client_leaves_the_other_its_night(
     assert published == stored
 
 
+def ledger(settings: Settings) -> list[tuple[str, bool, str]]:
+    """Of each run: its status, whether it has an end, its problems."""
+    found = query(
+        settings.warehouse_path,
+        "select status, ended_at is not null, list_aggregate(problems, 'string_agg', ' ') from ops.runs order by started_at",
+    )
+    return [(status, is_ended, problems or "") for status, is_ended, problems in found]
+
+
+def test_a_run_of_the_accounts_alone_ends(settings: Settings, instance: dg.DagsterInstance) -> None:
+    job = build(settings, load_contract()).resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey("accounts")]).success
+    assert ledger(settings) == [("green", True, "")]
+
+
+def test_a_red_step_ends_the_run_that_skips_what_comes_after_it(
+    settings: Settings, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    emulator.faults.append(Fault(on("/v2/bookings"), Status(403), times=None))
+    assert set(failures(run(settings, instance))) == {"bookings"}
+    ((status, is_ended, problems),) = ledger(settings)
+    assert (status, is_ended) == ("red", True)
+    assert "403" in problems
+
+
+def test_a_blocking_check_ends_the_run(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finds(connection: duckdb.DuckDBPyConnection, chosen: Iterable[Check]) -> list[Finding]:
+        return [Finding(c, int(c.name == "unique_bookings"), ("row 1",)) for c in chosen]
+
+    monkeypatch.setattr("pipelines.checks.run_checks", finds)
+    result = run(settings, instance)
+    assert not result.success
+    ((status, is_ended, problems),) = ledger(settings)
+    assert (status, is_ended) == ("red", True)
+    assert "unique_bookings: 1 rows." in problems
+
+
 def test_a_run_whose_only_api_client_is_refused_is_red_from_the_start(
     settings: Settings, instance: dg.DagsterInstance, world: World
 ) -> None:
@@ -329,6 +374,8 @@ def test_a_run_whose_only_api_client_is_refused_is_red_from_the_start(
     failed = {e.step_key for e in result.all_events if e.event_type_value == "STEP_FAILURE"}
     assert failed == {"accounts"}
     assert not settings.warehouse_published_path.exists()
+    ((status, is_ended, _),) = ledger(settings)
+    assert (status, is_ended) == ("red", True)
 
 
 def test_the_code_location_loads_with_no_setting_made(tmp_path: Path) -> None:
