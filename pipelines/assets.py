@@ -143,14 +143,16 @@ def _metadata(report: StreamReport) -> dict[str, Any]:
 
 
 def _log_complete_days(context: dg.AssetExecutionContext, run: Run, report: StreamReport) -> None:
-    """Mark the change days that every account has completed by now and that do not show as materialised yet."""
+    """Mark the change days that every account has completed by now and that do not show as materialised, or show as failed since a red backfill."""
     known = complete_days(report.watermarks.values(), run.settings.zone, run.settings.sync_history_start)
     if known is None or run.problems:
         return
-    done = context.instance.get_materialized_partitions(context.asset_key)
-    for day in days(*known):
-        if day.isoformat() not in done:
-            context.log_event(dg.AssetMaterialization(context.asset_key, partition=day.isoformat()))
+    keys = [day.isoformat() for day in days(*known)]
+    statuses = context.instance.get_status_by_partition(context.asset_key, keys, partitions(run.settings)) or {}
+    for key in keys:
+        status = statuses.get(key)
+        if status is None or status.value != "MATERIALIZED":
+            context.log_event(dg.AssetMaterialization(context.asset_key, partition=key))
 
 
 def _told(

@@ -220,6 +220,30 @@ def test_a_backfill_publishes_once_after_all_its_streams(settings: Settings) -> 
     assert parents == {dg.AssetKey(name) for name in ("accounts", "bookings", "customers", "events")}
 
 
+def test_a_nightly_marks_the_days_of_a_red_backfill_that_are_complete(
+    settings: Settings, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    assert run(settings, instance).success
+    definitions = build(settings, load_contract())
+    job, graph = definitions.resolve_implicit_global_asset_job_def(), definitions.resolve_asset_graph()
+    key, asked = dg.AssetKey("bookings"), days("2026-02-20", "2026-02-22")
+
+    def statuses() -> set[str]:
+        days_of = graph.get(key).partitions_def
+        assert days_of
+        found = instance.get_status_by_partition(key, asked, days_of) or {}
+        return {status.value for status in found.values() if status}
+
+    emulator.faults.append(Fault(on("/v2/bookings"), Status(403), times=None))
+    tags = {RANGE_START: asked[0], RANGE_END: asked[-1]}
+    red = job.execute_in_process(instance=instance, asset_selection=[key], tags=tags, raise_on_error=False)
+    assert not red.success
+    assert statuses() == {"FAILED"}
+    emulator.faults.clear()
+    assert run(settings, instance).success
+    assert statuses() == {"MATERIALIZED"}
+
+
 def test_a_day_that_is_not_over_by_the_apis_clock_is_never_marked(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
