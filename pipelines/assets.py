@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import date
+from datetime import date, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -21,7 +21,7 @@ from pipelines.streams import ACCOUNTS, BUILT_IN, Stream
 from pipelines.sync import RunReport, publish_run, sync_streams
 from resources.dagster_resources import AppointeddResource, WarehouseResource, close_run, once
 from resources.database import SQL_FOLDER, marts, sql_file
-from resources.errors import UsageError
+from resources.errors import SettingsError, UsageError
 from resources.settings import Settings
 from resources.warehouse import Warehouse
 
@@ -45,6 +45,10 @@ DESCRIPTIONS = {
 
 def partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
     """Change days in the configured zone, from `SYNC_HISTORY_START` to yesterday."""
+    if settings.sync_history_start > datetime.now(settings.zone).date():
+        raise SettingsError(
+            f"SYNC_HISTORY_START is wrong: {settings.sync_history_start} has not come yet, so there would be no change days. Name a past day."
+        )
     return dg.DailyPartitionsDefinition(
         start_date=settings.sync_history_start.isoformat(), timezone=settings.sync_time_zone
     )

@@ -10,6 +10,7 @@ import dagster as dg
 
 from pipelines import assets
 from resources.dagster_resources import living_dagster_runs
+from resources.errors import SettingsError
 from resources.settings import Settings
 
 NIGHTLY = dg.define_asset_job(
@@ -84,12 +85,23 @@ def end_killed_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 
 def schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     """Both schedules, in the configured zone; on from the start."""
-    return [
-        dg.ScheduleDefinition(
-            job=job,
-            cron_schedule=cron,
-            execution_timezone=settings.sync_time_zone,
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-        )
-        for job, cron in ((NIGHTLY, settings.sync_schedule), (SWEEP, settings.sync_sweep_schedule))
-    ]
+    found = []
+    for job, setting, cron in (
+        (NIGHTLY, "SYNC_SCHEDULE", settings.sync_schedule),
+        (SWEEP, "SYNC_SWEEP_SCHEDULE", settings.sync_sweep_schedule),
+    ):
+        try:
+            schedule = dg.ScheduleDefinition(
+                job=job,
+                cron_schedule=cron,
+                execution_timezone=settings.sync_time_zone,
+                default_status=dg.DefaultScheduleStatus.RUNNING,
+                description=f"{job.description} {setting} says when, in the zone {settings.sync_time_zone}.",
+            )
+        except dg.DagsterInvalidDefinitionError:
+            example = Settings.model_fields[setting.lower()].default
+            raise SettingsError(
+                f"{setting} is wrong: {cron!r} names no time. Write minute, hour, day, month and weekday. Example: {setting}={example!r}"
+            ) from None
+        found.append(schedule)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from pipelines.plan import Request, Window
 from pipelines.schedules import end_killed_runs, killed_runs, publish_after_red_run
 from resources.contract import load_contract
 from resources.database import Check
+from resources.errors import SettingsError
 from resources.publish import Finding
 from resources.settings import PROJECT_FOLDER, Settings, load_settings
 from tests.emulator import Delay, Emulator, Fault, Status, World, on
@@ -433,6 +435,19 @@ def test_schedules_run_in_the_configured_zone(settings: Settings) -> None:
     assert isinstance(nightly, dg.ScheduleDefinition)
     assert (nightly.cron_schedule, nightly.execution_timezone) == ("30 1 * * *", "Europe/Madrid")
     assert set(found) == {"nightly_schedule", "sweep_schedule"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("sync_schedule", "99 2 * * *", "SYNC_SCHEDULE is wrong: '99 2 * * *' names no time"),
+        ("sync_sweep_schedule", "0 4 * * 9", "SYNC_SWEEP_SCHEDULE is wrong: '0 4 * * 9' names no time"),
+        ("sync_history_start", date(8000, 1, 1), "SYNC_HISTORY_START is wrong: 8000-01-01 has not come yet"),
+    ],
+)
+def test_a_setting_that_dagster_cannot_use_is_named(name: str, value: object, told: str, settings: Settings) -> None:
+    with pytest.raises(SettingsError, match=re.escape(told)):
+        build(settings.model_copy(update={name: value}), load_contract())
 
 
 @pytest.mark.parametrize(
