@@ -81,7 +81,8 @@ dev: $(STAMP) ## Dagster UI and daemon against the bundled emulator (http://127.
 
 .PHONY: start
 start: $(STAMP) dagster-home ## Dagster UI and daemon with your own API client, from .env (http://127.0.0.1:3000)
-	@$(BIN)/dagster dev -h 127.0.0.1 -w workspace.yaml
+	@# Not from here: Dagster would read the .env of its working folder into its processes, where a mended line would change nothing until they start again.
+	@cd $(DAGSTER_HOME) && $(CURDIR)/$(BIN)/dagster dev -h 127.0.0.1 -w $(CURDIR)/workspace.yaml
 
 .PHONY: check
 check: $(STAMP) ## Try your own API client: token, accounts, one page of each stream, disk; each line ok or the cure

@@ -131,8 +131,9 @@ def open_run(
     started_by: str,
     version: str,
     ends_with_publishing: bool = True,
+    ends_with_accounts: bool = False,
 ) -> Iterator[Run]:
-    """Read the account list of every API client, once, and commit it; then the run can read streams.
+    """Read the account list of every API client, once, and commit it; then the run can read streams, unless that list is all it is for.
 
     An API client that fails here has its problem noted and no part in the run; the others go on.
     """
@@ -158,7 +159,7 @@ def open_run(
                 commit_parts(writer, run_id, ACCOUNTS.target, [Ready(part)], report)
             zones = account_zones(writer, settings, contract, report.warnings)
             report.watermarks = {a: m for a, m in writer.watermarks(ACCOUNTS.name).items() if a in all_accounts(served)}
-            writer.end_run(run_id, report.problems, report.warnings, is_over=False)
+            writer.end_run(run_id, report.problems, report.warnings, is_over=ends_with_accounts)
         yield Run(
             run_id=run_id,
             request=request,

@@ -93,6 +93,9 @@ def _written_down(run: Run, reports: Sequence[StreamReport]) -> Iterator[Writer]
             report.watermarks = {account: marks.get(account) for account in sorted(served or marks)}
         problems = [*(text for report in reports for text in report.problems), *ended]
         warnings = [text for report in reports for text in report.warnings]
+        if problems:
+            # Dagster skips what comes after a red step. The command line publishes all the same, and that ends the row once more.
+            run.ends_with_publishing = False
         writer.end_run(run.run_id, problems, warnings, is_over=not run.ends_with_publishing)
 
     untold = None

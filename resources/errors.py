@@ -21,6 +21,10 @@ Nothing here carries a secret: messages are built from names, status codes and t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class ProductError(Exception):
     """The root: its text is a sentence for a person."""
@@ -88,6 +92,17 @@ class LeaseHeldError(WarehouseError):
 
 class PublishBlockedError(WarehouseError):
     """A blocking check found rows; the published file was not replaced."""
+
+
+@contextmanager
+def writable(setting: str, path: Path) -> Iterator[None]:
+    """What the system refuses during a `with`, as a sentence that names the setting that led there."""
+    try:
+        yield
+    except OSError as error:
+        raise WarehouseError(
+            f"{setting}: {path} cannot be written ({error.strerror}). Name a place that this user may write to."
+        ) from error
 
 
 def told(api_client: str, error: ApiError) -> str:

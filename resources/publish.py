@@ -18,7 +18,7 @@ from pathlib import Path
 import duckdb
 
 from resources.database import WRITE_ERRORS, check_space, end_query, not_written, transaction
-from resources.errors import PublishBlockedError, WarehouseError
+from resources.errors import PublishBlockedError, WarehouseError, writable
 from resources.generic import generic_streams, refresh_views
 from resources.lease import lease
 from resources.migrations import open_for_writing
@@ -121,14 +121,17 @@ def _copied(source: Path, target: Path) -> Iterator[Path]:
     if _log_of(source).exists():
         raise WarehouseError(f"{source} was not closed cleanly; run the sync once more, which opens and mends it.")
     target = target.resolve()  # a symbolic link stays, and leads to the new file
-    for folder in [f for f in reversed(target.parents) if not f.exists()]:
-        folder.mkdir(mode=0o750)
-        folder.chmod(0o750)  # the group may come to what is published, whatever the umask
+    with writable("WAREHOUSE_PUBLISHED_PATH", target):
+        for folder in [f for f in reversed(target.parents) if not f.exists()]:
+            folder.mkdir(mode=0o750)
+            folder.chmod(0o750)  # the group may come to what is published, whatever the umask
+        target.parent.mkdir(exist_ok=True)  # refused where it is a file
     check_space(target.parent, source.stat().st_size)
     temporary = target.with_name(f".{target.name}.new")
     try:
-        _log_of(temporary).unlink(missing_ok=True)  # of a run that was killed here
-        shutil.copyfile(source, temporary)
+        with writable("WAREHOUSE_PUBLISHED_PATH", target):
+            _log_of(temporary).unlink(missing_ok=True)  # of a run that was killed here
+            shutil.copyfile(source, temporary)
         yield temporary
         temporary.chmod(0o640)
         _sync(temporary)

@@ -233,7 +233,7 @@ def _sentence(field: str, wrong: str) -> str:
     variable = field.upper()
     info = Settings.model_fields[field]
     example = f" Example: {variable}={info.examples[0]}" if info.examples else ""
-    return f"{variable} {wrong}. {info.description}.{example}"
+    return f"{variable} {wrong}{'' if wrong.endswith('?') else '.'} {info.description}.{example}"
 
 
 def _refuse_strangers(names: list[str], where: str, *, near_only: bool) -> None:

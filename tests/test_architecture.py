@@ -51,7 +51,8 @@ LAYERS: dict[str, str] = {
     """,
     "first contact": """
         pipelines.connect.probe pipelines.connect.columns
-        pipelines.connect.paging pipelines.connect.ends pipelines.connect.ordering pipelines.connect.changes pipelines.connect.belonging pipelines.connect.shapes
+        pipelines.connect.paging pipelines.connect.ends pipelines.connect.ordering pipelines.connect.changes pipelines.connect.belonging
+        pipelines.connect.shapes
         pipelines.connect.people pipelines.connect.asking pipelines.connect.together pipelines.connect.way_in pipelines.connect.learn
         pipelines.connect.contact pipelines.connect.answering pipelines.connect.compare
     """,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.errors import LeaseHeldError
+from resources.errors import LeaseHeldError, WarehouseError
 from resources.lease import lease
 
 HOLDER = """
@@ -76,6 +77,17 @@ def test_it_makes_its_folder_and_tells_who_holds_it(warehouse: Path) -> None:
         assert lock_of(warehouse).stat().st_mode & 0o777 == 0o600
     assert lock_of(warehouse).read_text() == ""
     assert not warehouse.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "why"), [("a-file/warehouse.duckdb", "File exists"), ("a-file/in/warehouse.duckdb", "Not a directory")]
+)
+def test_a_place_that_cannot_be_written_is_told_by_its_setting(place: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+    path = tmp_path / place
+    told = f"WAREHOUSE_PATH: {path} cannot be written ({why}). Name a place that this user may write to."
+    with pytest.raises(WarehouseError, match=re.escape(told)), lease(path, "mine", wait_s=0):
+        pytest.fail("held")
 
 
 def test_another_process_is_refused_and_told_whom_to_wait_for(warehouse: Path) -> None:

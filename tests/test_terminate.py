@@ -54,6 +54,7 @@ def environment(emulator: Emulator, folder: Path) -> dict[str, str]:
     zones = {a.id: a.time_zone for a in emulator.world.accounts}
     return {
         "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(PROJECT_FOLDER),
         "APPOINTEDD_ENV_FILE": "",
         "DAGSTER_HOME": str(folder / "dagster"),
         "WAREHOUSE_PATH": str(folder / "warehouse.duckdb"),
@@ -279,7 +280,7 @@ def test_dagsters_terminate_ends_a_run(emulator: Emulator, tmp_path: Path) -> No
     # The steps run in the order of their names, events last. The command executes the run in its own process, with the handlers that a run worker has.
     process = subprocess.Popen(
         [DAGSTER, "job", "execute", "-m", "pipelines.definitions", "-j", "nightly"],
-        cwd=PROJECT_FOLDER,
+        cwd=tmp_path,  # Dagster reads the `.env` of the folder that it is started in
         env=environment(emulator, tmp_path) | {"SYNC_HISTORY_START": "2026-02-25"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

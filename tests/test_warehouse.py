@@ -1312,6 +1312,21 @@ def test_publishing_gives_analysts_a_file_of_their_own(tmp_path: Path, full: Pat
         assert analyst.execute("select count(*) from marts.bookings").fetchone() == (2,)
 
 
+@pytest.mark.parametrize(
+    ("place", "why"), [("a-file/analytics.duckdb", "File exists"), ("a-file/in/analytics.duckdb", "Not a directory")]
+)
+def test_a_published_file_that_cannot_be_written_is_told_by_its_setting(
+    place: str, why: str, tmp_path: Path, full: Path
+) -> None:
+    warehouse = loaded(tmp_path, full)
+    (tmp_path / "a-file").touch()
+    warehouse.published_path = tmp_path / place
+    with pytest.raises(WarehouseError) as refused:
+        publish(warehouse, "r1", "0.1", wait_s=0)
+    told = f"WAREHOUSE_PUBLISHED_PATH: {tmp_path / place} cannot be written ({why}). Name a place that this user may write to."
+    assert str(refused.value) == told
+
+
 def test_what_a_client_left_beside_the_published_file_does_not_close_the_next_one(
     tmp_path: Path, full: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
