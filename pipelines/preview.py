@@ -27,7 +27,8 @@ from resources.appointedd import ApiClient, open_clients
 from resources.contract import Contract
 from resources.errors import AbilityRefusedError, ApiError, told
 from resources.settings import Settings
-from resources.warehouse import Warehouse, Writer
+from resources.state import State
+from resources.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
 # A plan asks for the first page of so many slices and no more: with many accounts that are read one by one it would become a run of its own.
@@ -134,24 +135,24 @@ def _planned(run: Run, streams: Sequence[Stream]) -> tuple[list[tuple[Slice, int
         return [(piece, _rows_known(run, piece, known) if known else 0) for piece in slices], source
 
 
-def _rows_known(run: Run, piece: Slice, known: Writer) -> int:
+def _rows_known(run: Run, piece: Slice, known: State) -> int:
     accounts = [piece.only_account] if piece.only_account else list(run.listed[piece.api_client])
     since = None if piece.window.since == BEGINNING else piece.window.since
     return known.count_rows(piece.stream, accounts, since, piece.window.until)
 
 
 @contextmanager
-def _known(warehouse: Warehouse) -> Iterator[tuple[Writer | None, Source | None]]:
-    """The stored state through a `Writer`'s questions, on a connection that cannot write; nothing before the first sync."""
+def _known(warehouse: Warehouse) -> Iterator[tuple[State | None, Source | None]]:
+    """The stored state, on a connection that cannot write; nothing before the first sync."""
     if not warehouse.path.exists():
         yield None, None
         return
     with reading(warehouse) as (connection, source):
-        yield Writer(connection, source.path), source
+        yield State(connection), source
 
 
-def _slices(run: Run, stream: Stream, known: Writer | None) -> list[Slice]:
-    """The slices of a run, the sweep that ends a first load included (the rule is `sync.never_swept`)."""
+def _slices(run: Run, stream: Stream, known: State | None) -> list[Slice]:
+    """The slices of a run, the sweep that ends a first load included (the rule is `first_load.never_swept`)."""
     windows = stored_windows(known, stream) if known else {}
     slices = plan_stream(run, stream, windows, run.request)
     if run.request.kind == "nightly":

@@ -101,7 +101,8 @@ def writable(setting: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise WarehouseError(
-            f"{setting}: {path} cannot be written ({error.strerror}). Name a place that this user may write to."
+            f"{setting}: {path} cannot be written ({error.filename or path}: {error.strerror}). Give it rights and room, or name another place; "
+            f"appointedd-warehouse check looks at both."
         ) from error
 
 

@@ -49,14 +49,11 @@ PART_SPACE_BYTES = 256 * 1024 * 1024
 
 @dataclass
 class Writer(State, Runs):
-    """All that is asked of the warehouse and done to it. `Warehouse.writer` makes it over the one connection that writes, under the lease.
-
-    Over a connection that cannot write it answers what `State` does, and without `lease` it never gives way.
-    """
+    """All that is asked of the warehouse and done to it, over the one connection that writes; made by `Warehouse.writer`, under the lease."""
 
     path: Path
-    lease: Lease | None = None
-    memory_limit_mb: int = 512
+    lease: Lease
+    memory_limit_mb: int
 
     @property
     def is_open(self) -> bool:
@@ -82,7 +79,7 @@ class Writer(State, Runs):
 
     def give_way(self) -> None:
         """Between two commits: close the file and let whoever waits for the lease go first, then go on."""
-        if self.lease is not None and self.lease.is_wanted():
+        if self.lease.is_wanted():
             log.info("Another run waits for %s; giving way to it between two commits", self.path)
             self.connection.close()
             self.lease.give_way(WRITER_WAIT_S)
