@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -334,6 +334,27 @@ def test_an_account_is_its_own() -> None:
         )
     )
     assert (one["account_id"], one["slug"], one["time_zone"], one["currency"]) == ("a7", "n", "Europe/Madrid", "EUR")
+
+
+@pytest.mark.parametrize(
+    ("value", "is_kept"),
+    [
+        ("0001-01-01T00:00:00Z", False),
+        ("0001-01-01T23:59:59.999Z", False),
+        ("0001-01-02T00:00:00Z", True),
+        ("9999-12-30T23:59:59.999Z", True),
+        ("9999-12-31T00:00:00Z", False),
+        ("9999-12-31T23:59:59Z", False),
+    ],
+)
+def test_an_instant_that_some_clock_on_earth_cannot_tell_is_drift(value: str, is_kept: bool) -> None:
+    batch = of(EVENTS, resource("events", endTime=value))
+    ((stored,),) = batch.rows.select("end_at").rows()
+    assert (stored is not None) is is_kept
+    assert notes(batch) == (set() if is_kept else {"end_at"})
+    if stored is not None:
+        for hours in (-14, 14):
+            stored.astimezone(timezone(timedelta(hours=hours)))
 
 
 # ---- customers' children -----------------------------------------------------------------------------------------------------
