@@ -6,7 +6,8 @@ all lists have in common (`lists`), a record's own columns (`columns`), casts (`
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+import re
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -35,6 +36,8 @@ from pipelines.slots import plain
 from pipelines.streams import BOOKINGS, CUSTOMERS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PLAIN_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)", re.ASCII)
 _TEXT: dict[type, Form] = {str: as_is}
 _NUMBER: dict[type, Form] = {int: str, Decimal: digits}
 
@@ -127,15 +130,27 @@ def _raw(values: Values, redacted: tuple[str, ...]) -> pl.Series:
 
 
 def _day(listing: Listing, value: object, field_id: str, place: int) -> date | None:
-    """5.14: a date field is epoch seconds at midnight of the account's zone; without a zone nothing is guessed."""
+    """5.14: a date field is epoch seconds at midnight of the account's zone; without a zone nothing is guessed.
+
+    As text it is a plain day, or an instant that is midnight in UTC, as plain days are often written, or else midnight in the account's zone.
+    """
     if value is None:
         return None
+    zone = listing.zones.get(listing.accounts[place])
     try:
         if isinstance(value, int | Decimal) and not isinstance(value, bool):
-            zone = listing.zones.get(listing.accounts[place])
             return None if zone is None else (EPOCH + timedelta(seconds=float(value))).astimezone(ZoneInfo(zone)).date()
-        if isinstance(value, str):
-            return date.fromisoformat(value[:10])
+        if isinstance(value, str) and _PLAIN_DAY.fullmatch(value):
+            return date.fromisoformat(value)
+        if isinstance(value, str) and _INSTANT.fullmatch(value):
+            at = datetime.fromisoformat(value).astimezone(UTC)
+            if at.time() == time.min:
+                return at.date()
+            if zone is None:
+                return None
+            at = at.astimezone(ZoneInfo(zone))
+            if at.time() == time.min:
+                return at.date()
     except (ValueError, OverflowError):
         pass  # falls through to the note below, like every other value that is no day
     listing.judge.notes.add("bad_value", f"custom_fields.{field_id}", "no day can be read from it", place)

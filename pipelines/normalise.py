@@ -25,8 +25,9 @@ from pipelines.streams import DTYPES, Column, Kind, Stream
 from resources.contract import Contract
 
 POSITION = "position"
-# The years 1 to 9999 in microseconds of the Unix epoch.
-FIRST_TICK, LAST_TICK = -62_135_596_800_000_000, 253_402_300_799_999_999
+# The years 1 to 9999 in microseconds of the Unix epoch, less a day at both ends.
+DAY_US = 86_400_000_000
+FIRST_TICK, LAST_TICK = -62_135_596_800_000_000 + DAY_US, 253_402_300_799_999_999 - DAY_US
 # Kinds whose text polars casts; the check behind each says whether the cast kept the value.
 CAST_KINDS: tuple[Kind, ...] = ("instant", "money", "number", "integer")
 # Decimals as text that their dtype holds to the last digit, as far as digits behind the point go.
@@ -111,7 +112,8 @@ def _cast(raw: pl.Expr, kind: Kind) -> pl.Expr:
     if kind == "instant":
         # 5.6: second or millisecond, Z or an offset. An instant without a zone is not guessed at.
         instant = raw.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
-        # Beyond the years 1 to 9999 neither Python nor most clients can read it back.
+        # Beyond the years 1 to 9999 neither Python nor most clients can read it back; a day less, since clients put an instant into their own time zone,
+        # where a placeholder such as 0001-01-01T00:00:00Z or 9999-12-31T23:59:59Z lies beyond, and one such value fails the whole query.
         return pl.when(instant.to_physical().is_between(FIRST_TICK, LAST_TICK)).then(instant)
     if kind == "integer":
         return raw.str.replace(r"\.0+$", "").cast(pl.Int32, strict=False)

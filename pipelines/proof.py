@@ -32,6 +32,16 @@ VALUES_SHARE = 0.1
 FEW_VALUES = 20
 
 
+def unfit(stream: str, drift: Counter[DriftKey], read: int) -> list[str]:
+    """A sentence for each kind of values that do not fit their column in more than odd ones of so many records that were read."""
+    return [
+        f"{stream}: {count} values of {key.path!r} in {read} records do not fit their column ({key.detail}), so it is empty there; "
+        f"they stay in document. Correct the name or the form in the contract, then run appointedd-warehouse renormalise."
+        for key, count in sorted(drift.items(), key=lambda item: str(item[0]))
+        if key.kind == "bad_value" and count >= FEW_VALUES and count > VALUES_SHARE * read
+    ]
+
+
 class Listings:
     """The accounts that each API client lists now, read once for all streams until something more was read (`forget`)."""
 
@@ -168,12 +178,8 @@ class Proof:
         Gives the names of members that no record had, though stored rows have values in their columns (`filled`), and the server time.
         """
         read = sum(count for count, _ in self.read.values())
-        for key, count in sorted(self.bad_values.items(), key=lambda item: str(item[0])):
-            if count >= FEW_VALUES and count > VALUES_SHARE * read:
-                self.problem(
-                    f"{self.stream.name}: {count} values of {key.path!r} in {read} records do not fit their column ({key.detail}), so it is empty there; "
-                    f"they stay in document. Correct the name or the form in the contract, then run appointedd-warehouse renormalise."
-                )
+        for problem in unfit(self.stream.name, self.bad_values, read):
+            self.problem(problem)
         names = self.run.contract.streams[self.stream.name].columns
         rows = sum(self.rows.values())
         gone = [c.name for c in self.stream.columns if c.name in filled and c.name not in self.present]

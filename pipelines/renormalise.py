@@ -6,13 +6,17 @@ Bookkeeping (fetched_at, slice) stays as it was.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 
 import polars as pl
 
 from pipelines.documents import cleaned, is_redacted, redacted_word
+from pipelines.drift import DriftKey
 from pipelines.normalise import Batch, combine, normalise
 from pipelines.records import read_document
 from pipelines.streams import Child, Stream
@@ -23,14 +27,32 @@ from resources.warehouse import Writer
 ROWS_AT_A_TIME = 5_000
 
 
+@dataclass
+class Seen:
+    """What in the stored documents is unlike the contract, each kind with a record that shows it; `at`: server time of the newest of them."""
+
+    drift: Counter[DriftKey] = field(default_factory=Counter)
+    examples: dict[DriftKey, str] = field(default_factory=dict)
+    at: datetime | None = None
+
+    def add(self, batch: Batch) -> None:
+        """Count what one batch shows."""
+        self.drift += batch.drift
+        self.examples = batch.examples | self.examples
+        newest = batch.rows.get_column("fetched_at").max()
+        if isinstance(newest, datetime) and (self.at is None or newest > self.at):
+            self.at = newest
+
+
 def renormalise_stream(
     writer: Writer,
     stream: Stream,
     contract: Contract,
     zones: Mapping[str, str],
     accounts: Collection[str] | None = None,
+    seen: Seen | None = None,
 ) -> tuple[int, int]:
-    """Shape all rows of a stream again (or those of some accounts); gives how many were read and how many changed.
+    """Shape all rows of a stream again (or those of some accounts); gives how many were read and how many changed. `seen` is added to.
 
     Raises `ContractError` where the contract no longer takes records that it once took, before anything of that batch is written.
     """
@@ -53,6 +75,8 @@ def renormalise_stream(
                 f"{stream.name}: {len(batch.quarantine)} stored records no longer fit: {batch.quarantine[0][0]}."
             )
         read += batch.rows.height
+        if seen is not None:
+            seen.add(batch)
         gone = {child.table: _unnamed(writer, stream, child, contract, zones, batch) for child in stream.children}
         changed += writer.renormalise(stream.target, batch.rows, batch.children, gone)
 

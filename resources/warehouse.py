@@ -128,6 +128,12 @@ class Writer(State, Runs):
                 self.connection, [ledger.Drift(stream, "missing_member", name, told, at, at, 1, None) for name in names]
             )
 
+    def note_drift(self, stream: str, drift: Sequence[tuple[str, str, str, int, str | None]], at: datetime) -> None:
+        """Note what is unlike the contract: (kind, path, detail, count, example)."""
+        with transaction(self.connection):
+            found = [ledger.Drift(stream, k, path, told, at, at, n, example) for k, path, told, n, example in drift]
+            ledger.note_drift(self.connection, found)
+
     def disbelieve(self, stream: str, after: datetime) -> int:
         """Take away the windows that end after an instant, and give how many slices that concerns: a wrong clock dated them.
 

@@ -522,6 +522,28 @@ def test_renormalise_with_a_contract_that_no_longer_fits(copied: Loaded) -> None
     assert query(copied.folder / "warehouse.duckdb", "select count(*) from core.events where title is null") == [(0,)]
 
 
+def test_renormalise_with_names_that_fit_nothing_is_red_and_keeps_what_analysts_have(copied: Loaded) -> None:
+    wrong = '[streams.bookings.columns]\nstart_at = ["status"]\nprice = ["nothing"]\nservice_id = []\n'
+    published, working = copied.folder / "analytics.duckdb", copied.folder / "warehouse.duckdb"
+    counted = "select count(start_at), count(price), count(service_id) from core.bookings"
+    before = query(published, counted)
+    done = cli(copied.env | contract(copied.folder, wrong), "renormalise", "--json")
+    assert done.code == 1
+    assert not done.json["is_published"]
+    unfit, emptied = done.json["problems"]
+    assert "130 values of 'start_at' in 130 records do not fit their column" in unfit
+    assert "no stored record has a fitting value for price (nothing), start_at (status), and the columns" in emptied
+    assert query(working, counted) == [(0, 0, 0)]
+    assert query(published, counted) == before
+    ((status, problems),) = query(working, "select status, problems from ops.runs where kind = 'renormalise'")
+    assert (status, set(problems)) == ("red", {unfit, emptied})
+    drift = query(working, "select kind, path from ops.drift where path in ('start_at', 'attributes.startTime')")
+    assert sorted(drift) == [("bad_value", "start_at"), ("unknown_member", "attributes.startTime")]
+    mended = cli(copied.env, "renormalise", "--json")
+    assert (mended.code, mended.json["problems"]) == (0, [])
+    assert query(working, counted) == query(published, counted) == before
+
+
 def test_renormalise_makes_no_warehouse(loaded: Loaded, tmp_path: Path) -> None:
     done = cli(environment(loaded.emulator, tmp_path), "renormalise")
     assert (done.code, list(tmp_path.iterdir())) == (1, [])

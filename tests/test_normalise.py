@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -336,6 +336,27 @@ def test_an_account_is_its_own() -> None:
     assert (one["account_id"], one["slug"], one["time_zone"], one["currency"]) == ("a7", "n", "Europe/Madrid", "EUR")
 
 
+@pytest.mark.parametrize(
+    ("value", "is_kept"),
+    [
+        ("0001-01-01T00:00:00Z", False),
+        ("0001-01-01T23:59:59.999Z", False),
+        ("0001-01-02T00:00:00Z", True),
+        ("9999-12-30T23:59:59.999Z", True),
+        ("9999-12-31T00:00:00Z", False),
+        ("9999-12-31T23:59:59Z", False),
+    ],
+)
+def test_an_instant_that_some_clock_on_earth_cannot_tell_is_drift(value: str, is_kept: bool) -> None:
+    batch = of(EVENTS, resource("events", endTime=value))
+    ((stored,),) = batch.rows.select("end_at").rows()
+    assert (stored is not None) is is_kept
+    assert notes(batch) == (set() if is_kept else {"end_at"})
+    if stored is not None:
+        for hours in (-14, 14):
+            stored.astimezone(timezone(timedelta(hours=hours)))
+
+
 # ---- customers' children -----------------------------------------------------------------------------------------------------
 
 
@@ -406,7 +427,14 @@ def test_a_capability_url_inside_a_custom_field_is_removed() -> None:
         (-631152000, "UTC", date(1950, 1, 1)),
         (-2208988800, "UTC", date(1900, 1, 1)),
         ("1990-07-04", "UTC", date(1990, 7, 4)),
-        ("1990-07-04T23:00:00Z", "Europe/London", date(1990, 7, 4)),
+        (
+            "1990-07-04T00:00:00Z",
+            "America/New_York",
+            date(1990, 7, 4),
+        ),  # midnight in UTC: a plain day, written as an instant
+        ("1990-07-04T00:00:00.000+00:00", "Pacific/Auckland", date(1990, 7, 4)),
+        ("1990-07-04T23:00:00Z", "Europe/London", date(1990, 7, 5)),  # midnight in London
+        ("1990-07-05T00:00:00+01:00", "Europe/London", date(1990, 7, 5)),
         ("", "UTC", None),
         (None, "UTC", None),
     ],
@@ -421,6 +449,11 @@ def test_without_a_zone_no_day_is_guessed() -> None:
     (one,), batch = custom([{"id": "date_of_birth", "value": 1684105200}], {})
     assert (one["value_on"], one["value_number"]) == (None, Decimal(1684105200))
     assert not batch.drift
+    (one,), batch = custom([{"id": "date_of_birth", "value": "1990-07-04T23:00:00Z"}], {})
+    assert one["value_on"] is None
+    assert not batch.drift
+    (one,), batch = custom([{"id": "date_of_birth", "value": "1990-07-04T00:00:00Z"}], {})
+    assert one["value_on"] == date(1990, 7, 4)
 
 
 def test_other_numbers_are_no_days() -> None:
@@ -429,7 +462,12 @@ def test_other_numbers_are_no_days() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [10**15, -(10**15), 10**400, Decimal("1E+999999999"), "04/07/1990", "1990", True, [], {}]
+    "value",
+    [
+        *(10**15, -(10**15), 10**400, Decimal("1E+999999999"), "04/07/1990", "1990", True, [], {}),
+        *("1990-05-15 garbage", "19900515", "19900515T0000", "1990-5-15", " 1990-05-15", "1990-13-01", "1990-W20-2"),
+        *("1990-05-15T00:00:00", "1990-05-15T12:00:00Z", "1990-05-15T23:30:00+01:00", "0001-01-01T00:00:00+14:00"),
+    ],
 )
 def test_what_is_no_day_is_drift(value: object) -> None:
     (one,), batch = custom([{"id": "date_of_birth", "value": value}])

@@ -12,3 +12,9 @@ where answers.deleted_at is null
 comment on column core.customer_custom_fields.value_kind is 'Form in which the value came: text, number, boolean, empty (null or an empty string), other (array, object) or missing (the field came without a value).';
 comment on column core.customer_custom_fields.value_raw is 'The value exactly as sent, JSON null too; null where the field came without a value. Personal data.';
 comment on column core.booking_answers.answer_kind is 'text, boolean, number, empty (null or an empty string: not answered), other, or missing (the question came without a value).';
+comment on column core.customer_custom_fields.value_on is 'The value as a calendar day, for fields the contract declares as dates: epoch seconds converted in the account time zone, a plain day, or an instant at midnight in UTC or in that zone; null where it is none of these, or the zone is needed and not known. Personal data.';
+
+comment on column core.accounts.content_hash is 'BLAKE2b-128 of the document; where it is equal nothing is rewritten, and where it is not the content decides: without links, meta and the order of members and of linkage.';
+comment on column core.customers.content_hash is 'BLAKE2b-128 of the document; where it is equal nothing is rewritten, and where it is not the content decides: without links, meta and the order of members and of linkage.';
+comment on column core.bookings.content_hash is 'BLAKE2b-128 of the document; where it is equal nothing is rewritten, and where it is not the content decides: without links, meta and the order of members and of linkage.';
+comment on column core.events.content_hash is 'BLAKE2b-128 of the document; where it is equal nothing is rewritten, and where it is not the content decides: without links, meta and the order of members and of linkage.';
