@@ -40,7 +40,7 @@ def document_of(response: httpx.Response, hide: Hide) -> Record:
         raise TroubleError(
             f"HTTP 200 without a data member {where}; it is not a JSON:API document{told_by(response, hide)}"
         )
-    if not isinstance(value["data"], dict | list) or not isinstance(value.get("included") or [], list):
+    if not isinstance(value["data"], dict | list | None) or not isinstance(value.get("included") or [], list):
         raise TroubleError(f"data or included has the wrong form {where}")
     response.extensions["document"] = value
     return value

@@ -25,9 +25,15 @@ from resources.errors import (
     UnprovenEndError,
 )
 from resources.exchange import Exchange, Query
-from resources.pages import Page, Pages, belied, forgotten, may_be_cut
-from resources.retries import ATTEMPTS, TooLargeError, TroubleError, http_date
+from resources.pages import SINGLE_CURE, Page, Pages, belied, forgotten, may_be_cut
+from resources.retries import ATTEMPTS, RETRIED_STATUS, TooLargeError, TroubleError, http_date
 from resources.settings import ClientSettings, Settings
+
+# Of an answer 404 to a list that is filtered by change time, which is found without the filter or is not there at all.
+EMPTY_CURE = (
+    " Is APPOINTEDD_BASE_URL right, and streams.{stream}.path in the contract? If both are, this API answers so where nothing has changed: set "
+    "streams.{stream}.filters = false, and the list is read whole each night."
+)
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,7 @@ class ApiClient:
         except TroubleError as trouble:
             if trouble.status in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
                 return None
-            raise _give_up(stream, trouble) from None
+            raise _give_up(stream, trouble, SINGLE_CURE) from None
         return self._whole(stream, self._answers.of_record(stream, response))
 
     def look(self, address: str, query: Query | None = None) -> Look:
@@ -262,7 +268,9 @@ class ApiClient:
                 raise _BadRequestError(trouble) from None
             if not is_first and trouble.status in (400, 404, 409, 410, 422):
                 raise DeadCursorError(f"{stream}: the API refuses a next link it gave itself: {trouble}") from None
-            raise _give_up(stream, trouble) from None
+            is_filtered = query is not None and self.contract.parameters.updated_since in query
+            is_missing = is_filtered and trouble.status == httpx.codes.NOT_FOUND
+            raise _give_up(stream, trouble, EMPTY_CURE if is_missing else "") from None
         return self._whole(stream, self._answers.of_list(stream, response))
 
     def _whole(self, stream: str, page: Page) -> Page:
@@ -321,8 +329,12 @@ def open_clients(settings: Settings, contract: Contract) -> list[ApiClient]:
     return [ApiClient(client, settings, contract) for client in settings.api_access().clients]
 
 
-def _give_up(stream: str, trouble: TroubleError) -> GaveUpError:
-    if trouble.status == httpx.codes.FORBIDDEN:
+def _give_up(stream: str, trouble: TroubleError, refused_cure: str = "") -> GaveUpError:
+    """`refused_cure` is what helps where the request itself is refused."""
+    is_refused = trouble.status is not None and 400 <= trouble.status < 500 and trouble.status not in RETRIED_STATUS
+    if is_refused and refused_cure:
+        cure = refused_cure.format(stream=stream)
+    elif trouble.status == httpx.codes.FORBIDDEN:
         cure = " The API client may not read this; its creator can change its permissions."
     elif trouble.status == httpx.codes.NOT_FOUND:
         cure = f" Is APPOINTEDD_BASE_URL right, and streams.{stream}.path in the contract?"
@@ -332,7 +344,7 @@ def _give_up(stream: str, trouble: TroubleError) -> GaveUpError:
         cure = ""
     else:
         cure = f" Gave up after {ATTEMPTS} attempts; what was committed stays, and the next run asks for the rest."
-    return GaveUpError(f"{stream}: {trouble}.{cure}")
+    return GaveUpError(f"{stream}: {trouble}.{cure}", trouble.status)
 
 
 def _path_segment(text: str) -> str:

@@ -286,6 +286,27 @@ def test_a_next_link_that_carries_its_list_in_its_own_way_is_followed(change: An
         assert len(b.asked("customers")) == 2
 
 
+def test_null_for_a_list_is_an_empty_one_only_where_the_contract_says_so() -> None:
+    with bench() as b:
+        b.answer(lambda d: d | {"data": None, "links": {"next": None}}, times=None)
+        with pytest.raises(BrokenAnswerError, match="null_is_empty"):
+            b.pages()
+        assert len(b.asked("customers")) == 1
+    with bench(document=load_contract().document.model_copy(update={"null_is_empty": True})) as b:
+        b.answer(lambda d: d | {"data": None, "links": {"next": None}}, times=None)
+        assert [page.count for page in b.pages()] == [0]
+
+
+def test_a_404_to_a_filtered_list_may_be_an_empty_one() -> None:
+    with bench() as b:
+        b.fault(Status(404), times=None)
+        with pytest.raises(GaveUpError, match=r"streams\.customers\.filters = false"):
+            b.pages(**{SINCE: "2020-01-01T00:00:00Z"})
+        with pytest.raises(GaveUpError) as caught:
+            b.pages()
+        assert "filters = false" not in str(caught.value)
+
+
 def test_an_empty_page_does_not_end_a_walk() -> None:
     with bench() as b:
         b.answer(lambda d: d | {"data": []}, later_page)
@@ -540,8 +561,19 @@ def test_a_single_404_is_none_and_other_refusals_are_not() -> None:
         assert b.client.single("customers", "gone") is None
         for status in (403, 400):
             b.fault(Status(status))
-            with pytest.raises(GaveUpError):
+            with pytest.raises(GaveUpError, match=r"abilities\.single = false") as caught:
                 b.client.single("customers", "gone")
+            assert caught.value.status == status
+        b.fault(Status(503), times=None)
+        with pytest.raises(GaveUpError, match="Gave up after"):
+            b.client.single("customers", "gone")
+        b.emulator.faults.clear()
+        b.answer(lambda d: d | {"data": None}, times=None)
+        before = b.emulator.count()
+        with pytest.raises(BrokenAnswerError, match=r"abilities\.single = false"):
+            b.client.single("customers", next(iter(b.world.customers)).id)
+        assert b.emulator.count() == before + 1
+        b.emulator.faults.clear()
         b.answer(lambda d: d | {"data": [d["data"]]})
         with pytest.raises(BrokenAnswerError, match="without an object"):
             b.client.single("customers", next(iter(b.world.customers)).id)
@@ -828,7 +860,7 @@ def test_what_the_api_says_is_told() -> None:
         Status(200, body=b""),
         Status(200, body=b'{"meta": {}}'),
         Status(200, body=b"[]"),
-        Status(200, body=b'{"data": null}'),
+        Status(200, body=b'{"data": "x"}'),
         Status(200, body=b'{"data": [], "errors": []}'),
         Status(200, body=b'{"data": [], "included": "x"}'),
         Status(200, body=b'{"data": ["\xff"]}'),
