@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -26,7 +26,7 @@ from resources.errors import (
 )
 from resources.exchange import Exchange, Query
 from resources.pages import SINGLE_CURE, Page, Pages, belied, forgotten, may_be_cut
-from resources.retries import ATTEMPTS, RETRIED_STATUS, TooLargeError, TroubleError, http_date
+from resources.retries import RETRIED_STATUS, TooLargeError, TroubleError, given_up, http_date
 from resources.settings import ClientSettings, Settings
 
 # Of an answer 404 to a list that is filtered by change time, which is found without the filter or is not there at all.
@@ -194,7 +194,7 @@ class ApiClient:
         except TooLargeError as error:
             raise BrokenAnswerError(f"{error}.") from None
         except TroubleError as trouble:
-            raise GaveUpError(f"{trouble}. Gave up after {ATTEMPTS} attempts.") from None
+            raise GaveUpError(f"{trouble}. {given_up(trouble, datetime.now(UTC))}.") from None
         return Look(
             url=str(response.url),
             status=response.status_code,
@@ -343,7 +343,7 @@ def _give_up(stream: str, trouble: TroubleError, refused_cure: str = "") -> Gave
     elif trouble.status is not None and trouble.status < 500 and trouble.status != 429:
         cure = ""
     else:
-        cure = f" Gave up after {ATTEMPTS} attempts; what was committed stays, and the next run asks for the rest."
+        cure = f" {given_up(trouble, datetime.now(UTC))}; what was committed stays, and the next run asks for the rest."
     return GaveUpError(f"{stream}: {trouble}.{cure}", trouble.status)
 
 

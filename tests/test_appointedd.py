@@ -909,9 +909,12 @@ def test_a_429_holds_the_whole_client_for_as_long_as_it_asks(form: str | None, p
 def test_a_wait_that_is_too_long_is_not_waited_for() -> None:
     with bench() as b:
         b.fault(Status(429, headers={"Retry-After": "3600"}), times=None)
-        with pytest.raises(GaveUpError, match="HTTP 429"):
+        told = "HTTP 429.* Gave up after 1 attempt: the API asks to wait for 60 minutes, longer than a run waits; run again then"
+        with pytest.raises(GaveUpError, match=told):
             b.pages()
         assert b.emulator.count() == 1
+        with pytest.raises(GaveUpError, match=told):
+            b.client.look("customers", {})
 
 
 def test_without_a_date_there_is_no_clock_to_measure_by() -> None:
