@@ -6,6 +6,7 @@ Sources: JSON:API 1.1 (document structure, error objects), evidence sections 5 a
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from decimal import InvalidOperation
 
@@ -57,7 +58,7 @@ def json_object(body: bytes) -> Record | None:
 
 def _errors(response: httpx.Response) -> list[Record]:
     try:
-        body = msgspec.json.decode(response.content)
+        body = msgspec.json.decode(response.content.removeprefix(BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return []  # gateways answer in HTML or not at all (evidence 7.8); the status alone speaks then
     errors = body.get("errors") if isinstance(body, dict) else None

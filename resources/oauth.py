@@ -13,6 +13,7 @@ import json
 import re
 import threading
 import time
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -232,7 +233,7 @@ class _Answer:
     @classmethod
     def of(cls, body: bytes) -> _Answer | None:
         try:
-            value = msgspec.json.decode(body)
+            value = msgspec.json.decode(body.removeprefix(BOM_UTF8))
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None  # not an error here: the caller judges an answer without JSON by its status
         return cls(value) if isinstance(value, dict) else None

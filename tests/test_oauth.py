@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -277,6 +278,15 @@ def test_a_refusal_is_not_repeated(status: int, body: bytes, told: str) -> None:
         emulator.faults.append(Fault(TOKENS, Status(status, body=body), times=None))
         with pytest.raises(ClientRefusedError, match=told):
             read(client)
+        assert emulator.token_requests == 1
+
+
+def test_a_byte_order_mark_before_json_is_no_part_of_it() -> None:
+    with serving() as (emulator, client):
+        emulator.faults.append(Fault(lambda _: True, Replace(lambda body: codecs.BOM_UTF8 + body), times=None))
+        assert read(client) == 30
+        assert client.look("customers", {"nonsense": "1"}).refused == ("nonsense",)
+        assert (client.look("customers", {}).document or {}).keys() >= {"data"}
         assert emulator.token_requests == 1
 
 
