@@ -233,20 +233,22 @@ class ApiClient:
             return self._page(stream, url, {**optional, **own}, is_first=True)
         except _BadRequestError as refusal:
             named = [p for p in refusal.trouble.parameters if p in optional]
-            suspects = named or self._culprits(stream, url, optional, own)
-            abilities = [a for a in map(self._ability_of, suspects) if a]
-            if not abilities:
+            suspects, proven = (
+                (named, "refuses the parameter {}") if named else self._culprits(stream, url, optional, own)
+            )
+            known = [(p, ability) for p in suspects if (ability := self._ability_of(p))]
+            if not known:
                 raise GaveUpError(f"{stream}: {refusal.trouble}") from None
-            ability = abilities[0]
+            parameter, ability = known[0]
             raise AbilityRefusedError(
-                f"{stream}: the API refuses the parameter {suspects[0]!r}, so the sync goes on without it "
+                f"{stream}: the API {proven.format(repr(parameter))}, so the sync goes on without it "
                 f"(ability {ability!r}; correct its name in the contract, or switch it off there).",
                 stream=stream,
                 ability=ability,
             ) from None
 
-    def _culprits(self, stream: str, url: str, optional: Query, own: Query) -> list[str]:
-        """The server did not name the parameter: those that it refuses one by one, though it answers without any of them."""
+    def _culprits(self, stream: str, url: str, optional: Query, own: Query) -> tuple[list[str], str]:
+        """The server did not name the parameter: those that it can do without, if it answers without any of them, and what was seen of the first one."""
 
         def is_refused(query: Query) -> bool:
             try:
@@ -256,9 +258,17 @@ class ApiClient:
             return False
 
         if is_refused({}):
-            return []
-        # Where it refuses none alone, only together: drop them one after the other.
-        return [p for p, value in optional.items() if is_refused({p: value})] or list(optional)
+            return [], ""
+        if alone := [p for p, value in optional.items() if is_refused({p: value})]:
+            return alone, "refuses the parameter {}"
+        # None alone, only together: perhaps one of them is too many. Without filters a list is read whole, without what is included rows lack their children.
+        names = self.contract.parameters
+        last = (names.updated_until, names.updated_since, names.include, names.account)
+        in_order = sorted(optional, key=lambda p: last.index(p) if p in last else -1)
+        for spared in in_order:
+            if not is_refused({p: value for p, value in optional.items() if p != spared}):
+                return [spared], "refuses the parameter {} beside the others, each of which it takes alone"
+        return in_order, "refuses its parameters together, each of which it takes alone; {} is left out first"
 
     def _page(self, stream: str, url: str, query: Query | None, *, is_first: bool = False) -> Page:
         try:

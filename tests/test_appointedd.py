@@ -398,6 +398,7 @@ def test_a_page_that_says_elsewhere_that_there_is_more_is_no_end(rest: Json, pla
         {"links": {"next": None}, "meta": {"page": {"total": 9, "pages": 1}, "nextPageToken": ""}},
         {"links": {"next": None, "first": "/x?page=0", "last": "/x?page=0"}, "meta": {"count": 9, "has_more": "no"}},
         {"links": {"next": None, "self": "/x", "last": "/x?page[number]=1&page[size]=100"}},
+        {"links": {"next": None, "self": "/x?page[size]=10", "last": "/x?page[size]=100"}},
         {"links": {"next": None, "first": "/x?page[size]=10", "last": "/x?page[size]=10&page[before]=4711"}},
         {"links": {"next": None, "last": "http://[::1"}, "meta": {"pages": ["a"], "links": [{"url": "/x?page=2"}]}},
     ],
@@ -765,18 +766,38 @@ def test_several_unnamed_refusals_drop_one_ability_after_the_other() -> None:
         assert sorted(dropped) == ["filters", "sort"]  # and nothing that the server knows
 
 
-def test_parameters_that_are_refused_only_together_are_dropped_one_by_one() -> None:
+@pytest.mark.parametrize(
+    ("one", "other", "ability"),
+    [
+        ("sort", "page[size]", "page_size"),
+        ("sort", "filter[updatedAfter]", "sort"),
+        ("include", "filter[updatedAfter]", "filters"),
+    ],
+)
+def test_of_parameters_that_are_refused_only_together_one_that_is_too_many_goes(
+    one: str, other: str, ability: str
+) -> None:
     with bench() as b:
-        b.fault(
-            Status(400, body=b""),
-            lambda r: r.path == "/v2/customers" and {"sort", "page[size]"} <= r.query.keys(),
-            None,
-        )
-        with pytest.raises(AbilityRefusedError) as refusal:
-            b.pages()
-        assert refusal.value.ability == "page_size"
-        b.client.without.add(("customers", "page_size"))
-        assert len(b.ids()) == 25
+        b.fault(Status(400, body=b""), lambda r: r.path == "/v2/bookings" and {one, other} <= r.query.keys(), None)
+        filters = {SINCE: "2020-01-01T00:00:00Z"}
+        with pytest.raises(AbilityRefusedError, match=r"beside the others, each of which it takes alone") as refusal:
+            b.pages("bookings", **filters)
+        assert refusal.value.ability == ability
+        assert repr(one if ability == "sort" else other) in str(refusal.value)
+        b.client.without.add(("bookings", ability))
+        assert len(b.ids("bookings", **({} if ability == "filters" else filters))) == 25
+
+
+def test_parameters_of_which_only_one_is_taken_at_a_time_are_dropped_one_by_one() -> None:
+    with bench() as b:
+        b.fault(Status(400, body=b""), lambda r: r.path == "/v2/customers" and first_page(r) and len(r.query) > 1, None)
+        filters = {"filter[updatedAfter]": "2020-01-01T00:00:00Z"}
+        for ability in ("page_size", "sort"):
+            with pytest.raises(AbilityRefusedError, match=r"together|beside the others") as refusal:
+                b.pages(**filters)
+            assert refusal.value.ability == ability
+            b.client.without.add(("customers", ability))
+        assert len(b.ids(**filters)) == 25
 
 
 def test_a_400_that_stays_without_parameters_is_no_ability() -> None:
