@@ -227,7 +227,9 @@ class Proof:
             if r.verdict == "different":
                 self.problem(
                     f"{self.stream.name}: the API says that {r.last_total} records match, and {r.walks_count} walks read {r.distinct_count}. "
-                    f"Rows are missing; what was read is committed without its window, so the next run asks for it again."
+                    f"Rows are missing; what was read is committed without its window, so the next run asks for it again. "
+                    f"If {self.run.contract.document.total} counts something else, such as all records whatever is filtered, set "
+                    f'document.total = "" in the contract.'
                 )
                 part = replace(part, is_last=False)
             elif r.verdict == "unsettled":

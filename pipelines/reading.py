@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pipelines.beside import Question, ShapingProcesses
 from pipelines.completeness import Verdict, Walk, judge
@@ -61,21 +61,24 @@ class ReadPart:
 
 
 def filters_of(piece: Slice, client: ApiClient) -> dict[str, str]:
-    """The query parameters that a slice's window and account ask for, in the contract's names."""
+    """The query parameters that a slice's window and account ask for, in the contract's names.
+
+    Bounds are whole seconds, the wider ones: filters are tried with such (`connect`), and a server may refuse others.
+    """
     names = client.contract.parameters
     query = {}
     if piece.filter_since is not None and client.has(piece.stream, "filters"):
         query[names.updated_since] = _instant(piece.filter_since)
     if piece.filter_until is not None and client.has(piece.stream, "upper_bound"):
-        query[names.updated_until] = _instant(piece.filter_until)
+        query[names.updated_until] = _instant(piece.filter_until + timedelta(microseconds=999_999))
     if piece.only_account is not None:
         query[names.account] = piece.only_account
     return query
 
 
 def _instant(instant: datetime) -> str:
-    """ISO 8601 with Z: a `+` in a query string means a space (evidence 5.7)."""
-    return instant.isoformat()[:26].removesuffix("+00:00") + "Z"
+    """Its whole second as ISO 8601 with Z: a `+` in a query string means a space (evidence 5.7)."""
+    return instant.replace(microsecond=0).isoformat().removesuffix("+00:00") + "Z"
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,7 @@ class Document(_Part):
     next: str = Field(min_length=1)
     total: str
     lists_are_whole: bool
+    null_is_empty: bool
     shifting_parameters: Names
     ignored_marks: Names
 

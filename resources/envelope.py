@@ -7,6 +7,7 @@ links, what a document must have (`answers`). Many threads fetch and all hold th
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
@@ -39,12 +40,13 @@ def _mended(found: re.Match[bytes]) -> bytes:
 def decoded(body: bytes) -> Any:
     """A body as Python values; raises what the decoder raises.
 
-    Looking for halves of surrogate pairs costs three times what decoding does, so only a body that cannot be decoded is looked through.
+    Looking for halves of surrogate pairs costs three times what decoding does, so only a body that cannot be decoded is looked through. A byte order mark
+    is no part of JSON, and readers may ignore it (RFC 8259 section 8.1).
     """
     try:
         return decode(body)
     except msgspec.DecodeError:
-        mended = _LONE_SURROGATE.sub(_mended, body)
+        mended = _LONE_SURROGATE.sub(_mended, body.removeprefix(BOM_UTF8))
         if mended == body:
             raise
         return decode(mended)

@@ -71,7 +71,11 @@ class DeadCursorError(SliceError):
 
 
 class GaveUpError(SliceError):
-    """A request failed more often than the bound on retries allows."""
+    """A request failed more often than the bound on retries allows, or in a way that repeating does not mend. `status` is the answer's, if there was one."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class BrokenAnswerError(SliceError):

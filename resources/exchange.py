@@ -136,6 +136,8 @@ class Exchange:
         def waited(error: Exception) -> bool | float:
             # Waiting is done here and not in stamina, whose sleep nobody could end; what it is told to sleep is nothing.
             again = judge(error, datetime.now(UTC))
+            if isinstance(error, TroubleError):
+                error.attempts = number
             if again is False or number >= ATTEMPTS:
                 return again is not False
             seconds = backoff + random.uniform(0, 1) if again is True else again  # noqa: S311  spreads requests, guards nothing

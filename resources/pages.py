@@ -28,6 +28,11 @@ from resources.retries import http_date
 
 # Lengths at which a page without any pagination member may just be full (docs/guarantees.md, 3).
 SUSPICIOUS_STEPS = (10, 25)
+# How a record that is gone should be answered, and what helps where it is not.
+SINGLE_CURE = (
+    " Of a record that is gone only HTTP 404 or 410 is believed; where this API answers otherwise, set abilities.single = false in the contract, and a "
+    "sweep walks the list a second time instead."
+)
 # No list is so long that its count has as many digits.
 MOST_DIGITS = 18
 
@@ -155,6 +160,12 @@ class Pages:
             page = self._read(response, found.around, list(map(hash, found.ids)))
             return replace(page, body=response.content)
         document = document_of(response, self._hide)
+        if document["data"] is None:
+            if not self._contract.document.null_is_empty:
+                raise BrokenAnswerError(
+                    f"{stream}: data is null where a list is due. If that is this API's empty list, say so in the contract: document.null_is_empty = true."
+                )
+            document = {**document, "data": []}
         if not isinstance(document["data"], list):
             raise BrokenAnswerError(
                 f"{stream}: data is one object where a list is due; is streams.{stream}.path right in the contract?"
@@ -165,7 +176,7 @@ class Pages:
         """A single record as a page of one; raises `BrokenAnswerError` where the answer is none."""
         document = document_of(response, self._hide)
         if not isinstance(document.get("data"), dict):
-            raise BrokenAnswerError(f"{stream}: a single record came without an object under data.")
+            raise BrokenAnswerError(f"{stream}: a single record came without an object under data.{SINGLE_CURE}")
         return self._in_full(response, {**document, "data": [document["data"]]})
 
     def _in_full(self, response: httpx.Response, document: Record) -> Page:

@@ -286,6 +286,27 @@ def test_a_next_link_that_carries_its_list_in_its_own_way_is_followed(change: An
         assert len(b.asked("customers")) == 2
 
 
+def test_null_for_a_list_is_an_empty_one_only_where_the_contract_says_so() -> None:
+    with bench() as b:
+        b.answer(lambda d: d | {"data": None, "links": {"next": None}}, times=None)
+        with pytest.raises(BrokenAnswerError, match="null_is_empty"):
+            b.pages()
+        assert len(b.asked("customers")) == 1
+    with bench(document=load_contract().document.model_copy(update={"null_is_empty": True})) as b:
+        b.answer(lambda d: d | {"data": None, "links": {"next": None}}, times=None)
+        assert [page.count for page in b.pages()] == [0]
+
+
+def test_a_404_to_a_filtered_list_may_be_an_empty_one() -> None:
+    with bench() as b:
+        b.fault(Status(404), times=None)
+        with pytest.raises(GaveUpError, match=r"streams\.customers\.filters = false"):
+            b.pages(**{SINCE: "2020-01-01T00:00:00Z"})
+        with pytest.raises(GaveUpError) as caught:
+            b.pages()
+        assert "filters = false" not in str(caught.value)
+
+
 def test_an_empty_page_does_not_end_a_walk() -> None:
     with bench() as b:
         b.answer(lambda d: d | {"data": []}, later_page)
@@ -377,6 +398,7 @@ def test_a_page_that_says_elsewhere_that_there_is_more_is_no_end(rest: Json, pla
         {"links": {"next": None}, "meta": {"page": {"total": 9, "pages": 1}, "nextPageToken": ""}},
         {"links": {"next": None, "first": "/x?page=0", "last": "/x?page=0"}, "meta": {"count": 9, "has_more": "no"}},
         {"links": {"next": None, "self": "/x", "last": "/x?page[number]=1&page[size]=100"}},
+        {"links": {"next": None, "self": "/x?page[size]=10", "last": "/x?page[size]=100"}},
         {"links": {"next": None, "first": "/x?page[size]=10", "last": "/x?page[size]=10&page[before]=4711"}},
         {"links": {"next": None, "last": "http://[::1"}, "meta": {"pages": ["a"], "links": [{"url": "/x?page=2"}]}},
     ],
@@ -540,8 +562,19 @@ def test_a_single_404_is_none_and_other_refusals_are_not() -> None:
         assert b.client.single("customers", "gone") is None
         for status in (403, 400):
             b.fault(Status(status))
-            with pytest.raises(GaveUpError):
+            with pytest.raises(GaveUpError, match=r"abilities\.single = false") as caught:
                 b.client.single("customers", "gone")
+            assert caught.value.status == status
+        b.fault(Status(503), times=None)
+        with pytest.raises(GaveUpError, match="Gave up after"):
+            b.client.single("customers", "gone")
+        b.emulator.faults.clear()
+        b.answer(lambda d: d | {"data": None}, times=None)
+        before = b.emulator.count()
+        with pytest.raises(BrokenAnswerError, match=r"abilities\.single = false"):
+            b.client.single("customers", next(iter(b.world.customers)).id)
+        assert b.emulator.count() == before + 1
+        b.emulator.faults.clear()
         b.answer(lambda d: d | {"data": [d["data"]]})
         with pytest.raises(BrokenAnswerError, match="without an object"):
             b.client.single("customers", next(iter(b.world.customers)).id)
@@ -733,18 +766,38 @@ def test_several_unnamed_refusals_drop_one_ability_after_the_other() -> None:
         assert sorted(dropped) == ["filters", "sort"]  # and nothing that the server knows
 
 
-def test_parameters_that_are_refused_only_together_are_dropped_one_by_one() -> None:
+@pytest.mark.parametrize(
+    ("one", "other", "ability"),
+    [
+        ("sort", "page[size]", "page_size"),
+        ("sort", "filter[updatedAfter]", "sort"),
+        ("include", "filter[updatedAfter]", "filters"),
+    ],
+)
+def test_of_parameters_that_are_refused_only_together_one_that_is_too_many_goes(
+    one: str, other: str, ability: str
+) -> None:
     with bench() as b:
-        b.fault(
-            Status(400, body=b""),
-            lambda r: r.path == "/v2/customers" and {"sort", "page[size]"} <= r.query.keys(),
-            None,
-        )
-        with pytest.raises(AbilityRefusedError) as refusal:
-            b.pages()
-        assert refusal.value.ability == "page_size"
-        b.client.without.add(("customers", "page_size"))
-        assert len(b.ids()) == 25
+        b.fault(Status(400, body=b""), lambda r: r.path == "/v2/bookings" and {one, other} <= r.query.keys(), None)
+        filters = {SINCE: "2020-01-01T00:00:00Z"}
+        with pytest.raises(AbilityRefusedError, match=r"beside the others, each of which it takes alone") as refusal:
+            b.pages("bookings", **filters)
+        assert refusal.value.ability == ability
+        assert repr(one if ability == "sort" else other) in str(refusal.value)
+        b.client.without.add(("bookings", ability))
+        assert len(b.ids("bookings", **({} if ability == "filters" else filters))) == 25
+
+
+def test_parameters_of_which_only_one_is_taken_at_a_time_are_dropped_one_by_one() -> None:
+    with bench() as b:
+        b.fault(Status(400, body=b""), lambda r: r.path == "/v2/customers" and first_page(r) and len(r.query) > 1, None)
+        filters = {"filter[updatedAfter]": "2020-01-01T00:00:00Z"}
+        for ability in ("page_size", "sort"):
+            with pytest.raises(AbilityRefusedError, match=r"together|beside the others") as refusal:
+                b.pages(**filters)
+            assert refusal.value.ability == ability
+            b.client.without.add(("customers", ability))
+        assert len(b.ids(**filters)) == 25
 
 
 def test_a_400_that_stays_without_parameters_is_no_ability() -> None:
@@ -828,7 +881,7 @@ def test_what_the_api_says_is_told() -> None:
         Status(200, body=b""),
         Status(200, body=b'{"meta": {}}'),
         Status(200, body=b"[]"),
-        Status(200, body=b'{"data": null}'),
+        Status(200, body=b'{"data": "x"}'),
         Status(200, body=b'{"data": [], "errors": []}'),
         Status(200, body=b'{"data": [], "included": "x"}'),
         Status(200, body=b'{"data": ["\xff"]}'),
@@ -877,9 +930,12 @@ def test_a_429_holds_the_whole_client_for_as_long_as_it_asks(form: str | None, p
 def test_a_wait_that_is_too_long_is_not_waited_for() -> None:
     with bench() as b:
         b.fault(Status(429, headers={"Retry-After": "3600"}), times=None)
-        with pytest.raises(GaveUpError, match="HTTP 429"):
+        told = "HTTP 429.* Gave up after 1 attempt: the API asks to wait for 60 minutes, longer than a run waits; run again then"
+        with pytest.raises(GaveUpError, match=told):
             b.pages()
         assert b.emulator.count() == 1
+        with pytest.raises(GaveUpError, match=told):
+            b.client.look("customers", {})
 
 
 def test_without_a_date_there_is_no_clock_to_measure_by() -> None:

@@ -379,15 +379,17 @@ def test_pages_are_noted_as_they_come() -> None:
 
 
 def test_bounds_are_sent_in_utc_with_z_and_only_as_far_as_the_server_goes() -> None:
-    since, until = datetime(2024, 1, 1, 12, 0, 1, tzinfo=UTC), datetime(2024, 1, 1, 12, 0, 1, 500, tzinfo=UTC)
+    since, until = datetime(2024, 1, 1, 12, 0, 1, 658_000, tzinfo=UTC), datetime(2024, 1, 1, 12, 0, 1, 500, tzinfo=UTC)
     with reading() as (_, client):
         piece = piece_of(client, filter_since=since, filter_until=until, only_account="a")
         query = {
             "filter[updatedAfter]": "2024-01-01T12:00:01Z",
-            "filter[updatedBefore]": "2024-01-01T12:00:01.000500Z",
+            "filter[updatedBefore]": "2024-01-01T12:00:02Z",
             "filter[account]": "a",
         }
         assert filters_of(piece, client) == query
+        whole = filters_of(replace(piece, filter_until=until.replace(microsecond=0)), client)
+        assert whole["filter[updatedBefore]"] == "2024-01-01T12:00:01Z"
         client.without.add(("customers", "upper_bound"))
         assert filters_of(piece, client).keys() == {"filter[updatedAfter]", "filter[account]"}
         client.without.add(("customers", "filters"))

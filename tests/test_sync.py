@@ -20,7 +20,7 @@ from resources.publish import publish, run_checks
 from resources.settings import Settings
 from resources.sql_files import checks
 from resources.warehouse import Warehouse
-from tests.emulator import ORGANISATIONS, Emulator, Fault, Naming, Replace, Switches, World, on
+from tests.emulator import ORGANISATIONS, Emulator, Fault, Naming, Replace, Status, Switches, World, on
 from tests.equality import contract_with, differences, night, query, settings_for
 
 ORGANISATIONS_CONTRACT = """
@@ -328,6 +328,25 @@ def test_a_sweep_finds_deletions_silent_changes_and_resurrections(
         """,
     )
     assert children == [(0,)]
+
+
+@pytest.mark.parametrize("status", [400, 405, 403])
+def test_a_refused_single_record_is_a_missing_ability_only_where_it_says_so(
+    status: int, emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    settings = settings_for(emulator, tmp_path)
+    night(settings)
+    world.clock.advance(timedelta(hours=1))
+    world.delete_event()
+    emulator.faults.append(Fault(on("/v2/events/"), Status(status), times=None))
+    problems = night(settings, kind="sweep").problems
+    evidence = query(settings.warehouse_path, "select deletion_evidence from core.events where deleted_at is not null")
+    if status == 403:
+        assert any("abilities.single = false" in p for p in problems)
+        assert evidence == []
+    else:
+        assert problems == []
+        assert evidence == [("second walk",)]
 
 
 def test_without_single_records_the_second_look_is_a_second_walk(
