@@ -104,7 +104,22 @@ def test_a_list_that_is_cut_and_names_no_next_page_is_a_need(
         plain.switches = Switches()
     (need,) = learned.needs
     assert said in need
-    assert "a programmer must teach it" in need
+    assert ("document.total" if tells is _total else "a programmer must teach it") in need
+
+
+def test_a_total_that_ignores_filters_is_compared_with_nothing(
+    plain: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Selection, "total", lambda selection: len(selection._rows))
+    try:
+        plain.switches = Switches(meta_total="present")
+        learned = learned_from(plain, tmp_path)
+        assert (learned.needs, found(learned, "document", "total")) == ([], "")
+        monkeypatch.undo()
+        plain.switches = Switches(meta_total="present")  # forgets what was counted
+        assert found(learned_from(plain, tmp_path), "document", "total") == "meta.total"
+    finally:
+        plain.switches = Switches()
 
 
 # ---- honoured alone, and not together ----------------------------------------------------------------------------------------
