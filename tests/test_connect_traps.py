@@ -247,6 +247,24 @@ def test_an_order_that_leaves_rows_without_a_change_time_out_is_not_asked_for(
     assert not any(found(learned, "abilities", "sort") and found(learned, "streams", s, "sort") for s in ALL)
 
 
+def test_an_order_whose_cursor_skips_rows_of_one_instant_is_not_asked_for(
+    tmp_path: Path, twist: Callable[[Twist], None]
+) -> None:
+    def skips(stream: str, query: Query, names: set[str]) -> None:
+        if query.sort == "updated" and query.after is not None:
+            query.after = (query.after[0], "~")
+
+    here = world(customers=40, bookings=90)
+    here.bulk_update(6)
+    with Emulator(here) as emulator:
+        assert found(learned_from(emulator, tmp_path), "streams", "bookings", "sort") == "updated"
+        twist(skips)
+        learned = learned_from(emulator, tmp_path)
+    assert learned.needs == []
+    assert found(learned, "streams", "bookings", "sort") == ""
+    assert found(learned, "streams", "bookings", "filters")
+
+
 # ---- single records ----------------------------------------------------------------------------------------------------------
 
 
