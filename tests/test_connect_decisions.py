@@ -19,6 +19,7 @@ from pipelines.connect.described import tokens
 from pipelines.connect.findings import Line
 from pipelines.connect.honoured import Instants, Trial, judge, trials
 from pipelines.connect.matching import match, members_of
+from pipelines.connect.ordering import tied_size
 from pipelines.connect.override import lay_over
 from pipelines.connect.places import (
     account_members,
@@ -164,6 +165,14 @@ def test_too_few_rows_are_no_trial_and_a_long_answer_no_verdict() -> None:
     assert judge(sample, {}, "updated", trial, is_whole=False)[0] == "undecided"
     assert judge(sample, {}, "updated", trial, is_whole=True)[0] == "different"
     assert judge(sample, sample, "updated", trial, is_whole=False)[0] == "ignored"
+
+
+@pytest.mark.parametrize(
+    ("values", "size"),
+    [("", None), ("abc", None), ("abbc", 2), ("aab", 1), ("aabccc", 4), ("abcc", 3)],
+)
+def test_a_page_is_made_to_end_among_rows_of_one_instant(values: str, size: int | None) -> None:
+    assert tied_size(values) == size
 
 
 # ---- names -------------------------------------------------------------------------------------------------------------------

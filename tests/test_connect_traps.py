@@ -104,7 +104,22 @@ def test_a_list_that_is_cut_and_names_no_next_page_is_a_need(
         plain.switches = Switches()
     (need,) = learned.needs
     assert said in need
-    assert "a programmer must teach it" in need
+    assert ("document.total" if tells is _total else "a programmer must teach it") in need
+
+
+def test_a_total_that_ignores_filters_is_compared_with_nothing(
+    plain: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Selection, "total", lambda selection: len(selection._rows))
+    try:
+        plain.switches = Switches(meta_total="present")
+        learned = learned_from(plain, tmp_path)
+        assert (learned.needs, found(learned, "document", "total")) == ([], "")
+        monkeypatch.undo()
+        plain.switches = Switches(meta_total="present")  # forgets what was counted
+        assert found(learned_from(plain, tmp_path), "document", "total") == "meta.total"
+    finally:
+        plain.switches = Switches()
 
 
 # ---- honoured alone, and not together ----------------------------------------------------------------------------------------
@@ -230,6 +245,24 @@ def test_an_order_that_leaves_rows_without_a_change_time_out_is_not_asked_for(
         plain.switches = Switches()
     assert learned.needs == []
     assert not any(found(learned, "abilities", "sort") and found(learned, "streams", s, "sort") for s in ALL)
+
+
+def test_an_order_whose_cursor_skips_rows_of_one_instant_is_not_asked_for(
+    tmp_path: Path, twist: Callable[[Twist], None]
+) -> None:
+    def skips(stream: str, query: Query, names: set[str]) -> None:
+        if query.sort == "updated" and query.after is not None:
+            query.after = (query.after[0], "~")
+
+    here = world(customers=40, bookings=90)
+    here.bulk_update(6)
+    with Emulator(here) as emulator:
+        assert found(learned_from(emulator, tmp_path), "streams", "bookings", "sort") == "updated"
+        twist(skips)
+        learned = learned_from(emulator, tmp_path)
+    assert learned.needs == []
+    assert found(learned, "streams", "bookings", "sort") == ""
+    assert found(learned, "streams", "bookings", "filters")
 
 
 # ---- single records ----------------------------------------------------------------------------------------------------------

@@ -109,6 +109,8 @@ class _Contact:
         )
         matched = self._bookings()
         self.learned.add(*together.together(self.probe, changing, self._settled_contract(), unnamed, accounts))
+        if (ignoring := paging.filtered_total(self.probe, live, self._settled("document", "total"))) is not None:
+            self.learned.add(ignoring)
         self.learned.add(shapes.secrets(live, self.contract))
         self.learned.add(shapes.singles(self.probe, changing))
         self.learned.add(*self._ends(live), *self._wandering(live))

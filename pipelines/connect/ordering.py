@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import groupby
 
 from pipelines.connect.described import Hints, tokens, unique
 from pipelines.connect.findings import Finding, Line
@@ -70,7 +71,11 @@ def _order_of(probe: Probe, seen: Seen, hints: Hints, contract: Contract, known:
                 told = "all rows of a page changed at the same time, so no order shows"
                 return Finding(seen.name, "order", "not told", told, "as it is", "low"), known
             if orders == [True, True]:
-                if left_out := _left_out(probe, seen, looks, changed):
+                first_pages = dict(zip((value, "-" + value), looks, strict=True))
+                left_out = _left_out(probe, seen, looks, changed) or _lost_between(
+                    probe, seen, parameter, first_pages, changed
+                )
+                if left_out:
                     why = f"{parameter}={value} {left_out}"
                     off = Line(("streams", seen.name, "sort"), "", why)
                     return Finding(
@@ -117,6 +122,39 @@ def _left_out(probe: Probe, seen: Seen, looks: Sequence[Look], changed: str) -> 
     if bare and not bare & came:
         return f"brings none of the {len(bare)} rows without a change time, neither first nor last"
     return ""
+
+
+def _lost_between(probe: Probe, seen: Seen, parameter: str, first_pages: Mapping[str, Look], changed: str) -> str:
+    """What shows that rows of one instant are lost where a page ends among them; nothing where nothing does, or no such rows were seen.
+
+    A cursor that is an instant alone goes on behind all rows of it.
+    """
+    for value, look in first_pages.items():
+        rows = rows_of(look)
+        size = tied_size([first(row, [changed], {}) for row in rows.values()])
+        if size is None or not probe.size:
+            continue
+        page = probe.page(seen, {parameter: value, next(iter(probe.size)): str(size)})
+        following = probe.follow(page)
+        if following is None or not is_list(following) or len(rows_of(page)) != size:
+            continue
+        due = list(rows)[: size + len(rows_of(following))]
+        lost = set(due) - rows_of(page).keys() - rows_of(following).keys()
+        # Rows that changed meanwhile stand elsewhere now.
+        if lost and list(rows_of(probe.again(look)))[: len(due)] == due:
+            return f"loses {len(lost)} rows of one instant between two of its pages"
+    return ""
+
+
+def tied_size(values: Sequence[object]) -> int | None:
+    """How long a page must be to end among rows of one value, behind the first of the largest such group; None where there is no group."""
+    longest, size, before = 1, None, 0
+    for _, group in groupby(values):
+        length = len(list(group))
+        if length > longest:
+            longest, size = length, before + 1
+        before += length
+    return size
 
 
 def wandering(probe: Probe, lists: Sequence[Seen], ordered: Collection[str], contract: Contract) -> list[Finding]:

@@ -240,6 +240,22 @@ def total(probe: Probe, seen: Sequence[Seen], contract: Contract) -> Finding:
     )
 
 
+def filtered_total(probe: Probe, seen: Sequence[Seen], place: str) -> Finding | None:
+    """A total that counts the whole list whatever is asked for, and so tells nothing of a window; None where none does."""
+    for one in seen:
+        page = probe.page(one)
+        whole = count_of(at(page.document, place)) if place else None
+        if whole is None or not (probe.has_next(page) or whole == len(raw_rows(page))):
+            continue
+        for look in probe.answers_to(one):
+            is_only_page = look.url not in probe.followed and not probe.has_next(look)
+            if is_only_page and count_of(at(look.document, place)) == whole > len(raw_rows(look)):
+                told = f"a list of {one.name} that is whole with {len(raw_rows(look))} rows counts {whole}, as the unfiltered one does"
+                line = Line(("document", "total"), "", "it counts the whole list, whatever is asked for")
+                return Finding("", "total", f"{place}, of whole lists only", told, "does without", "certain", (line,))
+    return None
+
+
 def _is_unfiltered(look: Look, probe: Probe) -> bool:
     query = look.url.partition("?")[2]
     return all(part.startswith(tuple(_quoted(n) + "=" for n in probe.size)) for part in query.split("&") if part)

@@ -54,6 +54,7 @@ class Probe:
         self.answers: list[Look] = []
         self.next_place = client.contract.document.next
         self.size: dict[str, str] = {}  # the page size, once it is known to work
+        self.followed: set[str] = set()  # addresses of answers that are not a list's first page
         self._kept: dict[tuple[str, tuple[tuple[str, str], ...]], Look] = {}
 
     @property
@@ -96,7 +97,11 @@ class Probe:
     def follow(self, look: Look) -> Look | None:
         """The page behind a page; None at the end."""
         link = address(at(look.document, self.next_place))
-        return None if link is None else self.get(urljoin(look.url, link))
+        if link is None:
+            return None
+        following = self.get(urljoin(look.url, link))
+        self.followed.add(following.url)
+        return following
 
     def has_next(self, look: Look) -> bool:
         """Whether a page names the next one."""
