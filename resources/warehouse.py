@@ -288,6 +288,15 @@ class Writer:
             merging.mark(self.connection, table, gone or {})
         return changed
 
+    def note_shape(self, stream: str, shape: str, *, of_all_rows: bool) -> None:
+        """Note that rows of a stream are shaped by a contract; `of_all_rows`: and none of them by another one."""
+        with transaction(self.connection):
+            if of_all_rows:
+                self.connection.execute(
+                    "delete from ops.shapes where stream = ? and contract_hash <> ?", [stream, shape]
+                )
+            ledger.note_shape(self.connection, stream, shape)
+
     def live_children(self, table: Table, child: str, parents: pl.DataFrame) -> list[tuple[str, ...]]:
         """Keys of the live children of some rows."""
         return merging.live_children(self.connection, table, child, parents)
