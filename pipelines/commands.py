@@ -14,7 +14,7 @@ from pipelines.plan import Request, Window
 from pipelines.proof import unfit
 from pipelines.renormalise import Seen, erase_redacted, renormalise_stream
 from pipelines.run import new_run_id, open_run
-from pipelines.streams import ACCOUNTS, BUILT_IN, Stream, generic, streams_of
+from pipelines.streams import ACCOUNTS, BUILT_IN, Stream, generic, shape_of, streams_of
 from pipelines.sync import RunReport, publish_run, sync_all
 from pipelines.zones import account_zones
 from resources.contract import Contract
@@ -105,7 +105,10 @@ def renormalise_once(
         def shape(stream: Stream, zones: Mapping[str, str]) -> None:
             seen, columns = Seen(), [column.name for column in stream.columns]
             filled = writer.filled(stream.table, columns)
+            shape_now = shape_of(stream, contract)
+            writer.note_shape(stream.name, shape_now, of_all_rows=False)  # it may be stopped half-way
             read, changed = renormalise_stream(writer, stream, contract, zones, seen=seen)
+            writer.note_shape(stream.name, shape_now, of_all_rows=True)
             report.rows.append((stream.name, read, changed, erase_redacted(writer, stream, contract)))
             report.own_problems += unfit(stream.name, seen.drift, read)
             report.emptied += _emptied(stream, contract, filled - writer.filled(stream.table, columns))

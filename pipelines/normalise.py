@@ -21,7 +21,7 @@ from pipelines.extract import Extract, Loose, Slotted, extract, left_as_sent
 from pipelines.lists import OWNER
 from pipelines.records import Fetched
 from pipelines.slots import Body, sheaf
-from pipelines.streams import DTYPES, Column, Kind, Stream
+from pipelines.streams import DTYPES, Column, Kind, Stream, shape_of
 from resources.contract import Contract
 
 POSITION = "position"
@@ -42,7 +42,7 @@ class Batch:
     each child, `whole_<child>`: whether the record's list of that child is known to be complete; for a child with several lists for one record
     (`Child.list_of`) also `except_<child>`: the lists of which the contrary is known. `children`: one row for each child that those
     records list, with `is_partial` where only the linkage came. Before `combine`, `position` ties children to the version that listed them.
-    `present`: columns for which a record had a member, if only a null.
+    `present`: columns for which a record had a member, if only a null. `shape`: of the contract that it was read by (`streams.shape_of`).
     `read_count` counts records, `duplicate_count` those that a newer version of the same key replaced.
     """
 
@@ -50,6 +50,7 @@ class Batch:
     rows: pl.DataFrame
     children: dict[str, pl.DataFrame]
     read_count: int
+    shape: str
     duplicate_count: int = 0
     quarantine: list[tuple[str, str, datetime]] = field(default_factory=list)
     drift: Counter[DriftKey] = field(default_factory=Counter)
@@ -134,7 +135,8 @@ def normalise(
     `zones`: account id → IANA zone, for dates that are epochs. `default_account`: the account of rows that do not name theirs; None where the list
     may hold several, and then such a row raises `NoAccountError`. `keeps`: records of other accounts are counted and left out; None: all are kept.
     """
-    return _batch(stream, extract(stream, contract, Loose(stream, contract, records), zones, default_account, keeps))
+    found = extract(stream, contract, Loose(stream, contract, records), zones, default_account, keeps)
+    return _batch(stream, found, shape_of(stream, contract))
 
 
 def normalise_pages(
@@ -147,7 +149,7 @@ def normalise_pages(
 ) -> Batch:
     """As `normalise`, of pages as they came; raises `NotPlainError` where their records must be read as dictionaries instead."""
     sent = Slotted(stream, contract, sheaf(stream.name, bodies, left_as_sent(contract, stream)))
-    return _batch(stream, extract(stream, contract, sent, zones, default_account, keeps))
+    return _batch(stream, extract(stream, contract, sent, zones, default_account, keeps), shape_of(stream, contract))
 
 
 def empty(stream: Stream, contract: Contract) -> Batch:
@@ -155,7 +157,7 @@ def empty(stream: Stream, contract: Contract) -> Batch:
     return combine([normalise(stream, contract, [], {})])
 
 
-def _batch(stream: Stream, found: Extract) -> Batch:
+def _batch(stream: Stream, found: Extract, shape: str) -> Batch:
     text, flag = DTYPES["text"], DTYPES["boolean"]
     schema = {POSITION: pl.Int64(), **dict.fromkeys(stream.key, text), **schema_of(stream.columns)}
     schema |= {"document": text, "content_hash": text, "fetched_at": DTYPES["instant"]}
@@ -178,6 +180,7 @@ def _batch(stream: Stream, found: Extract) -> Batch:
         rows=rows,
         children=children,
         read_count=found.read_count,
+        shape=shape,
         quarantine=found.quarantine,
         drift=found.notes.drift,
         examples={key: found.ids[place] for key, place in found.notes.places.items()},
@@ -203,7 +206,8 @@ def combine(batches: Sequence[Batch]) -> Batch:
         .unique(stream.key, keep="last", maintain_order=True)
         .sort(POSITION)
     )
-    total = Batch(stream, kept.drop(POSITION), {}, sum(b.read_count for b in batches), rows.height - kept.height)
+    read, lost = sum(b.read_count for b in batches), rows.height - kept.height
+    total = Batch(stream, kept.drop(POSITION), {}, read, batches[0].shape, lost)
     for child in stream.children:
         frame = stacked(b.children[child.table] for b in batches)
         if kept.height < rows.height:

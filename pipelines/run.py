@@ -255,7 +255,7 @@ def commit_parts(writer: Writer, run_id: str, table: Table, ready: Sequence[Read
     """Commit parts of different slices, all of one kind, in one transaction, and count them."""
     rows, children, lost = together({one.slice_id: one.part.batch for one in ready})
     booked = [one.booked(run_id, lost.get(one.slice_id, 0)) for one in ready]
-    for counts in writer.commit(Commit(table, rows, children, booked)):
+    for counts in writer.commit(Commit(table, rows, children, booked, ready[0].part.batch.shape)):
         report.counts += counts
     for part in (one.part for one in ready):
         for key, count in part.batch.drift.items():

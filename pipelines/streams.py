@@ -5,7 +5,9 @@ The names a column has in the API are in `resources/contract.toml`; its SQL type
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Literal
 
 import polars as pl
@@ -209,3 +211,13 @@ def streams_of(contract: Contract) -> dict[str, Stream]:
 def changing(contract: Contract) -> tuple[Stream, ...]:
     """The streams that are read by change time; the accounts are read whole at the start of every run."""
     return tuple(stream for stream in streams_of(contract).values() if stream is not ACCOUNTS)
+
+
+def shape_of(stream: Stream, contract: Contract) -> str:
+    """A hash of what in a contract shapes the columns of a stream: under another one the same records may give other values."""
+    own = contract.streams[stream.name]
+    columns = [*stream.columns, *(column for child in stream.children for column in child.columns)]
+    has_status = any(column.kind == "status" for column in columns)
+    words = contract.statuses.model_dump() if has_status else {}
+    shaping = [own.tables(), own.date_fields, contract.redact.members, words]
+    return blake2b(json.dumps(shaping, sort_keys=True).encode(), digest_size=8).hexdigest()

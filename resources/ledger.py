@@ -36,6 +36,19 @@ def write(connection: duckdb.DuckDBPyConnection, commit: Commit, counts: Sequenc
     _insert(connection, "reconciliations", _evidence(commit))
     _write_brakes(connection, commit)
     _write_ledger(connection, commit, counts)
+    if commit.shape is not None and any(own.inserted or own.updated for own in counts):
+        note_shape(connection, commit.table.stream, commit.shape)
+
+
+def note_shape(connection: duckdb.DuckDBPyConnection, stream: str, shape: str) -> None:
+    """Note that rows of a stream are shaped by a contract, the first time that one does."""
+    connection.execute(
+        """
+        insert into ops.shapes select $stream, $shape, now()
+        where not exists (from ops.shapes where stream = $stream and contract_hash = $shape)
+        """,
+        {"stream": stream, "shape": shape},
+    )
 
 
 def note_drift(connection: duckdb.DuckDBPyConnection, seen: Sequence[Drift]) -> None:

@@ -96,13 +96,14 @@ class Commit:
     """Everything that one transaction writes for one stream: the parts of some slices, and the rows of all of them as one frame.
 
     `rows` and `children` are frames as `pipelines.normalise.combine` makes them, with one version for each key over all parts; the column `slice_id` of
-    `rows` names the part that a row came with. The parts are of different slices and all of one kind.
+    `rows` names the part that a row came with. The parts are of different slices and all of one kind. `shape`: of the contract that they were read by.
     """
 
     table: Table
     rows: pl.DataFrame
     children: Mapping[str, pl.DataFrame]
     parts: Sequence[Part]
+    shape: str | None = None
 
     def __post_init__(self) -> None:
         if len({part.slice_id for part in self.parts}) != len(self.parts) or len({p.kind for p in self.parts}) != 1:

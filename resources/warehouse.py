@@ -115,6 +115,15 @@ class Writer(State, Runs):
             merging.mark(self.connection, table, gone or {})
         return changed
 
+    def note_shape(self, stream: str, shape: str, *, of_all_rows: bool) -> None:
+        """Note that rows of a stream are shaped by a contract; `of_all_rows`: and none of them by another one."""
+        with transaction(self.connection):
+            if of_all_rows:
+                self.connection.execute(
+                    "delete from ops.shapes where stream = ? and contract_hash <> ?", [stream, shape]
+                )
+            ledger.note_shape(self.connection, stream, shape)
+
     def erase(self, table: Table, word: str, clean: erasing.Clean, is_secret: Callable[[str], bool]) -> int:
         """Take members out of all that is stored of a stream as it was sent (`resources.erasing`); gives how many texts changed. One transaction."""
         with transaction(self.connection):

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from pipelines.streams import BUILT_IN, DTYPES, Stream
+from pipelines.streams import BUILT_IN, DTYPES, Stream, shape_of
 from resources.contract import DEFAULT_CONTRACT, load_contract
 from resources.errors import ContractError
 from resources.sql_files import SQL_FOLDER
@@ -130,6 +130,27 @@ def test_every_column_has_a_name_in_the_contract_and_no_name_is_idle(stream: Str
     has_fields = "custom_fields" in names.columns
     assert names.custom_field_columns.keys() == ({"field_id", "value"} if has_fields else set())
     assert all(all(table.values()) for table in names.tables().values())
+
+
+@pytest.mark.parametrize(
+    ("own", "others"),
+    [
+        ("[streams.customers.columns]\nemail = ['mail']", {"customers"}),
+        ("[streams.customers]\ndate_fields = ['born']", {"customers"}),
+        ("[streams.bookings.participant_columns]\nnotes = ['note']", {"bookings"}),
+        ("[streams.bookings.answer_columns]\nvalue = ['said']", {"bookings"}),
+        ("[statuses.participant]\nlate = ['Late']", {"bookings", "events"}),
+        ("[redact]\nmembers = ['secret']", set(BUILT_IN)),
+        ("[streams.bookings]\npath = 'slots'\n[parameters]\nsort = ''\n[plausible]\nsort = []", set()),
+    ],
+)
+def test_a_streams_shape_is_another_where_its_columns_are_read_otherwise(
+    tmp_path: Path, own: str, others: set[str]
+) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(own, encoding="utf-8")
+    default, contract = load_contract(), load_contract(file)
+    assert {s.name for s in BUILT_IN.values() if shape_of(s, default) != shape_of(s, contract)} == others
 
 
 SQL_TYPES = {

@@ -829,8 +829,12 @@ for every in STREAMS:
         DRIFT.format(every, "unknown_member", "2024-10-30", "03")
         + "; update ops.slices set fetched_at = '2024-10-01 00:00:00+00' where part_number = 1",
     ]
+SHAPES = "insert into ops.shapes values ('{0}', 'one', now()), ('{1}', 'other', now())"
+for every in STREAMS:
+    BAD[f"several_contracts_{every}"] = [SHAPES.format(every, every)]
 # Looks like the bad datum, and is none.
 INNOCENT = [
+    ("several_contracts_bookings", SHAPES.format("bookings", "events")),
     ("empty_columns_bookings", "update core.bookings set start_at = null"),
     ("standing_brakes_bookings", BRAKE.format("bookings", "null") + "; update ops.brakes set released_at = now()"),
     (

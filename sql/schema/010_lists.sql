@@ -18,3 +18,14 @@ comment on column core.accounts.content_hash is 'BLAKE2b-128 of the document; wh
 comment on column core.customers.content_hash is 'BLAKE2b-128 of the document; where it is equal nothing is rewritten, and where it is not the content decides: without links, meta and the order of members and of linkage.';
 comment on column core.bookings.content_hash is 'BLAKE2b-128 of the document; where it is equal nothing is rewritten, and where it is not the content decides: without links, meta and the order of members and of linkage.';
 comment on column core.events.content_hash is 'BLAKE2b-128 of the document; where it is equal nothing is rewritten, and where it is not the content decides: without links, meta and the order of members and of linkage.';
+
+-- Which contracts shaped the rows that are stored. Of rows that were there before it is not known; what is committed from here on is.
+create table if not exists ops.shapes (
+    stream        VARCHAR not null,
+    contract_hash VARCHAR not null,
+    first_used_at TIMESTAMPTZ not null
+);
+comment on table ops.shapes is 'Contracts that rows of a stream were shaped by since renormalise last shaped all of them: one row per stream and contract, by what in it shapes columns. Key: stream, contract_hash.';
+comment on column ops.shapes.stream is 'Stream.';
+comment on column ops.shapes.contract_hash is 'Hash of the names of the stream''s columns and lists, its date fields, the words for statuses where it has any, and redact.members.';
+comment on column ops.shapes.first_used_at is 'When it first shaped a row that was written (local clock, UTC).';
