@@ -155,21 +155,28 @@ class ApiClient:
         )
 
     def _no_parameter_lost(self, stream: str, page: Page, optional: Query, own: Query) -> None:
-        """Raise where what stands behind a next link is another list than the one that was asked for."""
+        """Raise where what stands behind a next link is another list than the one that was asked for.
+
+        Filters can be done without, the contract's queries cannot.
+        """
         parameters = self.contract.parameters
         bounds = (parameters.updated_since, parameters.updated_until)
         needed = [*own, *(name for name in (*bounds, parameters.account) if name in optional)]
         lost = forgotten(page, {**optional, **own}, needed, parameters.page_size)
         if lost is None:
             return
-        cures = dict.fromkeys(bounds, f"set streams.{stream}.filters = false") | {
-            parameters.account: f"set streams.{stream}.account_filter = false and make one API client for each account"
-        }
-        cure = cures.get(lost, f"take it out of streams.{stream}.queries, if the list shows all without it")
-        raise BrokenAnswerError(
-            f"{stream}: a next link has lost the parameter {lost!r} that the list was asked with, so what follows is another list"
-            f"{', or the API ignores the account filter' if lost == parameters.account else ''}. This is the API's fault; until it is mended, ask for "
-            f"larger pages (parameters.page_size_value), or {cure}."
+        what = f"{stream}: a next link has lost the parameter {lost!r} that the list was asked with, so what follows is another list"
+        if lost in own:
+            raise BrokenAnswerError(
+                f"{what}. This is the API's fault; until it is mended, ask for larger pages (parameters.page_size_value), or take it out of "
+                f"streams.{stream}.queries, if the list shows all without it."
+            )
+        ability = self._ability_of(lost)
+        assert ability is not None  # noqa: S101  bounds and account are abilities; narrows the type
+        raise AbilityRefusedError(
+            f"{what}, and the sync goes on without it (ability {ability!r}; correct its name in the contract, or switch it off there).",
+            stream=stream,
+            ability=ability,
         )
 
     def single(self, stream: str, record_id: str) -> Page | None:
