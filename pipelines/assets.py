@@ -87,6 +87,7 @@ def _run(context: dg.AssetExecutionContext, appointedd: AppointeddResource, ware
     def open_it() -> AbstractContextManager[Run]:
         settings = appointedd.settings
         request = request_of(context.run.job_name, context.run.tags, settings)
+        selected = context.run.asset_selection  # none: all of the job's, and each job that reads streams publishes
         if request.kind != "backfill" and chosen_days(context.run.tags, settings):
             context.log.warning("This run is a whole %s, whatever day was chosen when it was launched.", request.kind)
         return open_run(
@@ -97,8 +98,8 @@ def _run(context: dg.AssetExecutionContext, appointedd: AppointeddResource, ware
             run_id=context.run.run_id,
             started_by="dagster",
             version=VERSION,
-            ends_with_publishing=context.run.asset_selection is None or PUBLISHED in context.run.asset_selection,
-            ends_with_accounts=context.run.asset_selection == {dg.AssetKey(ACCOUNTS.name)},
+            ends_with_publishing=not selected or PUBLISHED in selected,
+            ends_with_accounts=selected == {dg.AssetKey(ACCOUNTS.name)},
         )
 
     return once(context.run.run_id, open_it)
