@@ -39,7 +39,7 @@ DESCRIPTIONS = {
     "accounts": "The account list of every API client, read whole at the start of each run.",
     "customers": "Customers of all accounts, with tags and custom fields.",
     "bookings": "Bookings of all accounts, with participants, bookable resources and answers.",
-    "events": "Events of all accounts (evidence 1.3: by working assumption, group sessions that people book into).",
+    "events": "Events of all accounts; by working assumption, group sessions that people book into.",
 }
 
 
@@ -169,7 +169,11 @@ def _told(
     """
     for warning in report.warnings:
         context.log.warning(warning)
-    metadata = _metadata(report) | describe(warehouse, "core", stream.table)
+    metadata = _metadata(report)
+    if context.run.tags.get(RANGE_START) != context.run.tags.get(RANGE_END):
+        # Dagster repeats the result for each day of a range, and these are of all its days.
+        metadata = {f"range_{name}" if isinstance(v, int | float) else name: v for name, v in metadata.items()}
+    metadata |= describe(warehouse, "core", stream.table)
     # Of a nightly, too: Dagster marks the day that it was launched for.
     window, problems = chosen_days(context.run.tags, run.settings), list(dict.fromkeys(run.problems + report.problems))
     if window is not None and window.until > run.end:
@@ -231,7 +235,7 @@ def stream_asset(stream: Stream, partitions_def: dg.DailyPartitionsDefinition) -
 
 def _mart_deps(name: str) -> list[dg.AssetKey]:
     """Streams and marts that a mart reads, from its own SQL."""
-    text = next(t for t in map(sql_file, _mart_files()) if f"view marts.{name} " in t)
+    text = _mart_sql(name)
     text = re.sub(r"--.*|'(?:[^']|'')*'", "", text)  # comments may name other views
     parents = {child.table: stream.name for stream in BUILT_IN.values() for child in stream.children}
     tables = set(re.findall(r"\bcore\.(\w+)", text))
@@ -242,8 +246,15 @@ def _mart_deps(name: str) -> list[dg.AssetKey]:
     return sorted(found)
 
 
-def _mart_files() -> list[str]:
-    return [f"marts/{p.name}" for p in sorted((SQL_FOLDER / "marts").glob("*.sql"))]
+def _mart_description(name: str) -> str:
+    """The comment that analysts read on the view."""
+    (comment,) = re.findall(rf"comment on view marts\.{name} is '((?:[^']|'')*)'", _mart_sql(name))
+    return str(comment).replace("''", "'")
+
+
+def _mart_sql(name: str) -> str:
+    files = [sql_file(f"marts/{p.name}") for p in sorted((SQL_FOLDER / "marts").glob("*.sql"))]
+    return next(text for text in files if f"view marts.{name} " in text)
 
 
 def publish_asset(streams: Sequence[Stream]) -> dg.AssetsDefinition:
@@ -266,7 +277,7 @@ def publish_asset(streams: Sequence[Stream]) -> dg.AssetsDefinition:
                     ["marts", mart],
                     deps=_mart_deps(mart),
                     kinds={"duckdb", "view"},
-                    description="A view in the published file, for analysts.",
+                    description=_mart_description(mart),
                 )
                 for mart in marts()
             ),
