@@ -18,7 +18,7 @@ import dagster as dg
 from pipelines.plan import Request, Window, change_days, complete_days, days
 from pipelines.run import Run, StreamReport, open_run
 from pipelines.streams import ACCOUNTS, BUILT_IN, Stream
-from pipelines.sync import RunReport, publish_run, sync_streams
+from pipelines.sync import RunReport, note_end, publish_run, sync_streams
 from resources.dagster_resources import AppointeddResource, WarehouseResource, close_run, once
 from resources.database import SQL_FOLDER, marts, sql_file
 from resources.errors import SettingsError, UsageError
@@ -184,8 +184,7 @@ def _told(
     if run.request.window is None and stream is not ACCOUNTS:
         _log_complete_days(context, run, report)
     if problems:
-        with run.warehouse.writer(f"noting what made {stream.name} red, run {run.run_id}") as writer:
-            writer.end_run(run.run_id, problems, [])
+        note_end(run.warehouse, run.run_id, problems)
         raise dg.Failure("\n".join(problems), metadata=metadata, allow_retries=False)
     return dg.MaterializeResult(metadata=metadata)
 
