@@ -18,7 +18,7 @@ import dagster as dg
 from pipelines.plan import Request, Window, change_days, complete_days, days
 from pipelines.run import Run, StreamReport, open_run
 from pipelines.streams import ACCOUNTS, BUILT_IN, Stream
-from pipelines.sync import RunReport, publish_run, sync_streams
+from pipelines.sync import RunReport, note_end, publish_run, sync_streams
 from resources.dagster_resources import AppointeddResource, WarehouseResource, close_run, once
 from resources.errors import SettingsError, UsageError
 from resources.settings import Settings
@@ -39,7 +39,7 @@ DESCRIPTIONS = {
     "accounts": "The account list of every API client, read whole at the start of each run.",
     "customers": "Customers of all accounts, with tags and custom fields.",
     "bookings": "Bookings of all accounts, with participants, bookable resources and answers.",
-    "events": "Events of all accounts (evidence 1.3: by working assumption, group sessions that people book into).",
+    "events": "Events of all accounts; by working assumption, group sessions that people book into.",
 }
 
 
@@ -87,6 +87,7 @@ def _run(context: dg.AssetExecutionContext, appointedd: AppointeddResource, ware
     def open_it() -> AbstractContextManager[Run]:
         settings = appointedd.settings
         request = request_of(context.run.job_name, context.run.tags, settings)
+        selected = context.run.asset_selection  # none: all of the job's, and each job that reads streams publishes
         if request.kind != "backfill" and chosen_days(context.run.tags, settings):
             context.log.warning("This run is a whole %s, whatever day was chosen when it was launched.", request.kind)
         return open_run(
@@ -97,8 +98,8 @@ def _run(context: dg.AssetExecutionContext, appointedd: AppointeddResource, ware
             run_id=context.run.run_id,
             started_by="dagster",
             version=VERSION,
-            ends_with_publishing=context.run.asset_selection is None or PUBLISHED in context.run.asset_selection,
-            ends_with_accounts=context.run.asset_selection == {dg.AssetKey(ACCOUNTS.name)},
+            ends_with_publishing=not selected or PUBLISHED in selected,
+            ends_with_accounts=selected == {dg.AssetKey(ACCOUNTS.name)},
         )
 
     return once(context.run.run_id, open_it)
@@ -168,7 +169,11 @@ def _told(
     """
     for warning in report.warnings:
         context.log.warning(warning)
-    metadata = _metadata(report) | describe(warehouse, "core", stream.table)
+    metadata = _metadata(report)
+    if context.run.tags.get(RANGE_START) != context.run.tags.get(RANGE_END):
+        # Dagster repeats the result for each day of a range, and these are of all its days.
+        metadata = {f"range_{name}" if isinstance(v, int | float) else name: v for name, v in metadata.items()}
+    metadata |= describe(warehouse, "core", stream.table)
     # Of a nightly, too: Dagster marks the day that it was launched for.
     window, problems = chosen_days(context.run.tags, run.settings), list(dict.fromkeys(run.problems + report.problems))
     if window is not None and window.until > run.end:
@@ -179,8 +184,7 @@ def _told(
     if run.request.window is None and stream is not ACCOUNTS:
         _log_complete_days(context, run, report)
     if problems:
-        with run.warehouse.writer(f"noting what made {stream.name} red, run {run.run_id}") as writer:
-            writer.end_run(run.run_id, problems, [])
+        note_end(run.warehouse, run.run_id, problems)
         raise dg.Failure("\n".join(problems), metadata=metadata, allow_retries=False)
     return dg.MaterializeResult(metadata=metadata)
 
@@ -230,7 +234,7 @@ def stream_asset(stream: Stream, partitions_def: dg.DailyPartitionsDefinition) -
 
 def _mart_deps(name: str) -> list[dg.AssetKey]:
     """Streams and marts that a mart reads, from its own SQL."""
-    text = next(t for t in mart_texts() if f"view marts.{name} " in t)
+    text = _mart_sql(name)
     text = re.sub(r"--.*|'(?:[^']|'')*'", "", text)  # comments may name other views
     parents = {child.table: stream.name for stream in BUILT_IN.values() for child in stream.children}
     tables = set(re.findall(r"\bcore\.(\w+)", text))
@@ -239,6 +243,16 @@ def _mart_deps(name: str) -> list[dg.AssetKey]:
         dg.AssetKey(["marts", mart]) for mart in set(re.findall(r"\bmarts\.(\w+)", text)) - {name} if mart in marts()
     }
     return sorted(found)
+
+
+def _mart_description(name: str) -> str:
+    """The comment that analysts read on the view."""
+    (comment,) = re.findall(rf"comment on view marts\.{name} is '((?:[^']|'')*)'", _mart_sql(name))
+    return str(comment).replace("''", "'")
+
+
+def _mart_sql(name: str) -> str:
+    return next(text for text in mart_texts() if f"view marts.{name} " in text)
 
 
 def publish_asset(streams: Sequence[Stream]) -> dg.AssetsDefinition:
@@ -261,7 +275,7 @@ def publish_asset(streams: Sequence[Stream]) -> dg.AssetsDefinition:
                     ["marts", mart],
                     deps=_mart_deps(mart),
                     kinds={"duckdb", "view"},
-                    description="A view in the published file, for analysts.",
+                    description=_mart_description(mart),
                 )
                 for mart in marts()
             ),

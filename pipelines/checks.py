@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from pipelines.streams import ACCOUNTS, Stream
+from pipelines.sync import note_end
 from resources.dagster_resources import WarehouseResource
 from resources.publish import run_checks
 from resources.sql_files import Check, checks
@@ -38,8 +39,7 @@ def _checks_of(stream: str, chosen: list[Check]) -> dg.AssetChecksDefinition:
             findings = run_checks(connection, [c for c in chosen if c.name in selected])
         if blocking := [str(f) for f in findings if f.count and f.check.is_blocking]:
             # Dagster skips publishing after it, which would have ended the run's row.
-            with warehouse.open().writer(f"noting what checks of {stream} found, run {context.run.run_id}") as writer:
-                writer.end_run(context.run.run_id, blocking, [])
+            note_end(warehouse.open(), context.run.run_id, blocking)
         for finding in findings:
             metadata: dict[str, Any] = {"offending_rows": finding.count}
             if finding.examples:

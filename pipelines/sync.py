@@ -114,7 +114,7 @@ def _written_down(run: Run, reports: Sequence[StreamReport]) -> Iterator[Writer]
             end(writer)
     finally:
         if untold:
-            _note_end(run.warehouse, run.run_id, untold)
+            note_end(run.warehouse, run.run_id, [untold])
 
 
 def _be_sure_of_first_loads(run: Run, asked: Sequence[Asked], writer: Writer, tell: Tell) -> None:
@@ -243,14 +243,15 @@ def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:
             writer.end_run(report.run_id, report.problems, [])
     except BaseException as error:
         # The run's row must not stand as running.
-        _note_end(warehouse, report.run_id, f"publishing {warehouse.published_path} did not end: {ended_by(error)}")
+        note_end(warehouse, report.run_id, [f"publishing {warehouse.published_path} did not end: {ended_by(error)}"])
         raise
 
 
-def _note_end(warehouse: Warehouse, run_id: str, problem: str) -> None:
+def note_end(warehouse: Warehouse, run_id: str, problems: Sequence[str]) -> None:
+    """Write down what ended a run, where that can be done at once."""
     try:
         with warehouse.writer(f"noting what ended run {run_id}", wait_s=NOTE_WAIT_S) as writer:
-            writer.end_run(run_id, [problem], [])
+            writer.end_run(run_id, problems, [])
     except WarehouseError as error:
         # The first error is the one to tell; a row that still stands as running is ended by the next run.
         log.warning("The end of run %s could not be written down: %s", run_id, error)

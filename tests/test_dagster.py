@@ -24,7 +24,7 @@ from resources.contract import load_contract
 from resources.errors import SettingsError
 from resources.publish import Finding
 from resources.settings import PROJECT_FOLDER, Settings, load_settings
-from resources.sql_files import Check
+from resources.sql_files import Check, marts
 from tests.emulator import Delay, Emulator, Fault, Status, World, on
 from tests.equality import differences, query
 
@@ -167,6 +167,14 @@ def test_a_backfill_of_a_range_by_dagsters_own_command(
         settings.warehouse_path, "select * from ops.watermarks where stream = 'bookings' order by all"
     )
     assert ("backfill",) in query(settings.warehouse_path, "select kind from ops.runs")
+    day = dg.AssetRecordsFilter(dg.AssetKey("bookings"), asset_partitions=["2026-02-17"])
+    (marked,) = instance.fetch_materializations(day, limit=1).records
+    assert marked.asset_materialization
+    metadata = marked.asset_materialization.metadata
+    assert ("range_rows_read" in metadata, "rows_read" in metadata) == (
+        True,
+        False,
+    )  # the day's own number is not known
     assert "secret" not in done.stdout + done.stderr
 
 
@@ -426,6 +434,28 @@ def test_the_code_location_loads_with_no_setting_made(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "5"
+
+
+def test_dagster_is_started_where_no_env_file_lies(tmp_path: Path) -> None:
+    """It would read the `.env` of its working folder into its processes, over their environment, and keep it until they end."""
+    told = subprocess.run(
+        ["make", "-n", "start", f"DAGSTER_HOME={tmp_path}"],
+        cwd=PROJECT_FOLDER,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = [one for one in told.stdout.splitlines() if "dagster dev" in one]
+    assert line.startswith(f"cd {tmp_path} && {PROJECT_FOLDER}/")
+    assert line.endswith(f"-w {PROJECT_FOLDER}/workspace.yaml")
+
+
+def test_every_mart_says_what_it_holds(settings: Settings) -> None:
+    graph = build(settings, load_contract()).resolve_asset_graph()
+    told = {name: graph.get(dg.AssetKey(["marts", name])).description or "" for name in marts()}
+    assert all(text.endswith(".") for text in told.values())
+    assert len(set(told.values())) == len(told)
+    assert "in the account's zone" in told["bookings"]
 
 
 def test_schedules_run_in_the_configured_zone(settings: Settings) -> None:

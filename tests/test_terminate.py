@@ -292,7 +292,7 @@ def test_dagsters_terminate_ends_a_run(emulator: Emulator, tmp_path: Path) -> No
     assert query(warehouse, "select count(*) from core.customers") == [(40,)]
     ((status, problems),) = query(warehouse, "select status, problems from ops.runs")
     assert status == "red"
-    assert "stopped by " in problems[0]
+    assert "not read to the end: it was told to end, by Terminate in Dagster or by a signal" in problems[0]
     with dg.DagsterInstance.from_config(str(tmp_path / "dagster")) as instance:
         (record,) = instance.get_run_records()
         assert record.dagster_run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE)
