@@ -194,6 +194,7 @@ ALLOWED: dict[str, set[str]] = {
         "resources.appointedd",
         "resources.contract",
         "resources.errors",
+        "resources.links",
         "resources.openapi",
     },
 }
@@ -201,6 +202,7 @@ ALLOWED: dict[str, set[str]] = {
 QUESTIONS = {
     f"pipelines.connect.{name}"
     for name in (
+        "paths",
         "paging",
         "ends",
         "ordering",

@@ -239,6 +239,9 @@ def test_next_links_are_found_wherever_they_stand() -> None:
     assert next_places({"data": [], "links": {"next": "/x"}, "meta": {"next": "/x"}}) == ["links.next", "meta.next"]
     assert next_places({"paging": {"nextUrl": {"href": "/x"}}}) == ["paging.nextUrl"]
     assert next_places({"data": {"next": "/x"}, "links": {"next": None}}) == []
+    assert next_places({"links": {"next": "bookings?page%5Bafter%5D=x%3D"}}) == ["links.next"]
+    assert next_places({"links": {"next": "../v2/bookings?page=2"}}) == ["links.next"]
+    assert next_places({"meta": {"next": "eyJpZCI6MX0=="}}) == []
     assert next_marks({"meta": {"next_cursor": "abc", "next": None}}) == ["meta.next_cursor"]
     assert counts({"data": [1], "meta": {"total": 3, "ok": True}}) == {"meta.total": 3}
 

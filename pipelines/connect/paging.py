@@ -113,13 +113,16 @@ def _has_link_header(look: Look) -> bool:
 def next_link(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Finding]:
     """Where the next link stands, proven by following one; whether it numbers pages."""
     size_name = next(iter(probe.size), "")
-    short = [look for s in seen for look in _short_pages(probe, s, size_name)]
-    for look in short:
+    short_of = {one.name: list(_short_pages(probe, one, size_name)) for one in seen}
+    short = [look for looks in short_of.values() for look in looks]
+    for name, look in ((name, look) for name, looks in short_of.items() for look in looks):
         for place in unique([contract.document.next], next_places(look.document or {})):
             link = address(at(look.document, place))
             if link is None:
                 continue
             probe.next_place = place
+            if origin := probe.leads_away(look):
+                return [_led_away(name, place, origin)]
             following = probe.follow(look)
             if following is None or not is_list(following):
                 status = following.status if following else "nothing"
@@ -162,6 +165,15 @@ def next_link(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Fi
             "low",
         )
     ]
+
+
+def _led_away(stream: str, place: str, origin: str) -> Finding:
+    need = (
+        f"{stream}: its next link leads to another host ({origin}), and no token is sent there. "
+        f"If that is the same server, use that host in APPOINTEDD_BASE_URL."
+    )
+    told = f"{place} of a page that is not the last"
+    return Finding("", "next link", f"at {origin}", told, "cannot read beyond the first page", "none", need=need)
 
 
 def _next_found(place: str, look: Look, following: Look, size_name: str, contract: Contract) -> Finding:

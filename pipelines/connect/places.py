@@ -5,6 +5,7 @@ What lives here: pure looks at decoded documents. What does not: asking for them
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,6 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 from pipelines.records import JsonObject, identifier_id
 from resources.pages import count_of
 
+# How a link begins, or that it is a path with a query; a bare word is a mark.
+_LINK = re.compile(r"https?://|/|\?|\.{1,2}/|[\w.~%/-]+\?[^\s=]+=")
 CONTENT = ("data", "included", "errors", "jsonapi")
 # Members beside the content that speak of pages, folded.
 _MORE = ("hasmore", "hasnext", "hasnextpage", "ismore", "moreavailable")
@@ -38,12 +41,10 @@ def beside(document: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Ite
 
 
 def address(value: object) -> str | None:
-    """A link's address, where a value looks like a link: text that begins like an address, or an object with href."""
+    """A link's address, where a value looks like a link, as a sync will follow it: text that begins like an address or has a query, or an object with href."""
     if isinstance(value, Mapping):
         value = value.get("href")
-    if isinstance(value, str) and value.startswith(("http://", "https://", "/", "?", "./")):
-        return value
-    return None
+    return value if isinstance(value, str) and _LINK.match(value) else None
 
 
 def _folded(path: str) -> str:
