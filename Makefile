@@ -24,12 +24,15 @@ $(DAGSTER_HOME)/dagster.yaml:
 	@mkdir -p $(DAGSTER_HOME)
 	@cp pipelines/dagster.yaml $@
 
+.PHONY: dagster-home
+dagster-home: $(DAGSTER_HOME)/dagster.yaml ## Make Dagster's folder (DAGSTER_HOME) with this project's settings, where there is none
+
 .PHONY: demo
 demo: $(STAMP) ## Show the whole job on a made-up business, in under a minute; needs no network and no settings
 	@$(BIN)/python -m tests.demo
 
 .PHONY: test
-test: lint types ## Lint, types and all tests
+test: lint types ## Lint, types and all tests but the long proofs (make torture)
 	$(BIN)/python -m pytest -n 2
 
 .PHONY: lint
@@ -77,8 +80,9 @@ dev: $(STAMP) ## Dagster UI and daemon against the bundled emulator (http://127.
 	@$(BIN)/python -m tests.dev
 
 .PHONY: start
-start: $(STAMP) $(DAGSTER_HOME)/dagster.yaml ## Dagster UI and daemon with your own API client, from .env (http://127.0.0.1:3000)
-	@$(BIN)/dagster dev -h 127.0.0.1 -w workspace.yaml
+start: $(STAMP) dagster-home ## Dagster UI and daemon with your own API client, from .env (http://127.0.0.1:3000)
+	@# Not from here: Dagster would read the .env of its working folder into its processes, where a mended line would change nothing until they start again.
+	@cd $(DAGSTER_HOME) && $(CURDIR)/$(BIN)/dagster dev -h 127.0.0.1 -w $(CURDIR)/workspace.yaml
 
 .PHONY: check
 check: $(STAMP) ## Try your own API client: token, accounts, one page of each stream, disk; each line ok or the cure

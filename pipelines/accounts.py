@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AccountLists:
-    """The account lists at a run's start. `read`: API client → its list; those that failed are missing. The rest as in `Run`."""
+    """The account lists at a run's start. `read`: API client → its list; those that failed are missing. The rest as in `Run`.
+
+    Where none could be read, nobody knows the API's clock: `end` is the local one's, and nothing may be judged by it.
+    """
 
     read: dict[str, ReadPart]
     end: datetime
@@ -46,7 +49,7 @@ def list_accounts(
             text = told(client.name, error)
             log.warning("%s", text)
             problems.append(text)
-    # The end is the Date of the API's own first answer, less a margin: never the local clock (design promise 2).
+    # The end is the Date of the API's own first answer, less a margin: never the local clock (docs/guarantees.md, 2).
     end = min((p.began_at for p in read.values()), default=datetime.now(UTC)) - MARGIN
     listed = {name: tuple(part.batch.rows.get_column("account_id")) for name, part in read.items()}
     is_whole = len(read) == len(clients)
@@ -100,9 +103,9 @@ def read_accounts(client: ApiClient, request: Request) -> ReadPart:
     whole = Slice(ACCOUNTS.name, client.name, request.kind, (), Window(BEGINNING, BEGINNING))
     while True:
         try:
-            parts = list(read_slice(whole, ACCOUNTS, client, {}, None, lambda: False, lambda _: None))
+            parts = list(read_slice(whole, ACCOUNTS, client, {}, None, lambda: False))
         except AbilityRefusedError as refusal:
-            client.without.add((refusal.stream, refusal.ability))
+            client.do_without(refusal)
             log.info("%s", refusal)
             continue
         except AccountsUnnamedError:

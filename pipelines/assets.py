@@ -9,27 +9,30 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import date
+from datetime import date, datetime
 from importlib.metadata import version
 from typing import Any
 
 import dagster as dg
 
-from pipelines.plan import Request, change_days, complete_days, days
+from pipelines.plan import Request, Window, change_days, complete_days, days
 from pipelines.run import Run, StreamReport, open_run
 from pipelines.streams import ACCOUNTS, BUILT_IN, Stream
 from pipelines.sync import RunReport, publish_run, sync_streams
 from resources.dagster_resources import AppointeddResource, WarehouseResource, close_run, once
-from resources.database import SQL_FOLDER, marts, sql_file
+from resources.errors import SettingsError, UsageError
 from resources.settings import Settings
+from resources.sql_files import mart_texts, marts
 from resources.warehouse import Warehouse
 
 VERSION = version("appointedd-warehouse")
-KIND_TAG = "appointedd/kind"
-RANGE_START, RANGE_END, PARTITION = (
+# Jobs whose name says what a run of them is.
+NIGHTLY, SWEEP = "nightly", "sweep"
+RANGE_START, RANGE_END, PARTITION, BACKFILL = (
     "dagster/asset_partition_range_start",
     "dagster/asset_partition_range_end",
     "dagster/partition",
+    "dagster/backfill",
 )
 PUBLISHED = dg.AssetKey("analytics")
 DESCRIPTIONS = {
@@ -42,18 +45,40 @@ DESCRIPTIONS = {
 
 def partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
     """Change days in the configured zone, from `SYNC_HISTORY_START` to yesterday."""
+    if settings.sync_history_start > datetime.now(settings.zone).date():
+        raise SettingsError(
+            f"SYNC_HISTORY_START is wrong: {settings.sync_history_start} has not come yet, so there would be no change days. Name a past day."
+        )
     return dg.DailyPartitionsDefinition(
         start_date=settings.sync_history_start.isoformat(), timezone=settings.sync_time_zone
     )
 
 
-def request_of(tags: Mapping[str, str], settings: Settings) -> Request:
-    """What a Dagster run asks for: its partitions as a backfill, a sweep by its tag, else a nightly."""
+def chosen_days(tags: Mapping[str, str], settings: Settings) -> Window | None:
+    """The change days that a Dagster run was launched for; None where it was launched for none."""
     first = tags.get(RANGE_START) or tags.get(PARTITION)
-    if first:
-        last = tags.get(RANGE_END) or first
-        return Request("backfill", change_days(date.fromisoformat(first), date.fromisoformat(last), settings.zone))
-    return Request("sweep" if tags.get(KIND_TAG) == "sweep" else "nightly")
+    if not first:
+        return None
+    last = tags.get(RANGE_END) or first
+    return change_days(date.fromisoformat(first), date.fromisoformat(last), settings.zone)
+
+
+def request_of(job: str, tags: Mapping[str, str], settings: Settings) -> Request:
+    """What a Dagster run asks for: the nightly or the sweep that its job is called, else its days as a backfill.
+
+    The page of a job over partitioned assets launches nothing without a day, so one day there means the job itself. A range cannot be meant so: it is
+    refused, or days would show as read again that were not.
+    """
+    days_asked = chosen_days(tags, settings)
+    if job not in (NIGHTLY, SWEEP):
+        return Request("backfill" if days_asked or BACKFILL in tags else "nightly", days_asked)
+    if BACKFILL in tags or tags.get(RANGE_START) != tags.get(RANGE_END):
+        raise UsageError(
+            f"The job {job} takes no range of days: it reads {'whatever has changed' if job == NIGHTLY else 'every list whole'}. To read some days again, "
+            f"select the streams under Assets, Materialize, and enter the range. To start the job by hand: Automation, {job}_schedule, Preview tick result, "
+            f"Launch all; or choose one single day on its page."
+        )
+    return Request("nightly" if job == NIGHTLY else "sweep")
 
 
 def _run(context: dg.AssetExecutionContext, appointedd: AppointeddResource, warehouse: WarehouseResource) -> Run:
@@ -61,15 +86,19 @@ def _run(context: dg.AssetExecutionContext, appointedd: AppointeddResource, ware
 
     def open_it() -> AbstractContextManager[Run]:
         settings = appointedd.settings
+        request = request_of(context.run.job_name, context.run.tags, settings)
+        if request.kind != "backfill" and chosen_days(context.run.tags, settings):
+            context.log.warning("This run is a whole %s, whatever day was chosen when it was launched.", request.kind)
         return open_run(
             settings,
             appointedd.contract,
             warehouse.open(),
-            request_of(context.run.tags, settings),
+            request,
             run_id=context.run.run_id,
             started_by="dagster",
             version=VERSION,
             ends_with_publishing=context.run.asset_selection is None or PUBLISHED in context.run.asset_selection,
+            ends_with_accounts=context.run.asset_selection == {dg.AssetKey(ACCOUNTS.name)},
         )
 
     return once(context.run.run_id, open_it)
@@ -118,14 +147,16 @@ def _metadata(report: StreamReport) -> dict[str, Any]:
 
 
 def _log_complete_days(context: dg.AssetExecutionContext, run: Run, report: StreamReport) -> None:
-    """Mark the change days that every account has completed by now and that do not show as materialised yet."""
+    """Mark the change days that every account has completed by now and that do not show as materialised, or show as failed since a red backfill."""
     known = complete_days(report.watermarks.values(), run.settings.zone, run.settings.sync_history_start)
     if known is None or run.problems:
         return
-    done = context.instance.get_materialized_partitions(context.asset_key)
-    for day in days(*known):
-        if day.isoformat() not in done:
-            context.log_event(dg.AssetMaterialization(context.asset_key, partition=day.isoformat()))
+    keys = [day.isoformat() for day in days(*known)]
+    statuses = context.instance.get_status_by_partition(context.asset_key, keys, partitions(run.settings)) or {}
+    for key in keys:
+        status = statuses.get(key)
+        if status is None or status.value != "MATERIALIZED":
+            context.log_event(dg.AssetMaterialization(context.asset_key, partition=key))
 
 
 def _told(
@@ -138,15 +169,18 @@ def _told(
     for warning in report.warnings:
         context.log.warning(warning)
     metadata = _metadata(report) | describe(warehouse, "core", stream.table)
-    window, problems = run.request.window, list(dict.fromkeys(run.problems + report.problems))
+    # Of a nightly, too: Dagster marks the day that it was launched for.
+    window, problems = chosen_days(context.run.tags, run.settings), list(dict.fromkeys(run.problems + report.problems))
     if window is not None and window.until > run.end:
         problems.append(
             f"{stream.name}: by the API's clock the last of these days is not over yet ({run.end:%Y-%m-%d %H:%M} UTC), so it cannot be complete. "
-            f"Backfill up to the day before."
+            f"Choose days up to the day before."
         )
-    if window is None and stream is not ACCOUNTS:
+    if run.request.window is None and stream is not ACCOUNTS:
         _log_complete_days(context, run, report)
     if problems:
+        with run.warehouse.writer(f"noting what made {stream.name} red, run {run.run_id}") as writer:
+            writer.end_run(run.run_id, problems, [])
         raise dg.Failure("\n".join(problems), metadata=metadata, allow_retries=False)
     return dg.MaterializeResult(metadata=metadata)
 
@@ -172,6 +206,8 @@ def stream_asset(stream: Stream, partitions_def: dg.DailyPartitionsDefinition) -
         context: dg.AssetExecutionContext, appointedd: AppointeddResource, warehouse: WarehouseResource
     ) -> dg.MaterializeResult[Any]:
         run = _run(context, appointedd, warehouse)
+        if not run.ends_with_publishing:
+            context.log.info("This run does not publish: analysts see what it reads after the next run that does.")
         (report,) = sync_streams(run, [stream], context.log.info)
         return _told(context, run, report, run.warehouse, stream)
 
@@ -194,7 +230,7 @@ def stream_asset(stream: Stream, partitions_def: dg.DailyPartitionsDefinition) -
 
 def _mart_deps(name: str) -> list[dg.AssetKey]:
     """Streams and marts that a mart reads, from its own SQL."""
-    text = next(t for t in map(sql_file, _mart_files()) if f"view marts.{name} " in t)
+    text = next(t for t in mart_texts() if f"view marts.{name} " in t)
     text = re.sub(r"--.*|'(?:[^']|'')*'", "", text)  # comments may name other views
     parents = {child.table: stream.name for stream in BUILT_IN.values() for child in stream.children}
     tables = set(re.findall(r"\bcore\.(\w+)", text))
@@ -205,17 +241,14 @@ def _mart_deps(name: str) -> list[dg.AssetKey]:
     return sorted(found)
 
 
-def _mart_files() -> list[str]:
-    return [f"marts/{p.name}" for p in sorted((SQL_FOLDER / "marts").glob("*.sql"))]
-
-
 def publish_asset(streams: Sequence[Stream]) -> dg.AssetsDefinition:
     """The published file, checked and renamed into place after all of these streams, and its marts."""
 
     @dg.multi_asset(
         name="publish",
         group_name="published",
-        can_subset=True,
+        # Only ever as a whole: a backfill would split off the mart of accounts, and publish for it before any stream is read.
+        can_subset=False,
         specs=[
             dg.AssetSpec(
                 PUBLISHED,
@@ -244,15 +277,12 @@ def publish_asset(streams: Sequence[Stream]) -> dg.AssetsDefinition:
             context.log.warning(warning)
         if report.problems:
             raise dg.Failure("\n".join(report.problems), allow_retries=False)
-        order = [PUBLISHED, *(dg.AssetKey(["marts", mart]) for mart in marts())]
-        for key in (k for k in order if k in context.selected_asset_keys):
-            if key == PUBLISHED:
-                size = opened.published_path.stat().st_size
-                yield dg.MaterializeResult(
-                    asset_key=key,
-                    metadata={"path": dg.MetadataValue.path(opened.published_path), "size_mb": round(size / 1e6, 2)},
-                )
-            else:
-                yield dg.MaterializeResult(asset_key=key, metadata=describe(opened, "marts", key.path[-1]))
+        size = opened.published_path.stat().st_size
+        yield dg.MaterializeResult(
+            asset_key=PUBLISHED,
+            metadata={"path": dg.MetadataValue.path(opened.published_path), "size_mb": round(size / 1e6, 2)},
+        )
+        for mart in marts():
+            yield dg.MaterializeResult(asset_key=["marts", mart], metadata=describe(opened, "marts", mart))
 
     return publish

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import polars as pl
 
 from pipelines.plan import Slice
-from pipelines.reading import ReadPart, read_slice
+from pipelines.reading import ReadPart, filters_of, read_slice
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient
 from resources.errors import AbilityRefusedError
@@ -42,7 +43,7 @@ def compare(
         try:
             total = _total(stream, client, account)
         except AbilityRefusedError as refusal:
-            client.without.add((refusal.stream, refusal.ability))
+            client.do_without(refusal)
             return
         count = counts.get(account, 0)
         if total is None or (total == met.height and len(counts) > 1):
@@ -51,27 +52,63 @@ def compare(
             yield Reconciliation(total, total, count, 1, "settled", account), []
             continue
         alone = replace(piece, accounts=(account,), only_account=account)
-        parts = list(read_slice(alone, stream, client, zones, account, is_stopped, lambda _: None))
+        parts = list(read_slice(alone, stream, client, zones, account, is_stopped))
         if not parts or not parts[-1].is_last:
             return  # stopped
         for own in parts[-1].reconciliations:
             yield replace(own, walks_count=own.walks_count + 1, account_id=account), parts
 
 
-def honours_filter(stream: Stream, client: ApiClient, accounts: Sequence[str]) -> bool:
+def honours_filter(
+    client: ApiClient,
+    accounts: Sequence[str],
+    slices: Sequence[Slice],
+    oldest: datetime,
+    proven: set[tuple[bool, bool]],
+) -> bool:
     """Whether two accounts that have rows are answered with different ones (evidence G14); True also where too few have any to tell.
 
-    Asked before rows that do not name their account are stored: a server that ignores the filter hands every row to whoever is asked for first.
+    Asked before rows that do not name their account are stored: a server that ignores the filter hands every row to whoever is asked for first. One may heed
+    it alone and not beside another, so it is asked with the very parameters that the slices will send, once for each set of bounds that is not among `proven`
+    yet, from `oldest` on, so that there are rows to tell by.
     """
-    seen: set[str] = set()
-    for account in accounts[:MOST_ASKED]:
-        for own in client.contract.streams[stream.name].queries:
-            page = next(client.pages(stream.name, {client.contract.parameters.account: account}, own))
-            keys = {str(r["id"]) for r in page.records if isinstance(r, dict) and "id" in r}
+    for bounds, piece in _widest(slices, oldest).items():
+        if bounds in proven:
+            continue
+        seen: set[str] = set()
+        answered = 0
+        for account in accounts[:MOST_ASKED]:
+            keys = _first_keys(replace(piece, only_account=account), client)
             if keys & seen:
                 return False
             seen |= keys
+            answered += bool(keys)
+            if answered > 1:
+                break
+        proven.add(bounds)
     return True
+
+
+def _widest(slices: Sequence[Slice], oldest: datetime) -> dict[tuple[bool, bool], Slice]:
+    """A slice for each set of bounds (lower, upper) that is sent, with the widest that there are."""
+    found: dict[tuple[bool, bool], Slice] = {}
+    for piece in slices:
+        since = None if piece.filter_since is None else min(piece.filter_since, oldest)
+        until, bounds = piece.filter_until, (since is not None, piece.filter_until is not None)
+        before = found.get(bounds)
+        if before is not None and until is not None and before.filter_until is not None:
+            until = max(until, before.filter_until)
+        found[bounds] = replace(piece, filter_since=since, filter_until=until)
+    return found
+
+
+def _first_keys(piece: Slice, client: ApiClient) -> set[str]:
+    """Ids on the first page of each list of a slice."""
+    firsts = [
+        next(client.pages(piece.stream, filters_of(piece, client), own))
+        for own in client.contract.streams[piece.stream].queries
+    ]
+    return {str(r["id"]) for page in firsts for r in page.records if isinstance(r, dict) and "id" in r}
 
 
 def _total(stream: Stream, client: ApiClient, account: str) -> int | None:

@@ -11,8 +11,8 @@ import dagster as dg
 
 from pipelines.streams import ACCOUNTS, Stream
 from resources.dagster_resources import WarehouseResource
-from resources.database import Check, checks
 from resources.publish import run_checks
+from resources.sql_files import Check, checks
 
 
 def _checks_of(stream: str, chosen: list[Check]) -> dg.AssetChecksDefinition:
@@ -36,6 +36,10 @@ def _checks_of(stream: str, chosen: list[Check]) -> dg.AssetChecksDefinition:
         selected = {key.name for key in context.selected_asset_check_keys}
         with warehouse.open().reader() as (connection, _):
             findings = run_checks(connection, [c for c in chosen if c.name in selected])
+        if blocking := [str(f) for f in findings if f.count and f.check.is_blocking]:
+            # Dagster skips publishing after it, which would have ended the run's row.
+            with warehouse.open().writer(f"noting what checks of {stream} found, run {context.run.run_id}") as writer:
+                writer.end_run(context.run.run_id, blocking, [])
         for finding in findings:
             metadata: dict[str, Any] = {"offending_rows": finding.count}
             if finding.examples:

@@ -6,21 +6,38 @@ all lists have in common (`lists`), a record's own columns (`columns`), casts (`
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+import re
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pipelines.columns import Form, as_is, digits, formed, identifiers, types_of, without_blanks
-from pipelines.documents import json_texts, redacted_names
-from pipelines.lists import BOOLEANS, OWNER, Listing, Lists, flat, listed, value_kinds
+import polars as pl
+
+from pipelines.columns import Form, Values, as_is, digits, formed, identifiers, types_of, without_blanks
+from pipelines.documents import json_texts
+from pipelines.lists import (
+    BOOLEANS,
+    OWNER,
+    Listing,
+    Lists,
+    elements_of,
+    first_name,
+    flat,
+    free_values,
+    known_of,
+    listed,
+    unlisted,
+    value_kinds,
+)
 from pipelines.participants import participants
-from pipelines.records import JsonObject, identifier_id, included_of, kinds_in, object_at
+from pipelines.records import MISSING, included_of, kinds_in, object_at
 from pipelines.slots import plain
 from pipelines.streams import BOOKINGS, CUSTOMERS
-from resources.contract import spelling
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PLAIN_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)", re.ASCII)
 _TEXT: dict[type, Form] = {str: as_is}
 _NUMBER: dict[type, Form] = {int: str, Decimal: digits}
 
@@ -62,33 +79,41 @@ def _tags(listing: Listing, lists: Lists) -> None:
 
 
 def _custom_fields(listing: Listing, lists: Lists) -> None:
-    names, redacted = listing.contract.streams[CUSTOMERS.name], listing.contract.redact.members
-    found = listing.members.values(names.columns["custom_fields"])
-    if found is not None:
-        found = [_pairs(value, redacted) if isinstance(value, dict) else value for value in found]
+    stream, redacted, judge = listing.contract.streams[CUSTOMERS.name], listing.contract.redact.members, listing.judge
+    names, own_id = stream.custom_field_columns, first_name(stream.custom_field_columns, "field_id")
+    found, types = listing.members.typed_values(stream.columns["custom_fields"])
+    if found is not None and dict in types:
+        marks = names["field_id"]
+        found = [unlisted(v, names, "field_id", marks, redacted) if isinstance(v, dict) else v for v in found]
     sent, whole = listed(found, len(listing.accounts))
-    owners, ids, values = [], [], []
-    for place, elements in enumerate(sent):
-        for element in map(plain, elements):
-            field_id = identifier_id(element)
-            if field_id is None:
-                whole[place] = False
-                listing.judge.notes.add("bad_value", "custom_fields", "a custom field without id", place)
-                continue
-            owners.append(place)
-            ids.append(field_id)
-            values.append(element.get("value") if isinstance(element, dict) else None)
+    if not types_of(flat(sent)[1]) <= {dict}:  # an id alone is a field without a value
+        sent = [[{own_id: one} if type(one) in (str, int) else one for one in elements] for elements in sent]
+    elements = elements_of(sent, range(len(sent)), listing.members.arounds, known_of(listing.contract, names))
+    judge.note_unknown(elements.members, "custom_fields.")
+    for place in elements.linked:
+        whole[place] = False
+        judge.notes.add("bad_value", "custom_fields", "a custom field of which only the linkage came", place)
+    given_ids = elements.members.values(names["field_id"]) or [None] * len(elements.rows)
+    ids = identifiers(given_ids, types_of(given_ids))
+    without = [place for place, field_id in zip(elements.rows, ids, strict=True) if field_id is None]
+    for place in (*elements.odd, *without):
+        whole[place] = False
+        judge.notes.add("bad_value", "custom_fields", "a custom field without id", place)
+    owners, values = elements.rows, free_values(elements, names, judge, "custom_fields")
+    if without:
+        named = [row for row, field_id in enumerate(ids) if field_id is not None]
+        owners, ids, values = ([column[row] for row in named] for column in (owners, ids, values))
     days: list[date | None] = [None] * len(ids)
-    for row, (owner, field_id, value) in enumerate(zip(owners, ids, values, strict=True)):
-        if field_id in names.date_fields:
-            days[row] = _day(listing, value, field_id, owner)
     given, types = without_blanks(values, types_of(values))
+    for row, (owner, field_id, value) in enumerate(zip(owners, ids, given, strict=True)):
+        if field_id in stream.date_fields:
+            days[row] = _day(listing, value, field_id, owner)
     lists.wholes["customer_custom_fields"] = whole
     lists.sheets["customer_custom_fields"] = {
         OWNER: owners,
         "field_id": ids,
         "value_kind": value_kinds(values),
-        "value_raw": json_texts(values, redacted).fill_null("null"),
+        "value_raw": _raw(values, redacted),
         "value_text": formed(given, types, _TEXT),
         "value_number": formed(given, types, _NUMBER),
         "is_value_true": formed(given, types, BOOLEANS),
@@ -96,26 +121,36 @@ def _custom_fields(listing: Listing, lists: Lists) -> None:
     }
 
 
-def _pairs(sent: JsonObject, redacted: tuple[str, ...]) -> list[Any]:
-    """An object of name: value instead of a list, as the list that it stands for; one with an id is a single field."""
-    secret = redacted_names(redacted)
-    return (
-        [sent]
-        if "id" in sent
-        else [{"id": name, "value": value} for name, value in sent.items() if spelling(name) not in secret]
-    )
+def _raw(values: Values, redacted: tuple[str, ...]) -> pl.Series:
+    """The values as JSON: null is one, and no member is none."""
+    texts = json_texts([None if value is MISSING else value for value in values], redacted).fill_null("null")
+    if MISSING not in values:
+        return texts
+    return texts.set(pl.Series([value is MISSING for value in values]), None)
 
 
 def _day(listing: Listing, value: object, field_id: str, place: int) -> date | None:
-    """5.14: a date field is epoch seconds at midnight of the account's zone; without a zone nothing is guessed."""
-    if value is None or value == "":
+    """5.14: a date field is epoch seconds at midnight of the account's zone; without a zone nothing is guessed.
+
+    As text it is a plain day, or an instant that is midnight in UTC, as plain days are often written, or else midnight in the account's zone.
+    """
+    if value is None:
         return None
+    zone = listing.zones.get(listing.accounts[place])
     try:
         if isinstance(value, int | Decimal) and not isinstance(value, bool):
-            zone = listing.zones.get(listing.accounts[place])
             return None if zone is None else (EPOCH + timedelta(seconds=float(value))).astimezone(ZoneInfo(zone)).date()
-        if isinstance(value, str):
-            return date.fromisoformat(value[:10])
+        if isinstance(value, str) and _PLAIN_DAY.fullmatch(value):
+            return date.fromisoformat(value)
+        if isinstance(value, str) and _INSTANT.fullmatch(value):
+            at = datetime.fromisoformat(value).astimezone(UTC)
+            if at.time() == time.min:
+                return at.date()
+            if zone is None:
+                return None
+            at = at.astimezone(ZoneInfo(zone))
+            if at.time() == time.min:
+                return at.date()
     except (ValueError, OverflowError):
         pass  # falls through to the note below, like every other value that is no day
     listing.judge.notes.add("bad_value", f"custom_fields.{field_id}", "no day can be read from it", place)

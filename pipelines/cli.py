@@ -1,7 +1,8 @@
-"""The command line, `appointedd-warehouse`: options in, exit codes, logs and output out; everything else is called.
+"""The command line, `appointedd-warehouse`: options in, exit codes and output out; everything else is called.
 
-What lives here: commands, their options, what goes to which stream, which error gives which exit code. What does not: work (`commands`, `preview`,
-`status`, `doctor`, `shell`) and its look (`report`). Dagster is never imported; what is slow to import is imported by the command that needs it.
+What lives here: commands, their options, which error gives which exit code. What does not: work (`commands`, `preview`, `status`, `doctor`, `shell`), its
+look (`report`, `plan_report`, `status_report`), which log lines are shown (`logs`). Dagster is never imported; what is slow to import is imported by the
+command that needs it.
 
 Exit codes: 0 done, also with warnings; 1 a row, page or account may be missing; 2 wrong use, settings or contract; 130 stopped by Ctrl-C, 143 by
 SIGTERM.
@@ -13,23 +14,27 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from datetime import UTC, date, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 import typer.core
 
+from pipelines.logs import log_to_stderr
 from resources.errors import ProductError, UsageError
 
 if TYPE_CHECKING:
+    from pipelines.console import Json
     from pipelines.plan import Request
     from resources.contract import Contract
     from resources.settings import Settings
 
 NAME = "appointedd-warehouse"
-OWN_PACKAGES = ("pipelines", "resources")
+P = ParamSpec("P")
 log = logging.getLogger(__name__)
 
 
@@ -86,7 +91,7 @@ def _terminate(*_: object) -> None:
 
 
 def _refuse(text: str) -> None:
-    from pipelines.report import printable
+    from pipelines.console import printable
 
     print(printable(text), file=sys.stderr)
 
@@ -153,11 +158,12 @@ def _root(
 # Commands
 
 
-@app.command()
+@app.command(short_help="Look whether a sync can run; say what is wrong and the cure.")
 def check(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Look at settings, token, accounts, one page of each stream, clock, disk and files; say what is wrong and the cure."""
-    _log_to_stderr(quiet, verbose)
+    log_to_stderr(is_quiet=quiet, is_verbose=verbose)
     from pipelines import doctor, report
+    from pipelines.console import print_json
 
     lines = []
     for line in doctor.examine():
@@ -165,11 +171,11 @@ def check(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = Fals
         if not as_json:
             report.show_line(line)
     if as_json:
-        report.print_json(report.check_json(lines))
+        print_json(report.check_json(lines))
     raise typer.Exit(max(line.exit_code for line in lines))
 
 
-@app.command()
+@app.command(short_help="Learn the real API's names and write contract.local.toml.")
 def connect(
     openapi: OpenApi = None,
     output: Annotated[
@@ -190,21 +196,17 @@ def connect(
 
     What you wrote there yourself stays. Exit codes: 0 a sync can run; 1 a line must be filled in; 2 wrong settings.
     """
-    _log_to_stderr(quiet, verbose)
+    log_to_stderr(is_quiet=quiet, is_verbose=verbose)
     from pipelines.connect.contact import make_contact
     from pipelines.connect.report import connect_json, show_connect
-    from pipelines.report import print_json
     from resources.settings import load_settings
 
     done = make_contact(load_settings(), openapi, output, is_dry_run=dry_run)
-    if as_json:
-        print_json(connect_json(done))
-    else:
-        show_connect(done, is_whole=everything or done.is_first)
+    _tell(as_json, connect_json, partial(show_connect, is_whole=everything or done.is_first), done)
     raise typer.Exit(done.exit_code)
 
 
-@app.command("contract")
+@app.command("contract", short_help="Compare the contract in use with a vendor's OpenAPI file.")
 def compare_contract(
     openapi: Annotated[
         str, typer.Option("--openapi", metavar="FILE", help="The vendor's OpenAPI 3 file: a path or an https address.")
@@ -217,19 +219,15 @@ def compare_contract(
 
     Exit codes: 0 nothing breaks; 1 something does; 2 the file or a setting is wrong.
     """
-    _log_to_stderr(quiet, verbose)
+    log_to_stderr(is_quiet=quiet, is_verbose=verbose)
     settings, contract = _loaded()
     from pipelines.connect.compare import compare
     from pipelines.connect.report import contract_json, show_contract
-    from pipelines.report import print_json
     from resources.openapi import read_description
 
     description = read_description(openapi)
     found = compare(settings, contract, description)
-    if as_json:
-        print_json(contract_json(description, found))
-    else:
-        show_contract(description, found)
+    _tell(as_json, contract_json, show_contract, description, found)
     raise typer.Exit(1 if any(one.weight == "breaking" for one in found) else 0)
 
 
@@ -244,7 +242,7 @@ def sync(
     verbose: Verbose = False,
 ) -> None:
     """Read what changed, commit it, check it and publish it. Waits for another sync that is under way."""
-    _log_to_stderr(quiet, verbose)
+    log_to_stderr(is_quiet=quiet, is_verbose=verbose)
     settings, contract = _loaded()
     request = _request(settings, sweep, first_day, last_day)
     from pipelines import commands, report
@@ -252,14 +250,11 @@ def sync(
     done = commands.sync_once(
         settings, contract, request, commands.chosen_streams(contract, stream or []), version(NAME)
     )
-    if as_json:
-        report.print_json(report.sync_json(done, settings.warehouse_published_path))
-    else:
-        report.show_sync(done, settings.warehouse_published_path)
+    _tell(as_json, report.sync_json, report.show_sync, done, settings.warehouse_published_path)
     raise typer.Exit(1 if done.problems else 0)
 
 
-@app.command()
+@app.command(short_help="Show what a sync would ask, in about how many requests.")
 def plan(
     sweep: Sweep = False,
     stream: Streams = None,
@@ -270,38 +265,33 @@ def plan(
     verbose: Verbose = False,
 ) -> None:
     """Show what a sync would ask, and about how many requests that takes. Reads the account lists, writes nothing."""
-    _log_to_stderr(quiet, verbose)
+    log_to_stderr(is_quiet=quiet, is_verbose=verbose)
     settings, contract = _loaded()
     request = _request(settings, sweep, first_day, last_day)
-    from pipelines import commands, report
+    from pipelines import commands
+    from pipelines.plan_report import plan_json, show_plan
     from pipelines.preview import preview
     from resources.warehouse import Warehouse
 
     found = preview(settings, contract, Warehouse(settings), request, commands.chosen_streams(contract, stream or []))
-    if as_json:
-        report.print_json(report.plan_json(found))
-    else:
-        report.show_plan(found)
+    _tell(as_json, plan_json, show_plan, found)
     raise typer.Exit(1 if found.problems else 0)
 
 
-@app.command()
+@app.command(short_help="Show how complete each stream of each account is.")
 def status(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Show how complete each stream of each account is, the newest runs, and what arrived oddly."""
-    _log_to_stderr(quiet, verbose)
-    from pipelines import report
+    log_to_stderr(is_quiet=quiet, is_verbose=verbose)
     from pipelines.status import read_status
+    from pipelines.status_report import show_status, status_json
     from resources.settings import load_settings
     from resources.warehouse import Warehouse
 
     found = read_status(Warehouse(load_settings()), datetime.now(UTC))
-    if as_json:
-        report.print_json(report.status_json(found))
-    else:
-        report.show_status(found)
+    _tell(as_json, status_json, show_status, found)
 
 
-@app.command()
+@app.command(short_help="Let the next sweep call deleted what the last one held back.")
 def release(
     account: Annotated[
         str | None, typer.Argument(metavar="ACCOUNT", help="Id or slug. Without it, the accounts that wait are listed.")
@@ -312,33 +302,26 @@ def release(
     verbose: Verbose = False,
 ) -> None:
     """Let the next sweep call deleted what the last one held back, because it was too much to believe at once."""
-    _log_to_stderr(quiet, verbose)
-    from pipelines import commands, report
+    log_to_stderr(is_quiet=quiet, is_verbose=verbose)
+    from pipelines import commands
+    from pipelines.status_report import release_json, show_release
 
     settings, contract = _loaded()
     brakes = commands.release(settings, account, commands.chosen_streams(contract, stream or []))
-    if as_json:
-        report.print_json({"brakes": [vars(b) for b in brakes]})
-    elif brakes:
-        report.show_brakes([vars(b) for b in brakes])
-    else:
-        report.print_lines("No sweep has stopped; there is nothing to release.")
+    _tell(as_json, release_json, show_release, brakes)
 
 
-@app.command()
+@app.command(short_help="Shape the stored records again by the present contract.")
 def renormalise(
     stream: Streams = None, as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False
 ) -> None:
     """Shape the stored records again by the present contract, without calling the API; then check and publish."""
-    _log_to_stderr(quiet, verbose)
+    log_to_stderr(is_quiet=quiet, is_verbose=verbose)
     settings, contract = _loaded()
     from pipelines import commands, report
 
     done = commands.renormalise_once(settings, contract, commands.chosen_streams(contract, stream or []), version(NAME))
-    if as_json:
-        report.print_json(report.renormalise_json(done, settings.warehouse_published_path))
-    else:
-        report.show_renormalise(done, settings.warehouse_published_path)
+    _tell(as_json, report.renormalise_json, report.show_renormalise, done, settings.warehouse_published_path)
     raise typer.Exit(1 if done.problems else 0)
 
 
@@ -352,6 +335,7 @@ def shell(
     """Ask the published file in SQL; it is opened for reading only."""
     from pipelines import report
     from pipelines import shell as sql
+    from pipelines.console import print_json
     from resources.settings import load_settings
 
     path = load_settings().warehouse_published_path
@@ -367,10 +351,20 @@ def shell(
         results = list(sql.run(connection, command))
     if len(results) != 1:
         raise UsageError(f"--json prints one result, and these are {len(results)} statements.")
-    report.print_json(report.result_json(results[0].columns, results[0].rows))
+    print_json(report.result_json(results[0].columns, results[0].rows))
 
 
 # What several commands need
+
+
+def _tell(as_json: bool, to_json: Callable[P, Json], show: Callable[P, None], *found: P.args, **more: P.kwargs) -> None:
+    """What a command found: one JSON object for a program, or shown to a person."""
+    from pipelines.console import print_json
+
+    if as_json:
+        print_json(to_json(*found, **more))
+    else:
+        show(*found, **more)
 
 
 def _loaded() -> tuple[Settings, Contract]:
@@ -394,37 +388,3 @@ def _request(settings: Settings, is_sweep: bool, first: date | None, last: date 
     if first and last:
         return Request("backfill", change_days(first, last, settings.zone))
     return Request("sweep" if is_sweep else "nightly")
-
-
-def _log_to_stderr(is_quiet: bool, is_verbose: bool) -> None:
-    """Our own log lines on standard error, and of others only warnings; coloured where a person watches."""
-    if is_quiet and is_verbose:
-        raise UsageError("--quiet and --verbose contradict each other.")
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.logging import RichHandler
-
-        handler: logging.Handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False)
-        handler.setFormatter(_Printable("%(message)s"))
-    else:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
-    handler.set_name(NAME)
-    root = logging.getLogger()
-    for old in [h for h in root.handlers if h.get_name() == NAME]:
-        root.removeHandler(old)
-    root.addHandler(handler)
-    root.setLevel(logging.WARNING)
-    for name in OWN_PACKAGES:
-        logging.getLogger(name).setLevel(logging.DEBUG if is_verbose else logging.WARNING if is_quiet else logging.INFO)
-    for name in ("httpx", "httpcore"):  # they would log every request
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
-class _Printable(logging.Formatter):
-    """Log lines quote the API's texts, which must not steer a terminal."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
-        from pipelines.report import printable
-
-        return printable(super().formatMessage(record))

@@ -5,13 +5,14 @@ What lives here: the calls, in order. What does not: options, output and exit co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, tzinfo
 
 from pipelines import plan
 from pipelines.plan import Request, Window
-from pipelines.renormalise import erase_redacted, renormalise_stream
+from pipelines.proof import unfit
+from pipelines.renormalise import Seen, erase_redacted, renormalise_stream
 from pipelines.run import new_run_id, open_run
 from pipelines.streams import ACCOUNTS, BUILT_IN, Stream, generic, streams_of
 from pipelines.sync import RunReport, publish_run, sync_all
@@ -19,17 +20,28 @@ from pipelines.zones import account_zones
 from resources.contract import Contract
 from resources.errors import ContractError, UsageError, WarehouseError
 from resources.settings import Settings
-from resources.warehouse import StandingBrake, Warehouse, Writer
+from resources.state import StandingBrake
+from resources.warehouse import Warehouse, Writer
 
 STARTED_BY = "cli"
 
 
 @dataclass
 class RenormaliseReport(RunReport):
-    """As `RunReport`; `rows` has (stream, rows read, rows changed, texts out of which redacted members were taken) instead of reports of reading."""
+    """As `RunReport`; `rows` has (stream, rows read, rows changed, texts out of which redacted members were taken) instead of reports of reading.
+
+    `emptied`: sentences for columns that held values and hold none any more.
+    """
 
     rows: list[tuple[str, int, int, int]] = field(default_factory=list)
+    own_problems: list[str] = field(default_factory=list)
     own_warnings: list[str] = field(default_factory=list)
+    emptied: list[str] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the run is red."""
+        return self.own_problems + self.emptied + super().problems
 
     @property
     def warnings(self) -> list[str]:
@@ -80,7 +92,10 @@ def sync_once(
 def renormalise_once(
     settings: Settings, contract: Contract, streams: Sequence[Stream], version: str
 ) -> RenormaliseReport:
-    """Shape the stored documents of some streams again, without the API; check and publish. A contract that does not fit makes the run red."""
+    """Shape the stored documents of some streams again, without the API; check and publish. A contract that does not fit makes the run red.
+
+    Where it leaves a column empty that held values, nothing is published, so that analysts keep what they have until it is put right.
+    """
     warehouse = Warehouse(settings)
     if not warehouse.path.exists():
         raise WarehouseError(f"{warehouse.path} does not exist yet. The first sync makes it: appointedd-warehouse sync")
@@ -88,11 +103,18 @@ def renormalise_once(
     with warehouse.writer(f"renormalise, run {report.run_id}") as writer:
 
         def shape(stream: Stream, zones: Mapping[str, str]) -> None:
-            shaped = renormalise_stream(writer, stream, contract, zones)
-            report.rows.append((stream.name, *shaped, erase_redacted(writer, stream, contract)))
+            seen, columns = Seen(), [column.name for column in stream.columns]
+            filled = writer.filled(stream.table, columns)
+            read, changed = renormalise_stream(writer, stream, contract, zones, seen=seen)
+            report.rows.append((stream.name, read, changed, erase_redacted(writer, stream, contract)))
+            report.own_problems += unfit(stream.name, seen.drift, read)
+            report.emptied += _emptied(stream, contract, filled - writer.filled(stream.table, columns))
+            if seen.at is not None:
+                found = [(k.kind, k.path, k.detail, count, seen.examples.get(k)) for k, count in seen.drift.items()]
+                writer.note_drift(stream.name, found, seen.at)
 
         writer.ensure_tables([s.name for s in streams if s.is_generic])
-        writer.start_run(report.run_id, report.kind, STARTED_BY, version)
+        writer.start_run(report.run_id, report.kind, STARTED_BY, version, warehouse.limits)
         problem = "The run was stopped before it had shaped all rows."
         try:
             # Accounts first: the zones that other streams are read with may come from them.
@@ -110,9 +132,25 @@ def renormalise_once(
             problem = str(error)
             raise
         finally:
-            writer.end_run(report.run_id, [problem] if problem else [], report.own_warnings)
-    _publish(warehouse, report, version)
+            writer.end_run(
+                report.run_id, [*report.problems, problem] if problem else report.problems, report.own_warnings
+            )
+    if not report.emptied:
+        _publish(warehouse, report, version)
     return report
+
+
+def _emptied(stream: Stream, contract: Contract, columns: Collection[str]) -> list[str]:
+    """A sentence where columns hold no value any more; none of those that the contract gives no name, since that is how a column is left empty."""
+    aliases = contract.streams[stream.name].columns
+    names = [f"{name} ({', '.join(aliases[name])})" for name in sorted(columns) if aliases.get(name)]
+    if not names:
+        return []
+    told = (
+        f"{stream.name}: no stored record has a fitting value for {', '.join(names)}, and the columns held values before. The published file is left as it "
+        f"was, and all values are in document: correct streams.{stream.name}.columns in the contract, then run appointedd-warehouse renormalise again."
+    )
+    return [told]
 
 
 def _switched_off(writer: Writer, contract: Contract, chosen: Sequence[Stream]) -> list[Stream]:

@@ -1,7 +1,7 @@
 """Whether a walk that has ended has read everything: a pure judgement on what was counted.
 
-What lives here: the rule (design 3). What does not: walking. Only cursors survive rows that leave the list while it is read; numbered pages slip, so
-they need a total that agrees or a second walk that brings nothing new. A total that says more than was read is believed only if it stays so.
+What lives here: the rule (docs/guarantees.md, 3). What does not: walking. Only cursors survive rows that leave the list while it is read; numbered pages
+slip, so they need a total that agrees or a second walk that brings nothing new. A total that says more than was read is believed only if it stays so.
 """
 
 from __future__ import annotations

@@ -1,20 +1,18 @@
 """What must be right before a sync can be: settings, contract, tokens, one page of each stream, clock, disk, files, lease. One line each.
 
-What lives here: looking, and the cure for what is wrong. What does not: repairing, writing to the warehouse, reading more than one page of a stream.
+What lives here: the order, settings, contract and API: looking, and the cure for what is wrong. What does not: files (`doctor_files`), repairing, reading
+more than one page of a stream.
 """
 
 from __future__ import annotations
 
-import fcntl
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Literal
 
 from pipelines.accounts import nobody_lists
+from pipelines.doctor_files import examine_files
+from pipelines.doctor_lines import DoctorLine, State, failed
 from pipelines.extract import NoAccountError
 from pipelines.normalise import Batch, normalise
 from pipelines.plan import BEGINNING, Slice, Window
@@ -24,21 +22,10 @@ from pipelines.streams import ACCOUNTS, Stream, changing
 from pipelines.zones import choose, nobody_has_seen
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import Contract, load_contract
-from resources.database import check_space, connect, refuse_other_files
-from resources.errors import (
-    AbilityRefusedError,
-    ApiError,
-    ClientRefusedError,
-    LeaseHeldError,
-    UsageError,
-    WarehouseError,
-)
-from resources.lease import lease
+from resources.errors import AbilityRefusedError, ApiError, ClientRefusedError, UsageError
 from resources.pages import Page
 from resources.settings import Settings, load_settings
-from resources.warehouse import PART_SPACE_BYTES
 
-State = Literal["ok", "warning", "failed"]
 NAMES_SHOWN = 5
 WORST_SKEW = timedelta(seconds=60)
 NO_ACCOUNT = (
@@ -55,46 +42,33 @@ class _Seen:
     whole_count: int = 0
 
 
-@dataclass(frozen=True)
-class Line:
-    """One finding. `detail` is what was seen or, where the line failed, the cure. `exit_code`: what this line alone would make of the command."""
-
-    name: str
-    state: State
-    detail: str
-    exit_code: int = 0
-
-
-def examine() -> Iterator[Line]:
+def examine() -> Iterator[DoctorLine]:
     """All lines, each as soon as it is known; what is wrong in one place does not keep the next from being looked at."""
     try:
         settings = load_settings()
         is_api_known = True
         try:
             access = settings.api_access()
-            yield Line("settings", "ok", f"{access.base_url}, {_count(len(access.clients), 'API client')}")
+            yield DoctorLine("settings", "ok", f"{access.base_url}, {_count(len(access.clients), 'API client')}")
         except UsageError as error:
             is_api_known = False
-            yield Line("settings", "failed", str(error), 2)
+            yield DoctorLine("settings", "failed", str(error), 2)
     except UsageError as error:
-        yield Line("settings", "failed", str(error), 2)
+        yield DoctorLine("settings", "failed", str(error), 2)
         return
     contract = None
     try:
         contract = load_contract(settings.appointedd_contract)
         own = settings.appointedd_contract
-        yield Line("contract", "ok", f"the default with {own} laid over it" if own else "the default")
+        yield DoctorLine("contract", "ok", f"the default with {own} laid over it" if own else "the default")
     except UsageError as error:
-        yield Line("contract", "failed", str(error), 2)
+        yield DoctorLine("contract", "failed", str(error), 2)
     if contract and is_api_known:
         yield from _api(settings, contract)
-    yield from _files(settings)
+    yield from examine_files(settings)
 
 
-# The API
-
-
-def _api(settings: Settings, contract: Contract) -> Iterator[Line]:
+def _api(settings: Settings, contract: Contract) -> Iterator[DoctorLine]:
     seen, clients = _Seen(), open_clients(settings, contract)
     for client in clients:
         with client:
@@ -103,43 +77,43 @@ def _api(settings: Settings, contract: Contract) -> Iterator[Line]:
         yield from _strangers(settings, {name for *names, _ in seen.accounts for name in names})
     without_zone = [slug or account_id for account_id, slug, zone in seen.accounts if zone is None]
     if without_zone:
-        yield Line(
+        yield DoctorLine(
             "time zones",
             "warning",
             f"none is known for {_names(without_zone)}: epoch dates stay empty and local days use SYNC_TIME_ZONE={settings.sync_time_zone}. "
             f'Set SYNC_ACCOUNT_TIME_ZONES, such as {{"{without_zone[0]}": "Europe/London"}}.',
         )
     elif seen.accounts:
-        yield Line("time zones", "ok", "known for every account that was seen")
+        yield DoctorLine("time zones", "ok", "known for every account that was seen")
 
 
-def _strangers(settings: Settings, known: Set[str | None]) -> Iterator[Line]:
+def _strangers(settings: Settings, known: Set[str | None]) -> Iterator[DoctorLine]:
     """Accounts that the settings name and nobody lists."""
     chosen = sorted({name.removeprefix("!") for name in settings.sync_accounts} - known)
     if chosen:
-        yield Line("SYNC_ACCOUNTS", "failed", nobody_lists(chosen), 1)
+        yield DoctorLine("SYNC_ACCOUNTS", "failed", nobody_lists(chosen), 1)
     zoned = sorted(settings.sync_account_time_zones.keys() - known)
     if zoned:
-        yield Line("SYNC_ACCOUNT_TIME_ZONES", "warning", nobody_has_seen(zoned))
+        yield DoctorLine("SYNC_ACCOUNT_TIME_ZONES", "warning", nobody_has_seen(zoned))
 
 
-def _client(client: ApiClient, settings: Settings, contract: Contract, seen: _Seen) -> Iterator[Line]:
+def _client(client: ApiClient, settings: Settings, contract: Contract, seen: _Seen) -> Iterator[DoctorLine]:
     """All lines of one API client; the accounts it sees are added to `seen`."""
     token, accounts = f"token of {client.name}", f"accounts of {client.name}"
     page, batch = None, None
     try:
         page, refused = first_page(client, ACCOUNTS, settings, None)
     except ClientRefusedError as error:
-        yield _failed(token, error)
+        yield failed(token, error)
         return
     except ApiError as error:
-        yield Line(token, "warning", "not known, for the API gave no usable answer")
-        yield _failed(accounts, error)
+        yield DoctorLine(token, "warning", "not known, for the API gave no usable answer")
+        yield failed(accounts, error)
         if client.exchange.traffic.retries:
             return  # it is the way to the API, not the account list: the other streams would only wait as long again
     else:
         now = datetime.now(UTC)
-        yield Line(token, "ok", "issued and accepted")
+        yield DoctorLine(token, "ok", "issued and accepted")
         yield _skew(client, page, now)
         batch = normalise(ACCOUNTS, contract, _fetched(page), {})
         yield _accounts(accounts, page, batch, refused)
@@ -154,7 +128,7 @@ def _client(client: ApiClient, settings: Settings, contract: Contract, seen: _Se
         try:
             first, refused = first_page(client, stream, settings, page)
         except ApiError as error:
-            yield _failed(name, error)
+            yield failed(name, error)
         else:
             yield _stream(name, stream, client, first, _shaped(stream, contract, first, only), refused)
 
@@ -186,7 +160,7 @@ def first_page(
             if page.next_url is None:
                 next(walk, None)  # nothing more is asked for; the client judges whether this end proves anything
         except AbilityRefusedError as refusal:
-            client.without.add((refusal.stream, refusal.ability))
+            client.do_without(refusal)
             refused.append(refusal)
         else:
             return page, refused
@@ -205,13 +179,13 @@ def _shaped(stream: Stream, contract: Contract, page: Page, only: str | None) ->
         return None
 
 
-def _skew(client: ApiClient, page: Page, now: datetime) -> Line:
+def _skew(client: ApiClient, page: Page, now: datetime) -> DoctorLine:
     skew = now - page.fetched_at
     name = f"clock against {client.name}"
     if abs(skew) <= WORST_SKEW:
-        return Line(name, "ok", f"{abs(skew.total_seconds()):.0f} s apart")
+        return DoctorLine(name, "ok", f"{abs(skew.total_seconds()):.0f} s apart")
     ahead = "ahead of" if skew > timedelta(0) else "behind"
-    return Line(
+    return DoctorLine(
         name,
         "warning",
         f"this machine's clock is {abs(skew.total_seconds()):,.0f} s {ahead} the API's. Completeness never uses it, but schedules, logs and ages "
@@ -219,13 +193,13 @@ def _skew(client: ApiClient, page: Page, now: datetime) -> Line:
     )
 
 
-def _accounts(name: str, page: Page, batch: Batch, refused: Sequence[AbilityRefusedError]) -> Line:
+def _accounts(name: str, page: Page, batch: Batch, refused: Sequence[AbilityRefusedError]) -> DoctorLine:
     labels = [label or account_id for account_id, label in batch.rows.select("account_id", "name").iter_rows()]
     if not labels:
-        return Line(name, "failed", NO_ACCOUNT + _quarantined(batch), 1)
+        return DoctorLine(name, "failed", NO_ACCOUNT + _quarantined(batch), 1)
     count = f"{'at least ' if page.next_url else ''}{_count(len(labels), 'account')}: {_names(labels)}"
     state: State = "warning" if refused or batch.quarantine else "ok"
-    return Line(name, state, count + _quarantined(batch) + _refused(refused))
+    return DoctorLine(name, state, count + _quarantined(batch) + _refused(refused))
 
 
 def _stream(
@@ -235,15 +209,17 @@ def _stream(
     page: Page,
     batch: Batch | None,
     refused: Sequence[AbilityRefusedError],
-) -> Line:
+) -> DoctorLine:
     count = _count(len(page.records), "row")
     more = "more follow" if page.next_url else "no more"
     total = "" if page.total is None else f", {page.total:,} in total"
     seen = f"{count}, {more}{total}"
     if batch is None:
         if client.has(stream.name, "account_filter"):
-            return Line(name, "warning", f"{seen}; rows do not name their account, so each account is asked for alone.")
-        return Line(
+            return DoctorLine(
+                name, "warning", f"{seen}; rows do not name their account, so each account is asked for alone."
+            )
+        return DoctorLine(
             name,
             "failed",
             f"{seen}; rows do not name their account, this API client sees several, and the contract has no account filter for this stream. Make "
@@ -251,11 +227,11 @@ def _stream(
             1,
         )
     if page.records and batch.rows.height == 0:
-        return Line(name, "failed", f"{seen}; none could become a row{_quarantined(batch)}", 1)
+        return DoctorLine(name, "failed", f"{seen}; none could become a row{_quarantined(batch)}", 1)
     strangers = sorted({key.path for key in batch.drift if key.kind == "unknown_member"})
     unknown = f"; members that the contract does not name: {_names(strangers)}" if strangers else ""
     state: State = "warning" if refused or batch.quarantine else "ok"
-    return Line(name, state, seen + unknown + _quarantined(batch) + _refused(refused))
+    return DoctorLine(name, state, seen + unknown + _quarantined(batch) + _refused(refused))
 
 
 def _quarantined(batch: Batch) -> str:
@@ -266,92 +242,6 @@ def _quarantined(batch: Batch) -> str:
 
 def _refused(refused: Sequence[AbilityRefusedError]) -> str:
     return "".join(f"\n{refusal}" for refusal in refused)
-
-
-# Files
-
-
-def _files(settings: Settings) -> Iterator[Line]:
-    working, published = settings.warehouse_path, settings.warehouse_published_path
-    size = working.stat().st_size if working.is_file() else 0
-    yield _guarded("warehouse folder", lambda: _writable(working.parent))
-    yield _guarded("warehouse disk", lambda: _free(working.parent, PART_SPACE_BYTES))
-    yield _guarded("published folder", lambda: _writable(published.parent))
-    yield _guarded("published disk", lambda: _free(published.parent, size))
-    if working == published:
-        yield Line(
-            "files",
-            "failed",
-            "WAREHOUSE_PATH and WAREHOUSE_PUBLISHED_PATH name the same file. Give the published file a name of its own: whoever opens it would lock "
-            "the sync out.",
-            2,
-        )
-    try:
-        refuse_other_files("WAREHOUSE_PATH", working)
-        refuse_other_files("WAREHOUSE_PUBLISHED_PATH", published)
-    except UsageError as error:
-        yield _failed("files", error)
-        return
-    yield _lease(working)
-
-
-def _guarded(name: str, look: Callable[[], str]) -> Line:
-    """A line from a look at a folder; what the system refuses is a failed line with the setting that names another place."""
-    try:
-        return Line(name, "ok", look())
-    except WarehouseError as error:
-        return _failed(name, error)
-    except OSError as error:
-        setting = "WAREHOUSE_PUBLISHED_PATH" if name.startswith("published") else "WAREHOUSE_PATH"
-        return Line(name, "failed", f"{error.filename or ''}: {error.strerror}. Make it writable, or set {setting}.", 1)
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists; the sync makes the rest."""
-    return next(place for place in (folder, *folder.parents) if place.exists())
-
-
-def _writable(folder: Path) -> str:
-    place = _existing(folder)
-    if not place.is_dir():
-        raise NotADirectoryError(0, "is not a folder", str(place))
-    with tempfile.TemporaryFile(dir=place):  # trying is the only proof: rights, quotas and read-only disks
-        pass
-    return f"{folder} can be written" if place == folder else f"{folder} will be made in {place}"
-
-
-def _free(folder: Path, needed: int) -> str:
-    place = _existing(folder)
-    check_space(place, needed)
-    return f"{shutil.disk_usage(place).free / 1e9:,.1f} GB free"
-
-
-def _lease(working: Path) -> Line:
-    """Whether a sync could start at once; the file is opened too, since another program may hold it."""
-    if not working.exists():
-        return Line("lease", "ok", f"{working} does not exist yet; the first sync makes it")
-    try:
-        with lease(working, "check", wait_s=0):
-            connect(working, read_only=True).close()
-            with working.open("r+b") as file:
-                # DuckDB asks for this lock too; one that only reads is in the way of whoever writes.
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except LeaseHeldError as error:
-        return Line("lease", "warning", str(error))
-    except WarehouseError as error:
-        return _failed("lease", error)
-    except BlockingIOError:
-        told = f"{working} is open in another program, so a sync could not write it. Close it there; for reading, open the published file"
-        return Line("lease", "warning", f"{told}, which is never locked.")
-    except OSError as error:
-        return Line(
-            "lease", "failed", f"{error.filename}: {error.strerror}. Make it writable, or set WAREHOUSE_PATH.", 1
-        )
-    return Line("lease", "ok", f"nobody writes {working}")
-
-
-def _failed(name: str, error: Exception) -> Line:
-    return Line(name, "failed", str(error), 2 if isinstance(error, UsageError) else 1)
 
 
 def _count(number: int, thing: str) -> str:

@@ -329,9 +329,3 @@ def _cut_out(resource: bytes, key: bytes, value: bytes) -> bytes | None:
     if resource[end] == _COMMA:
         return resource[:start] + resource[end + 1 :]
     return resource[: start - 1] + resource[end:] if resource[start - 1] == _COMMA else None
-
-
-def document_of(record: JsonObject, included: Included, redacted: tuple[str, ...]) -> Key:
-    """The document and the hash of a single record, as `documents` makes them."""
-    texts, hashes = documents([record], [object_at(record, "relationships")], [Surroundings(included)], redacted)
-    return texts[0], hashes[0]

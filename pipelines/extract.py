@@ -156,6 +156,7 @@ def extract(
     rows |= {"account_id": accounts, **({stream.id_column: sent.ids} if stream.id_column else {})}
     rows |= {"document": texts, "content_hash": hashes, "fetched_at": sent.fetched_at}
     rows |= {f"whole_{table}": wholes for table, wholes in lists.wholes.items()}
+    rows |= {f"except_{table}": excepts for table, excepts in lists.excepts.items()}
     return Extract(sent.ids, rows, lists.sheets, judge.notes, sent.quarantine, sent.read_count, present)
 
 

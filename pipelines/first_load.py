@@ -1,6 +1,7 @@
 """Whether a first load that was read in pieces is whole: what the API counts, held against what is stored.
 
-What lives here: the question and its evidence. What does not: reading the pieces (`walker`), what happens where it is not whole (`sync`).
+What lives here: which first loads there are, the question and its evidence. What does not: reading the pieces (`walker`), what happens where one is not
+whole (`sync`).
 Pieces are asked for by change time, and rows that no such filter shows (those without one, such as old imports) would stay unseen for ever.
 """
 
@@ -8,10 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from pipelines.lanes import Asked
 from pipelines.normalise import empty
 from pipelines.plan import BEGINNING, WIDER, Slice, Window
 from pipelines.proof import Listings
@@ -22,7 +24,61 @@ from pipelines.streams import Stream
 from resources.appointedd import ApiClient
 from resources.errors import AbilityRefusedError, ApiError, told
 from resources.part import Reconciliation
+from resources.state import State
 from resources.warehouse import Writer
+
+
+class FirstLoads:
+    """The first loads of some streams that were just read, until each is known to be whole."""
+
+    def __init__(self, run: Run, asked: Sequence[Asked], writer: Writer) -> None:
+        self.run = run
+        self.asked = asked
+        self.writer = writer
+        # How many problems each stream had before: what goes wrong from here on is not asked for again in this run.
+        self.before = {one.stream.name: len(one.report.problems) for one in asked}
+
+    def prove(self) -> None:
+        """Ask the API for its counts, of all that are not known to be whole, and commit what they prove."""
+        loads = []
+        for one, new in self.unsure():
+            alone = self.newcomers(one.stream, new)
+            for name in new:
+                scopes = [((a,), a) for a in alone[name]] if name in alone else [(self.run.accounts[name], None)]
+                loads += [Load(one.stream, name, own, only, one.report) for own, only in scopes]
+        prove_by_count(self.run, loads, self.writer)
+
+    def unsure(self) -> list[tuple[Asked, dict[str, tuple[str, ...]]]]:
+        """Streams with first loads that are not known to be whole; API client → the accounts whose first load it is."""
+        calm = [one for one in self.asked if len(one.report.problems) == self.before[one.stream.name]]
+        found = [(one, never_swept(self.run, one.stream, self.writer.swept(one.stream.name))) for one in calm]
+        return [(one, read) for one, new in found if (read := self._read_to_the_end(one, new))]
+
+    def newcomers(self, stream: Stream, new: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """API client → accounts that it came to see after others, where each can be asked for alone."""
+        can_filter = {name for name in new if self.run.clients[name].has(stream.name, "account_filter")}
+        return {name: own for name, own in new.items() if own != self.run.accounts[name] and name in can_filter}
+
+    def _read_to_the_end(self, one: Asked, new: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """Where a stream has a problem, it may be one API client's: the others, whose windows reach the end of the run."""
+        if not one.report.problems:
+            return new
+        marks = self.writer.watermarks(one.stream.name)
+        return {n: own for n, own in new.items() if all(marks.get(a) == self.run.end for a in self.run.accounts[n])}
+
+
+def never_swept(run: Run, stream: Stream, swept: set[str]) -> dict[str, tuple[str, ...]]:
+    """API client → its accounts that were never swept: their first load ends with a sweep, now or after the run that completes it.
+
+    Rows that no window of change time shows, such as those without one, come with it; of an account that an API client came to see later,
+    too. Without filters every walk is whole anyway.
+    """
+    new = {
+        name: tuple(account for account in run.accounts[name] if account not in swept)
+        for name, client in run.clients.items()
+        if client.has(stream.name, "filters")
+    }
+    return {name: accounts for name, accounts in new.items() if accounts}
 
 
 @dataclass(frozen=True)
@@ -53,7 +109,7 @@ def prove_by_count(run: Run, loads: Sequence[Load], writer: Writer) -> None:
         refused = next((count for count in counts if isinstance(count, ApiError)), None)
         if isinstance(refused, AbilityRefusedError):
             # Nothing was proved, and the walk that follows does without it.
-            run.clients[load.api_client].without.add((refused.stream, refused.ability))
+            run.clients[load.api_client].do_without(refused)
             if str(refused) not in load.report.warnings:
                 load.report.warnings.append(str(refused))
         elif refused is not None:
@@ -91,7 +147,7 @@ class _Question:
     slices: tuple[Slice, ...]
 
 
-def _question(run: Run, load: Load, writer: Writer) -> _Question | None:
+def _question(run: Run, load: Load, known: State) -> _Question | None:
     """None where no count of the API could say anything about it."""
     stream, api_client = load.stream, load.api_client
     if run.leaves_out(api_client) or (api_client, stream.name) in run.needs_account:
@@ -100,11 +156,11 @@ def _question(run: Run, load: Load, writer: Writer) -> _Question | None:
         stream.name, api_client, "sweep", load.accounts, Window(BEGINNING, run.end), only_account=load.only_account
     )
     accounts = load.accounts if load.only_account else run.listed[api_client]
-    stored = sum(writer.live_counts(stream.name, accounts).values())
-    earliest = writer.earliest_change(stream.name, accounts)
+    stored = sum(known.live_counts(stream.name, accounts).values())
+    earliest = known.earliest_change(stream.name, accounts)
     # Of rows from before any real date a filter need not know anything; where there are some, the list is walked.
     filtered = () if earliest is None else (replace(whole, filter_since=max(earliest, EARLIEST) - WIDER),)
-    return _Question(load, (stored, stored + writer.quarantined(stream.name, api_client)), (whole, *filtered))
+    return _Question(load, (stored, stored + known.quarantined(stream.name, api_client)), (whole, *filtered))
 
 
 def _asked(run: Run, questions: Sequence[_Question]) -> list[list[_Count | ApiError]]:

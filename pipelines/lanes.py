@@ -1,7 +1,7 @@
 """One stream in a walk: what its parts and failures come to, in the thread that holds the warehouse.
 
 What lives here: which failure ends what, a slice, the part of an API client or the plan. What does not: threads (`walker`), what must be true of a slice
-(`proof`), when it is committed (`committing`).
+(`proof`), when it is committed (`committing`, `sweeping`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pipelines.reading import AccountsUnnamedError, ComingPart
 from pipelines.run import Run, StreamReport, counted
 from pipelines.splitting import CoarseFilterError, Splitter
 from pipelines.streams import Stream
+from pipelines.sweeping import Sweeps
 from resources.errors import AbilityRefusedError, ApiError, told
 from resources.warehouse import Writer
 
@@ -57,7 +58,8 @@ class Lane:
         self.again: PlanAgain | None = None
         self.failed: set[Slice] = set()
         self.progress = Progress(asked.stream.name, tell)
-        self.committer = Committer(run, asked.stream, writer, asked.report, listings, self.stopped.is_set)
+        self.committer = Committer(run, asked.stream, writer, asked.report, listings)
+        self.sweeps = Sweeps(run, asked.stream, writer, self.committer, self.stopped.is_set)
         self.proof = self.committer.proof
         updated = run.contract.streams[asked.stream.name].columns.get("updated_at", ())
         self.splitter = Splitter(run.settings.sync_concurrency, run.settings.history_start_at, updated)
@@ -76,7 +78,8 @@ class Lane:
         with self._failing(piece):
             if isinstance(part, BaseException):
                 raise part
-            self.committer.take(piece, part.result())
+            taking = self.sweeps if piece.kind == "sweep" else self.committer
+            taking.take(piece, part.result())
 
     @contextmanager
     def _failing(self, piece: Slice) -> Iterator[None]:
@@ -111,10 +114,10 @@ class Lane:
 
     def end(self) -> None:
         """After its last slice: commit what is pending, and tell what only all slices together show."""
-        for piece in list(self.committer.waiting):
+        for piece in list(self.sweeps.waiting):
             if self.again is None:
                 with self._failing(piece):
-                    self.committer.end_sweep(piece)
+                    self.sweeps.end(piece)
         if self.again is not None:
             return
         self.committer.end()

@@ -1,34 +1,42 @@
 """The lists that a batch's records carry, as child tables take them: values, and what reading any such list needs.
 
-What lives here: a list in whatever form it came, whether it came at all, free values told by their type. What does not: which lists there are
-(`children`, `participants`). Missing linkage is not an empty list: only a list that came whole may take rows away (JSON:API; evidence 6.1).
+What lives here: a list in whatever form it came, whether it came at all, its elements side by side, free values told by their type. What does not: which
+lists there are (`children`, `participants`). Missing linkage is not an empty list: only a list that came whole may take rows away (JSON:API; evidence 6.1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from pipelines.columns import Form, Judge, Members, Sheet, Values, as_is
-from pipelines.records import MISSING
-from pipelines.slots import Sheaf
+from pipelines.columns import Around, Form, Judge, Members, Sheet, Values, as_is, known_members, types_of
+from pipelines.documents import redacted_names
+from pipelines.records import MISSING, JsonObject, identifier_id, object_at
+from pipelines.slots import Sheaf, plain
 from pipelines.streams import Stream
-from resources.contract import Contract
+from resources.contract import Contract, spelling
 
 # In the sheet of a child table: the place of the record that lists the row.
 OWNER = "owner"
 _KINDS: dict[type, str] = {bool: "boolean", str: "text", int: "number", Decimal: "number"}
 BOOLEANS: dict[type, Form] = {bool: as_is}
+# Members of an element that make it more than the object that it is: a resource object, or an identifier.
+_ENVELOPE = ("type", "attributes")
+_IDENTIFIER = {"type", "id", "meta", "links"}
 
 
 @dataclass
 class Lists:
-    """The child rows of a batch by table, and for each table whether a record's list of it came whole."""
+    """The child rows of a batch by table, and for each table whether a record's list of it came whole.
+
+    `excepts`: where a record has several lists for one table, the names of those of which the contrary holds; None where there is none.
+    """
 
     sheets: dict[str, Sheet] = field(default_factory=dict)
     wholes: dict[str, list[bool]] = field(default_factory=dict)
+    excepts: dict[str, list[list[str] | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,103 @@ def flat(lists: Sequence[list[Any]]) -> tuple[list[int], list[Any]]:
     )
 
 
+@dataclass(frozen=True)
+class Elements:
+    """The objects among the elements of many lists, side by side: `rows` has for each the number of its list, as `linked` and `odd` have of the others.
+
+    `linked` are named alone, their resource did not come; `odd` are no objects.
+    """
+
+    rows: list[int]
+    members: Members
+    linked: list[int]
+    odd: list[int]
+
+
+def elements_of(
+    lists: Sequence[list[Any]], places: Sequence[int], arounds: Sequence[Around], known: frozenset[str]
+) -> Elements:
+    """Elements of lists in whatever form: flat objects, resource objects, or identifiers whose resources came. A resource's id counts as a member.
+
+    `places` and `arounds`: of the record that each list belongs to.
+    """
+    rows, elements = flat(lists)
+    linked: list[int] = []
+    odd: list[int] = []
+    relationships: list[JsonObject] = [{}] * len(elements)
+    if not types_of(elements) <= {dict} or not set[str]().union(*elements).isdisjoint(_ENVELOPE):
+        kept, attributes, relationships = [], [], []
+        for row, element in zip(rows, elements, strict=True):
+            own = _opened(plain(element), arounds[row])
+            if own is None:
+                odd.append(row)
+            elif own is MISSING:
+                linked.append(row)
+            else:
+                kept.append(row)
+                attributes.append(own[0])
+                relationships.append(own[1])
+        rows, elements = kept, attributes
+    owners = [places[row] for row in rows]
+    members = Members.of(owners, elements, relationships, [arounds[row] for row in rows], known)
+    return Elements(rows, members, linked, odd)
+
+
+def _opened(element: Any, around: Around) -> Any:
+    """The members and the relationships of one element; None where it is no object, `MISSING` where it is an identifier and nothing came for it."""
+    if not isinstance(element, dict):
+        return None
+    kind, own_id, resource = element.get("type"), identifier_id(element), element
+    if isinstance(kind, str) and own_id is not None and element.keys() <= _IDENTIFIER:
+        resource = around.included.get((kind, own_id), MISSING)
+        if resource is MISSING:
+            return MISSING
+    elif not isinstance(element.get("attributes"), dict):
+        return element, {}
+    attributes = resource.get("attributes") or {}
+    if not isinstance(attributes, dict):
+        return None
+    return {**attributes, **({} if own_id is None else {"id": own_id})}, object_at(resource, "relationships")
+
+
+def unlisted(
+    sent: JsonObject, names: Mapping[str, tuple[str, ...]], key: str, marks: Container[str], redacted: tuple[str, ...]
+) -> list[Any]:
+    """An object of name: value instead of a list, as the list that it stands for; one with a member in `marks` is itself an element."""
+    if "attributes" in sent or any(name in marks for name in sent):
+        return [sent]
+    secret = redacted_names(redacted)
+    own_id, value = first_name(names, key), first_name(names, "value")
+    return [{own_id: name, value: one} for name, one in sent.items() if spelling(name) not in secret]
+
+
+def first_name(names: Mapping[str, tuple[str, ...]], column: str) -> str:
+    """The likeliest name of a column's member; the column's own where the contract gives it none, which leaves it empty."""
+    return (*names[column], column)[0]
+
+
+def known_of(contract: Contract, names: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
+    """The members of an element that are no news."""
+    return known_members(contract, names) | {"id"}
+
+
+def free_values(elements: Elements, names: Mapping[str, tuple[str, ...]], judge: Judge, path: str) -> Values:
+    """The free value of each element, `MISSING` where it has none, which is drift: null is a value, and no member by any of the names is not."""
+    values, types = elements.members.typed_values(names["value"])
+    if values is None:
+        values = [MISSING] * len(elements.rows)
+    if type(MISSING) in types or not types:
+        without = [p for p, value in zip(elements.members.places, values, strict=True) if value is MISSING]
+        told = f"{path}.{first_name(names, 'value')}"
+        judge.notes.add_many("missing_member", told, "in an element of the list", without)
+    return values
+
+
 def value_kinds(values: Values) -> list[str]:
-    """Free values told by their JSON type; `""` and null are empty, `false` is an answer (5.15)."""
-    return ["empty" if value is None or value == "" else _KINDS.get(type(value), "other") for value in values]
+    """Free values told by their JSON type; `""` and null are empty, `false` is an answer (5.15), and an absent member is missing."""
+    return [
+        "empty"
+        if value is None or value == ""
+        else _KINDS.get(type(value)) or ("missing" if value is MISSING else "other")
+        for value in values
+    ]

@@ -25,8 +25,9 @@ from pipelines.streams import DTYPES, Column, Kind, Stream
 from resources.contract import Contract
 
 POSITION = "position"
-# The years 1 to 9999 in microseconds of the Unix epoch.
-FIRST_TICK, LAST_TICK = -62_135_596_800_000_000, 253_402_300_799_999_999
+# The years 1 to 9999 in microseconds of the Unix epoch, less a day at both ends.
+DAY_US = 86_400_000_000
+FIRST_TICK, LAST_TICK = -62_135_596_800_000_000 + DAY_US, 253_402_300_799_999_999 - DAY_US
 # Kinds whose text polars casts; the check behind each says whether the cast kept the value.
 CAST_KINDS: tuple[Kind, ...] = ("instant", "money", "number", "integer")
 # Decimals as text that their dtype holds to the last digit, as far as digits behind the point go.
@@ -38,7 +39,8 @@ class Batch:
     """What some pages hold for one stream.
 
     `rows`: one row for each record (after `combine`: for each key), with the stream's columns, account_id, document, content_hash, fetched_at and, for
-    each child, `whole_<child>`: whether the record's list of that child is known to be complete. `children`: one row for each child that those
+    each child, `whole_<child>`: whether the record's list of that child is known to be complete; for a child with several lists for one record
+    (`Child.list_of`) also `except_<child>`: the lists of which the contrary is known. `children`: one row for each child that those
     records list, with `is_partial` where only the linkage came. Before `combine`, `position` ties children to the version that listed them.
     `present`: columns for which a record had a member, if only a null.
     `read_count` counts records, `duplicate_count` those that a newer version of the same key replaced.
@@ -110,7 +112,8 @@ def _cast(raw: pl.Expr, kind: Kind) -> pl.Expr:
     if kind == "instant":
         # 5.6: second or millisecond, Z or an offset. An instant without a zone is not guessed at.
         instant = raw.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
-        # Beyond the years 1 to 9999 neither Python nor most clients can read it back.
+        # Beyond the years 1 to 9999 neither Python nor most clients can read it back; a day less, since clients put an instant into their own time zone,
+        # where a placeholder such as 0001-01-01T00:00:00Z or 9999-12-31T23:59:59Z lies beyond, and one such value fails the whole query.
         return pl.when(instant.to_physical().is_between(FIRST_TICK, LAST_TICK)).then(instant)
     if kind == "integer":
         return raw.str.replace(r"\.0+$", "").cast(pl.Int32, strict=False)
@@ -157,6 +160,7 @@ def _batch(stream: Stream, found: Extract) -> Batch:
     schema = {POSITION: pl.Int64(), **dict.fromkeys(stream.key, text), **schema_of(stream.columns)}
     schema |= {"document": text, "content_hash": text, "fetched_at": DTYPES["instant"]}
     schema |= {f"whole_{child.table}": flag for child in stream.children}
+    schema |= {f"except_{child.table}": pl.List(text) for child in stream.children if child.list_of}
     places = range(len(found.ids))
     rows = _frame({**found.rows, POSITION: places}, schema, stream.columns, places, found.notes)
     parents = rows.select(POSITION, *stream.key)

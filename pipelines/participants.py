@@ -7,25 +7,38 @@ What lives here: participants in whatever form they came (named, included, embed
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from pipelines.columns import (
-    FORMS,
     Around,
     Form,
     Judge,
     Members,
     Sheet,
+    Values,
     as_is,
     formed,
+    identifiers,
     known_members,
     types_of,
     without_blanks,
 )
-from pipelines.lists import BOOLEANS, OWNER, Listing, Lists, flat, listed, value_kinds
+from pipelines.lists import (
+    BOOLEANS,
+    OWNER,
+    Listing,
+    Lists,
+    elements_of,
+    flat,
+    free_values,
+    known_of,
+    listed,
+    unlisted,
+    value_kinds,
+)
 from pipelines.records import MISSING, JsonObject, first, identifier_id, object_at
 from pipelines.slots import Identifier, Resources, plain
 from pipelines.streams import BOOKINGS, CUSTOMERS
@@ -67,14 +80,13 @@ def participants(listing: Listing, lists: Lists) -> None:
     names = contract.streams[BOOKINGS.name].participant_columns
     aliases = contract.streams[BOOKINGS.name].columns["participants"]
     sent, whole = listed(members.values(aliases), len(listing.accounts))
-    whole_answers = whole.copy()
     owners, elements = flat(sent)
     people = _in_slots(owners, elements, listing)
     if people is None:
         people = _People()
         for place, element in zip(owners, map(plain, elements), strict=True):
             if not isinstance(element, dict):
-                whole[place] = whole_answers[place] = False
+                whole[place] = False
                 judge.notes.add("bad_value", "participants", "a participant that is not an object", place)
                 continue
             people.places.append(place)
@@ -91,8 +103,12 @@ def participants(listing: Listing, lists: Lists) -> None:
         "customer_booking_id": people.ids,
         "is_partial": people.partials,
     }
-    lists.wholes["booking_answers"] = whole_answers
-    lists.sheets["booking_answers"] = _answers(judge, own, people, names["answers"], whole_answers)
+    answers, are_open = _answers(listing, own, people)
+    lists.sheets["booking_answers"] = answers
+    # Whoever is gone takes the answers along; of those who stay, each has a list of answers that came whole or not.
+    lists.wholes["booking_answers"] = whole
+    if excepts := _excepted(people, whole, are_open):
+        lists.excepts["booking_answers"] = excepts
 
 
 def _in_slots(owners: list[int], elements: Sequence[Any], listing: Listing) -> _People | None:
@@ -178,25 +194,44 @@ def _complete(
             people.ids[row] = f"{stem}:{equals[people.places[row], stem]}"
 
 
-def _answers(judge: Judge, members: Members, people: _People, names: Iterable[str], whole: list[bool]) -> Sheet:
-    """The answers of participants; `whole` becomes False for the bookings of which they did not come whole, so that stored ones must be kept."""
-    sent, came = listed(members.values(names), len(people.ids))
-    for row, place in enumerate(people.places):
-        if people.partials[row] or not came[row]:
-            whole[place] = False
-        if people.partials[row]:
-            sent[row] = []
-    rows, elements = flat(sent)
-    if not types_of(elements) <= {dict}:
-        for row, element in zip(rows, elements, strict=True):
-            if not isinstance(element, dict):
-                whole[people.places[row]] = False
-                judge.notes.add("bad_value", "questions", "a question that is not an object", people.places[row])
-        objects = [number for number, element in enumerate(elements) if isinstance(element, dict)]
-        rows, elements = [rows[number] for number in objects], [elements[number] for number in objects]
-    labels = [element.get("label") for element in elements]
-    given_ids = [element.get("id") for element in elements]
-    ids = list(formed(*without_blanks(given_ids, types_of(given_ids)), FORMS["reference"]))
+def _excepted(people: _People, whole: Sequence[bool], are_open: Sequence[bool]) -> list[list[str] | None] | None:
+    """For each booking the participations whose list of answers is otherwise than the list of participants: open where that is whole, and the reverse.
+
+    None where no booking has one, as is the rule.
+    """
+    if all(whole) and not any(are_open):
+        return None
+    found: list[list[str] | None] = [None] * len(whole)
+    for place, own_id, is_open in zip(people.places, people.ids, are_open, strict=True):
+        if is_open is whole[place]:
+            found[place] = [*(found[place] or ()), own_id or ""]
+    return found
+
+
+def _answers(listing: Listing, members: Members, people: _People) -> tuple[Sheet, list[bool]]:
+    """The answers of participants, and for each of these whether the list did not come whole, so that stored answers must be kept."""
+    judge, stream = listing.judge, listing.contract.streams[BOOKINGS.name]
+    names, redacted = stream.answer_columns, listing.contract.redact.members
+    found, types = members.typed_values(stream.participant_columns["answers"])
+    if found is not None and dict in types:
+        marks = {name for aliases in names.values() for name in aliases}
+        found = [unlisted(v, names, "question_id", marks, redacted) if isinstance(v, dict) else v for v in found]
+    sent, came = listed(found, len(people.ids))
+    are_open = [is_partial or not is_there for is_partial, is_there in zip(people.partials, came, strict=True)]
+    if True in people.partials:
+        sent = [[] if is_partial else own for is_partial, own in zip(people.partials, sent, strict=True)]
+    elements = elements_of(sent, people.places, people.arounds, known_of(listing.contract, names))
+    judge.note_unknown(elements.members, "questions.")
+    for open_rows, told in (
+        (elements.odd, "a question that is not an object"),
+        (elements.linked, "a question of which only the linkage came"),
+    ):
+        for row in open_rows:
+            are_open[row] = True
+            judge.notes.add("bad_value", "questions", told, people.places[row])
+    rows, own = elements.rows, elements.members
+    labels = [None if label is MISSING else label for label in _or_none(own, names["label"], len(rows))[0]]
+    ids = list(identifiers(*_or_none(own, names["question_id"], len(rows))))
     if None in ids:  # missing in old data (5.15)
         equals: Counter[tuple[int, str]] = Counter()
         for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
@@ -205,16 +240,21 @@ def _answers(judge: Judge, members: Members, people: _People, names: Iterable[st
                 stem = f"({type(label).__name__})" if isinstance(label, dict | list) else str(label)
                 equals[row, stem] += 1
                 ids[number] = f"label:{stem}:{equals[row, stem]}"
-    owners = [people.places[row] for row in rows]
-    people_ids = [people.ids[row] for row in rows]
-    values = [element.get("value") for element in elements]
+    values = free_values(elements, names, judge, "questions")
     given, types = without_blanks(values, types_of(values))
-    return {
-        OWNER: owners,
-        "customer_booking_id": people_ids,
+    sheet: Sheet = {
+        OWNER: own.places,
+        "customer_booking_id": [people.ids[row] for row in rows],
         "question_id": ids,
-        "label": judge.texts(labels, owners, "questions.label"),
+        "label": judge.texts(labels, own.places, "questions.label"),
         "answer_kind": value_kinds(values),
         "answer_text": formed(given, types, _WRITTEN),
         "is_answer_true": formed(given, types, BOOLEANS),
     }
+    return sheet, are_open
+
+
+def _or_none(members: Members, aliases: Sequence[str], count: int) -> tuple[Values, set[type]]:
+    """As `Members.typed_values`, also where no element has the member."""
+    values, types = members.typed_values(aliases)
+    return ([None] * count, {type(None)}) if values is None else (values, types)

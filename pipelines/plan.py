@@ -33,7 +33,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is asked for. `window` is a backfill's stretch of change time; None otherwise."""
+    """What a run is asked for. `window` is a backfill's stretch of change time; None otherwise, and where a backfill reads no stream."""
 
     kind: Kind
     window: Window | None = None

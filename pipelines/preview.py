@@ -1,8 +1,8 @@
 """What a run would ask, before anything runs: its slices, and an estimate of the requests.
 
 What lives here: the account lists and the first page of each slice (GET only), the stored windows, put to the same planning as a run; the estimate.
-What does not: the rules of planning (`plan`), reading or writing a stream. Two things only a run can find out: that rows do not name their account, and
-refused parameters.
+What does not: the rules of planning (`plan`), reading or writing a stream. One thing only a run can find out: that rows do not name their account.
+The warehouse is open while it is looked at, and closed before the API is asked: a plan that waits for an answer keeps no writer waiting.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from datetime import datetime
 
 from pipelines.accounts import list_accounts
 from pipelines.committing import pages_together
+from pipelines.first_load import never_swept
 from pipelines.plan import BEGINNING, Request, Slice, pages_needed
 from pipelines.reading import filters_of
 from pipelines.run import Run, StreamReport, counted, new_run_id
 from pipelines.splitting import longest_chain, requests_needed
 from pipelines.status import Source, reading
 from pipelines.streams import ACCOUNTS, Stream
-from pipelines.sync import never_swept, plan_stream, stored_windows
+from pipelines.sync import plan_stream, stored_windows
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import Contract
-from resources.errors import ApiError
+from resources.errors import AbilityRefusedError, ApiError, told
 from resources.settings import Settings
-from resources.warehouse import Warehouse, Writer
+from resources.state import State
+from resources.warehouse import Warehouse
 
 log = logging.getLogger(__name__)
 # A plan asks for the first page of so many slices and no more: with many accounts that are read one by one it would become a run of its own.
@@ -53,8 +55,9 @@ class PlannedSlice:
 class Preview:
     """What a run would ask. `source` is None where there is no warehouse yet. `listing_requests`: tokens and account lists, for all API clients.
 
-    `asked_requests`: first pages that were asked for to make this estimate. `shortest_s`: seconds that the slowest API client needs, by its rate budget
-    or by the time that the API took for the first pages, whichever is longer; what is done with the rows takes its time besides.
+    `asked_requests`: first pages that came, to make this estimate. `problems`: account lists and first pages that did not come, each as a sentence.
+    `shortest_s`: seconds that the slowest API client needs, by its rate budget or by the time that the API took for the first pages, whichever is longer;
+    what is done with the rows takes its time besides.
     """
 
     kind: str
@@ -80,9 +83,10 @@ class Preview:
 def preview(
     settings: Settings, contract: Contract, warehouse: Warehouse, request: Request, streams: Sequence[Stream]
 ) -> Preview:
-    """Plan a run without running it. An API client that fails has its problem noted and no slices, as in a run.
+    """Plan a run without running it. An API client whose accounts cannot be listed has its problem noted and no slices, as in a run.
 
-    The accounts have no slice here: their lists are read to make the plan, as they are at the start of every run.
+    A first page that does not come is a problem too, and its slice is estimated by what is stored. Where the API refuses a parameter, all is planned again
+    without it, as in a run. The accounts have no slice here: their lists are read to make the plan, as they are at the start of every run.
     """
     with ExitStack() as stack:
         clients = {c.name: stack.enter_context(c) for c in open_clients(settings, contract)}
@@ -104,14 +108,19 @@ def preview(
             started_by="cli",
             version="",
         )
-        with _known(warehouse) as (known, source):
-            found = Preview(request.kind, seen.end, source, report.traffic.requests, problems=report.problems)
-            for stream in streams:
-                if stream is ACCOUNTS:
-                    continue
-                for piece in _slices(run, stream, known):
-                    found.slices.append(_estimate(run, piece, known, is_asked=len(found.slices) < MOST_ASKED))
-        found.asked_requests = sum(c.exchange.traffic.requests for c in clients.values()) - report.traffic.requests
+        answers = _Answers(run, report.problems)
+        slices, source = _planned(run, streams)
+        while not answers.are_complete([piece for piece, _ in slices[:MOST_ASKED]]):
+            slices, source = _planned(run, streams)
+    found = Preview(
+        request.kind,
+        seen.end,
+        source,
+        report.traffic.requests,
+        answers.pages_count,
+        [_estimate(run, piece, rows, answers.by_slice.get(piece, UNKNOWN)) for piece, rows in slices],
+        report.problems,
+    )
     for name in run.clients:
         own = [p for p in found.slices if p.slice.api_client == name]
         paced_s = sum(p.requests for p in own) / settings.sync_requests_per_second
@@ -119,18 +128,31 @@ def preview(
     return found
 
 
+def _planned(run: Run, streams: Sequence[Stream]) -> tuple[list[tuple[Slice, int]], Source | None]:
+    """The slices with the rows of each that are stored, and where that was read. Nothing is asked of the API here."""
+    with _known(run.warehouse) as (known, source):
+        slices = [piece for stream in streams if stream is not ACCOUNTS for piece in _slices(run, stream, known)]
+        return [(piece, _rows_known(run, piece, known) if known else 0) for piece in slices], source
+
+
+def _rows_known(run: Run, piece: Slice, known: State) -> int:
+    accounts = [piece.only_account] if piece.only_account else list(run.listed[piece.api_client])
+    since = None if piece.window.since == BEGINNING else piece.window.since
+    return known.count_rows(piece.stream, accounts, since, piece.window.until)
+
+
 @contextmanager
-def _known(warehouse: Warehouse) -> Iterator[tuple[Writer | None, Source | None]]:
-    """The stored state through a `Writer`'s questions, on a connection that cannot write; nothing before the first sync."""
+def _known(warehouse: Warehouse) -> Iterator[tuple[State | None, Source | None]]:
+    """The stored state, on a connection that cannot write; nothing before the first sync."""
     if not warehouse.path.exists():
         yield None, None
         return
     with reading(warehouse) as (connection, source):
-        yield Writer(connection, source.path), source
+        yield State(connection), source
 
 
-def _slices(run: Run, stream: Stream, known: Writer | None) -> list[Slice]:
-    """The slices of a run, the sweep that ends a first load included (the rule is `sync.never_swept`)."""
+def _slices(run: Run, stream: Stream, known: State | None) -> list[Slice]:
+    """The slices of a run, the sweep that ends a first load included (the rule is `first_load.never_swept`)."""
     windows = stored_windows(known, stream) if known else {}
     slices = plan_stream(run, stream, windows, run.request)
     if run.request.kind == "nightly":
@@ -142,40 +164,72 @@ def _slices(run: Run, stream: Stream, known: Writer | None) -> list[Slice]:
     return slices
 
 
-def _estimate(run: Run, piece: Slice, known: Writer | None, *, is_asked: bool) -> PlannedSlice:
-    accounts = [piece.only_account] if piece.only_account else list(run.listed[piece.api_client])
-    since = None if piece.window.since == BEGINNING else piece.window.since
-    rows = known.count_rows(piece.stream, accounts, since, piece.window.until) if known else 0
+@dataclass(frozen=True)
+class _Answer:
+    """What the first page of a slice tells: rows that the API counts, rows of a full page, seconds that it took; None where it does not tell."""
+
+    rows: int | None
+    full: int | None
+    answering_s: float
+
+
+UNKNOWN = _Answer(None, None, 0.0)
+
+
+class _Answers:
+    """The first pages that were asked for. `pages_count`: how many came; what keeps the others away goes into `problems`."""
+
+    def __init__(self, run: Run, problems: list[str]) -> None:
+        self._run = run
+        self._problems = problems
+        self._silent: set[tuple[str, str]] = set()
+        self.by_slice: dict[Slice, _Answer] = {}
+        self.pages_count = 0
+
+    def are_complete(self, slices: Sequence[Slice]) -> bool:
+        """Ask for the first pages that are not here yet; False where the API refuses a parameter, and all must be planned again without it."""
+        for piece in slices:
+            # What keeps one first page of a list away keeps the others away too, after as many attempts.
+            if piece in self.by_slice or (piece.api_client, piece.stream) in self._silent:
+                continue
+            try:
+                self.by_slice[piece] = self._ask(self._run.clients[piece.api_client], piece)
+            except AbilityRefusedError as refusal:
+                log.warning("%s", refusal)
+                for client in self._run.clients.values():
+                    client.do_without(refusal)
+                return False
+            except ApiError as error:
+                self._silent.add((piece.api_client, piece.stream))
+                self._problems.append(told(piece.api_client, error))
+        return True
+
+    def _ask(self, client: ApiClient, piece: Slice) -> _Answer:
+        before = client.exchange.traffic.answering_s
+        pages = []
+        for own in client.contract.streams[piece.stream].queries:
+            pages.append(next(client.pages(piece.stream, filters_of(piece, client), own)))
+            self.pages_count += 1
+        seconds = (client.exchange.traffic.answering_s - before) / len(pages)
+        totals = [page.total for page in pages if page.total is not None]
+        is_whole = all(page.next_url is None for page in pages)
+        read = sum(page.count for page in pages)
+        rows = sum(totals) if len(totals) == len(pages) else read if is_whole else None
+        return _Answer(rows, None if is_whole else max(page.count for page in pages), seconds)
+
+
+def _estimate(run: Run, piece: Slice, rows: int, answer: _Answer) -> PlannedSlice:
+    """`rows`: those of the slice that are stored."""
     client = run.clients[piece.api_client]
     size = int(run.contract.parameters.page_size_value)
-    told, full, answering_s = _ask(client, piece) if is_asked else (None, None, 0.0)
     in_flight = client.exchange.busy(run.settings.sync_concurrency)
-    pages = pages_needed(rows if told is None else told, full or size)
+    pages = pages_needed(rows if answer.rows is None else answer.rows, answer.full or size)
     # What is asked for besides: the other lists of the contract, the account list once more for each transaction and at the end of a sweep.
     together = pages_together(run.settings.sync_concurrency)
     besides = len(run.contract.streams[piece.stream].queries) - 1 + (piece.kind == "sweep") + pages // together
     is_cut = client.has(piece.stream, "upper_bound") and (piece.kind != "sweep" or run.request.kind == "nightly")
     requests = (requests_needed(pages, in_flight) if is_cut else pages) + besides
-    is_known = told is not None or (rows > 0 and client.has(piece.stream, "page_size"))
+    is_known = answer.rows is not None or (rows > 0 and client.has(piece.stream, "page_size"))
     is_chain = not is_cut or pages <= longest_chain(in_flight)
-    seconds = requests * answering_s / (1 if is_chain else in_flight)
-    return PlannedSlice(piece, rows, told, requests, is_at_least=not is_known, answering_s=seconds)
-
-
-def _ask(client: ApiClient, piece: Slice) -> tuple[int | None, int | None, float]:
-    """The first page of a slice: rows that the API counts, rows of a full page, seconds that it took; None where it does not tell."""
-    before = client.exchange.traffic.answering_s
-    own = client.contract.streams[piece.stream].queries
-    try:
-        pages = [next(client.pages(piece.stream, filters_of(piece, client), query)) for query in own]
-    except ApiError as error:
-        # What keeps a page from being read is the run's to tell; here it only leaves the size unknown.
-        log.info("%s", error)
-        return None, None, 0.0
-    seconds = (client.exchange.traffic.answering_s - before) / len(pages)
-    totals = [page.total for page in pages if page.total is not None]
-    is_whole = all(page.next_url is None for page in pages)
-    read = sum(page.count for page in pages)
-    told = sum(totals) if len(totals) == len(pages) else read if is_whole else None
-    full = None if is_whole else max(page.count for page in pages)
-    return told, full, seconds
+    seconds = requests * answer.answering_s / (1 if is_chain else in_flight)
+    return PlannedSlice(piece, rows, answer.rows, requests, is_at_least=not is_known, answering_s=seconds)

@@ -19,12 +19,11 @@ Tell = Callable[[str], object]
 class Progress:
     """Tells now and then how far a long walk is: pages, rows, rate, and time left where a total is known."""
 
-    def __init__(self, stream: str, tell: Tell, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream: str, tell: Tell) -> None:
         self.stream = stream
         self.tell = tell
-        self.clock = clock
         self.lock = threading.Lock()
-        self.started = self.told = clock()
+        self.started = self.told = time.monotonic()
         self.pages = 0
         self.rows = 0
         self.total: int | None = None
@@ -35,7 +34,7 @@ class Progress:
             self.pages += 1
             self.rows += page.count
             self.total = page.total if page.total is not None else self.total
-            now = self.clock()
+            now = time.monotonic()
             if now - self.told < PROGRESS_EVERY_S:
                 return
             self.told = now

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import polars as pl
+
 from pipelines.accounts import read_accounts
+from pipelines.by_account import honours_filter
 from pipelines.extract import DriftKey
 from pipelines.normalise import Batch, empty
 from pipelines.plan import BEGINNING, Slice
@@ -27,6 +30,16 @@ QUARANTINE_SHARE = 0.01
 # The same of values that do not fit one column: they stay in `document`, so it takes more of them, and never a handful, to make a run red.
 VALUES_SHARE = 0.1
 FEW_VALUES = 20
+
+
+def unfit(stream: str, drift: Counter[DriftKey], read: int) -> list[str]:
+    """A sentence for each kind of values that do not fit their column in more than odd ones of so many records that were read."""
+    return [
+        f"{stream}: {count} values of {key.path!r} in {read} records do not fit their column ({key.detail}), so it is empty there; "
+        f"they stay in document. Correct the name or the form in the contract, then run appointedd-warehouse renormalise."
+        for key, count in sorted(drift.items(), key=lambda item: str(item[0]))
+        if key.kind == "bad_value" and count >= FEW_VALUES and count > VALUES_SHARE * read
+    ]
 
 
 class Listings:
@@ -90,9 +103,15 @@ class Proof:
         if text not in self.report.warnings:
             self.report.warnings.append(text)
 
-    def watch(self, piece: Slice, part: ReadPart) -> None:
-        """Look at one part before it is committed; raises `SliceError` where its rows may belong to another account."""
-        self._watch_account_filter(piece, part.batch)
+    def watch(self, piece: Slice, part: ReadPart, elsewhere: Callable[[pl.DataFrame], int]) -> None:
+        """Look at one part before it is committed; raises `SliceError` where its rows may belong to another account.
+
+        `elsewhere`: of rows, how many records are stored as another account's.
+        """
+        if self.is_unnamed(piece.api_client):
+            self._watch_account_filter(part.batch)
+            if count := elsewhere(part.batch.rows.select(self.stream.key)):
+                raise SliceError(_stored_elsewhere(self.stream, count))
         self._watch_children(piece, part.batch)
         self._watch_quarantine(piece, part)
         self.rows[piece] = self.rows.get(piece, 0) + part.batch.rows.height
@@ -140,7 +159,7 @@ class Proof:
     def still_listed(self, parts: Sequence[ReadPart]) -> list[ReadPart]:
         """Last parts as they may be committed: a slice moves the state of accounts that were listed before its first and after its last page.
 
-        (Design promise 7.) One reading of an API client's account list serves all parts that came before it, of whatever stream.
+        (docs/guarantees.md, 7.) One reading of an API client's account list serves all parts that came before it, of whatever stream.
         """
         asked = {p.slice.api_client for p in parts if p.is_last and p.slice in self.unlisted}
         listed = {name: self.listed(name) for name in sorted(asked)}
@@ -159,16 +178,17 @@ class Proof:
         Gives the names of members that no record had, though stored rows have values in their columns (`filled`), and the server time.
         """
         read = sum(count for count, _ in self.read.values())
-        for key, count in sorted(self.bad_values.items(), key=lambda item: str(item[0])):
-            if count >= FEW_VALUES and count > VALUES_SHARE * read:
-                self.problem(
-                    f"{self.stream.name}: {count} values of {key.path!r} in {read} records do not fit their column ({key.detail}), so it is empty there; "
-                    f"they stay in document. Correct the name or the form in the contract, then run appointedd-warehouse renormalise."
-                )
+        for problem in unfit(self.stream.name, self.bad_values, read):
+            self.problem(problem)
         names = self.run.contract.streams[self.stream.name].columns
         rows = sum(self.rows.values())
         gone = [c.name for c in self.stream.columns if c.name in filled and c.name not in self.present]
         return [names[n][0] for n in gone if names.get(n)] if rows >= FEW_VALUES else [], self.at
+
+    def of_copies(self, count: int) -> None:
+        """After the last slice, where rows do not name their account: records that are stored as two accounts' are a problem."""
+        if count:
+            self.problem(_stored_elsewhere(self.stream, count))
 
     def _is_long(self, piece: Slice, part: ReadPart, *, is_first_part: bool) -> bool:
         """Whether the next night's overlap would not read again what an account hid while this slice was read.
@@ -207,7 +227,9 @@ class Proof:
             if r.verdict == "different":
                 self.problem(
                     f"{self.stream.name}: the API says that {r.last_total} records match, and {r.walks_count} walks read {r.distinct_count}. "
-                    f"Rows are missing; what was read is committed without its window, so the next run asks for it again."
+                    f"Rows are missing; what was read is committed without its window, so the next run asks for it again. "
+                    f"If {self.run.contract.document.total} counts something else, such as all records whatever is filtered, set "
+                    f'document.total = "" in the contract.'
                 )
                 part = replace(part, is_last=False)
             elif r.verdict == "unsettled":
@@ -266,22 +288,42 @@ class Proof:
         read, odd = self.read[piece]
         return f"{self.stream.name}: {odd} of {read} records could not become rows; they are kept in ops.quarantine ({self.reason})."
 
-    def _watch_account_filter(self, piece: Slice, batch: Batch) -> None:
+    def is_unnamed(self, api_client: str) -> bool:
+        """Whether rows do not name their account, so that each account is asked for alone."""
+        return (api_client, self.stream.name) in self.run.needs_account
+
+    def _watch_account_filter(self, batch: Batch) -> None:
         """Where rows do not name their account, a filter that the server ignores would hand every row to every account."""
-        if (piece.api_client, self.stream.name) not in self.run.needs_account or self.stream.id_column is None:
-            return
         for account, record_id in batch.rows.select("account_id", self.stream.id_column).iter_rows():
             if self.owners.setdefault(record_id, account) != account:
-                raise SliceError(ignored_filter(self.stream, self.run))
+                raise SliceError(_ignored_filter(self.stream, self.run))
+
+
+def _stored_elsewhere(stream: Stream, count: int) -> str:
+    return (
+        f"{stream.name}: rows do not name their account, and {count} records came for one account that are stored as another's: the API ignores the account "
+        f"filter, or they have moved. Where the filter works now, set abilities.single = false in the contract and run appointedd-warehouse sync --sweep, "
+        f"which looks for each in the list of the account that it is stored for."
+    )
 
 
 def _same_list(one: Slice, other: Slice) -> bool:
     return (one.api_client, one.only_account) == (other.api_client, other.only_account)
 
 
-def ignored_filter(stream: Stream, run: Run) -> str:
+def ignored_filter(run: Run, stream: Stream, slices: Sequence[Slice]) -> str | None:
+    """Ask whether the account filter counts beside what slices will send, where that is not known yet; the sentence for where it does not."""
+    for name in {piece.api_client for piece in slices}:
+        proven = run.heeded.setdefault((name, stream.name), set())
+        own = [piece for piece in slices if piece.api_client == name]
+        if not honours_filter(run.clients[name], run.listed[name], own, run.settings.history_start_at, proven):
+            return _ignored_filter(stream, run)
+    return None
+
+
+def _ignored_filter(stream: Stream, run: Run) -> str:
     """The sentence for a server that hands the rows of every account to whoever asks for one."""
     return (
-        f"{stream.name}: the same record came for two accounts, so the API ignores the account filter "
-        f"{run.contract.parameters.account!r}. Make one API client for each account."
+        f"{stream.name}: the same record came for two accounts, so the API ignores the account filter {run.contract.parameters.account!r}, be it beside "
+        f"other parameters only. Make one API client for each account."
     )

@@ -12,19 +12,19 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pipelines.beside import Question, ShapingProcesses
 from pipelines.completeness import Verdict, Walk, judge
 from pipelines.extract import DriftKey, NoAccountError
 from pipelines.normalise import Batch, combine, normalise, normalise_pages
 from pipelines.plan import Slice
-from pipelines.records import Fetched, index
+from pipelines.records import Fetched, first, identifier_id, index
 from pipelines.shaping import AtOnce, Shaper
 from pipelines.slots import Body, NotPlainError
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient
-from resources.contract import Contract
+from resources.contract import AccountReference, Contract
 from resources.errors import BrokenAnswerError, DeadCursorError, UnprovenEndError
 from resources.pages import Page
 from resources.part import Reconciliation
@@ -61,21 +61,24 @@ class ReadPart:
 
 
 def filters_of(piece: Slice, client: ApiClient) -> dict[str, str]:
-    """The query parameters that a slice's window and account ask for, in the contract's names."""
+    """The query parameters that a slice's window and account ask for, in the contract's names.
+
+    Bounds are whole seconds, the wider ones: filters are tried with such (`connect`), and a server may refuse others.
+    """
     names = client.contract.parameters
     query = {}
     if piece.filter_since is not None and client.has(piece.stream, "filters"):
         query[names.updated_since] = _instant(piece.filter_since)
     if piece.filter_until is not None and client.has(piece.stream, "upper_bound"):
-        query[names.updated_until] = _instant(piece.filter_until)
+        query[names.updated_until] = _instant(piece.filter_until + timedelta(microseconds=999_999))
     if piece.only_account is not None:
         query[names.account] = piece.only_account
     return query
 
 
 def _instant(instant: datetime) -> str:
-    """ISO 8601 with Z: a `+` in a query string means a space (evidence 5.7)."""
-    return instant.isoformat()[:26].removesuffix("+00:00") + "Z"
+    """Its whole second as ISO 8601 with Z: a `+` in a query string means a space (evidence 5.7)."""
+    return instant.replace(microsecond=0).isoformat().removesuffix("+00:00") + "Z"
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,9 @@ def read_slice(
     zones: Mapping[str, str],
     default_account: str | None,
     is_stopped: Callable[[], bool],
-    note_page: Callable[[Page], None],
 ) -> Iterator[ReadPart]:
-    """As `parts_of`, where the thread that walks is the one that needs the parts: it shapes them itself."""
-    for part in parts_of(piece, stream, client, zones, default_account, is_stopped, note_page, AtOnce()):
+    """As `parts_of`, where the thread that walks is the one that needs the parts: it shapes them itself. Of its pages nobody is told."""
+    for part in parts_of(piece, stream, client, zones, default_account, is_stopped, lambda _: None, AtOnce()):
         yield part.result()
 
 
@@ -150,7 +152,9 @@ def _walks(
         restarts = 0
         verdict: Verdict = "again"
         while verdict == "again":
-            counted = _Counted()
+            # Which account a record is of costs decoding it, so that is asked only where a walk came short, or where ids were seen to begin anew in each.
+            is_exact = bool(walks) or stream.name in client.ids_repeat
+            counted = _Counted(client.contract.account_reference if is_exact else None)
             try:
                 for page in client.pages(stream.name, filters_of(piece, client), own):
                     if is_stopped():
@@ -167,6 +171,8 @@ def _walks(
                 continue  # what was read is merged all the same; the walk starts again
             walks.append(counted.walk(known))
             known |= counted.keys
+            if counted.distinct_count > len(counted.keys):
+                client.ids_repeat.add(stream.name)
             verdict = judge(walks)
         if verdict == "unproven":
             raise UnprovenEndError(
@@ -313,10 +319,15 @@ def batch_of(
 
 
 class _Counted:
-    """What `completeness` needs to know of one walk; keys as hashes, since only their number counts."""
+    """What `completeness` needs to know of one walk; keys as hashes, since only their number counts.
 
-    def __init__(self) -> None:
+    Records are told apart by their ids; with `reference`, by their accounts too, as in the tables: ids may begin anew in each account.
+    """
+
+    def __init__(self, reference: AccountReference | None = None) -> None:
         self.keys: set[int] = set()
+        self.keys_by_account: set[int] = set()
+        self.named = None if reference is None else (*reference.relationships, *reference.attributes)
         self.pages: int = 0
         self.is_shifting = False
         self.first_total: int | None = None
@@ -335,6 +346,16 @@ class _Counted:
             self.last_total = page.total
         self.is_shifting |= page.is_shifting
         self.keys.update(page.keys)
+        if self.named is not None:
+            accounts = [first(r, self.named, {}) if isinstance(r, dict) else None for r in page.records]
+            self.keys_by_account.update(
+                hash((key, identifier_id(account))) for key, account in zip(page.keys, accounts, strict=True)
+            )
+
+    @property
+    def distinct_count(self) -> int:
+        """How many records it met."""
+        return len(self.keys) if self.named is None else len(self.keys_by_account)
 
     def walk(self, known: set[int]) -> Walk:
         return Walk(
@@ -342,7 +363,7 @@ class _Counted:
             is_shifting=self.is_shifting,
             first_total=self.first_total,
             last_total=self.last_total,
-            distinct_count=len(self.keys),
+            distinct_count=self.distinct_count,
             new_count=len(self.keys - known),
             is_moving=self.is_moving,
             is_partly_told=0 < self.told_count < self.pages,

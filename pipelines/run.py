@@ -41,7 +41,6 @@ class StreamReport:
 
     stream: str
     counts: Counts = field(default_factory=Counts)
-    by_account: dict[str, dict[str, int]] = field(default_factory=dict)
     slices: int = 0
     pages: int = 0
     traffic: Traffic = field(default_factory=Traffic)
@@ -63,7 +62,8 @@ class Run:
 
     `end`: upper end of every window of this run, server time. `accounts`: API client → the accounts that it serves in this run.
     `listed`: API client → all accounts that it listed. `needs_account`, `uncut`: (API client, stream) that must be asked for account by account, and
-    whose slices cannot be cut, as was found out on the way. `ends_with_publishing`: publishing ends the run; without it, each stream's end may be the last.
+    whose slices cannot be cut, as was found out on the way. `heeded`: for the first of these, the bounds beside which the account filter was seen to
+    count. `ends_with_publishing`: publishing ends the run; without it, each stream's end may be the last.
     `beside`: processes that pages may be shaped in.
     """
 
@@ -84,6 +84,7 @@ class Run:
     beside: ShapingProcesses | None = None
     needs_account: set[tuple[str, str]] = field(default_factory=set)
     uncut: set[tuple[str, str]] = field(default_factory=set)
+    heeded: dict[tuple[str, str], set[tuple[bool, bool]]] = field(default_factory=dict)
 
     def leaves_out(self, api_client: str) -> bool:
         """Whether the API client listed accounts that `SYNC_ACCOUNTS` leaves out."""
@@ -130,8 +131,9 @@ def open_run(
     started_by: str,
     version: str,
     ends_with_publishing: bool = True,
+    ends_with_accounts: bool = False,
 ) -> Iterator[Run]:
-    """Read the account list of every API client, once, and commit it; then the run can read streams.
+    """Read the account list of every API client, once, and commit it; then the run can read streams, unless that list is all it is for.
 
     An API client that fails here has its problem noted and no part in the run; the others go on.
     """
@@ -142,11 +144,14 @@ def open_run(
             writer.end_killed_runs(living_runs(warehouse.path))
             note_run(warehouse.path, run_id)
             writer.ensure_tables([s.name for s in streams_of(contract).values() if s.is_generic])
-            writer.start_run(run_id, request.kind, started_by, version, list(streams_of(contract)))
+            writer.start_run(
+                run_id, request.kind, started_by, version, warehouse.limits, list(streams_of(contract)), list(clients)
+            )
             with noted_end(writer, run_id, ACCOUNTS.name):
                 seen = list_accounts(clients, request, settings.sync_accounts, report.problems)
             served = seen.served
-            disbelieve(writer, ACCOUNTS.name, seen.end, report)
+            if seen.read:
+                disbelieve(writer, ACCOUNTS.name, seen.end, report)
             for name, part in seen.read.items():
                 own = part.batch.rows.filter(pl.col("account_id").is_in(served[name]))
                 part.slice = replace(part.slice, accounts=served[name], window=Window(BEGINNING, seen.end))
@@ -154,7 +159,7 @@ def open_run(
                 commit_parts(writer, run_id, ACCOUNTS.target, [Ready(part)], report)
             zones = account_zones(writer, settings, contract, report.warnings)
             report.watermarks = {a: m for a, m in writer.watermarks(ACCOUNTS.name).items() if a in all_accounts(served)}
-            writer.end_run(run_id, report.problems, report.warnings, is_over=False)
+            writer.end_run(run_id, report.problems, report.warnings, is_over=ends_with_accounts)
         yield Run(
             run_id=run_id,
             request=request,
@@ -180,17 +185,20 @@ def noted_end(writer: Writer, run_id: str, what: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        writer.end_run(run_id, [f"{what}: was not read to its end: {ended_by(error)}"], [])
+        if writer.is_open:
+            writer.end_run(run_id, [f"{what}: was not read to its end: {ended_by(error)}"], [])
         raise
 
 
 def ended_by(error: BaseException) -> str:
     """What ended something, for a sentence: the product's own words, or the kind of what stopped it."""
-    return str(error) if isinstance(error, ProductError) else f"stopped by {type(error).__name__}"
+    # DuckDB turns a signal during a query into a RuntimeError.
+    stop = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+    return str(stop) if isinstance(stop, ProductError) else f"stopped by {type(stop).__name__}"
 
 
 def disbelieve(writer: Writer, stream: str, end: datetime, report: StreamReport) -> None:
-    """Take back windows that end after the API's present clock: a wrong one dated them (design promise 2)."""
+    """Take back windows that end after the API's present clock: a wrong one dated them (docs/guarantees.md, 2)."""
     count = writer.disbelieve(stream, end + MARGIN + CLOCK_TOLERANCE)
     if count:
         report.warnings.append(

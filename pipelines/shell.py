@@ -1,6 +1,6 @@
 """SQL on the published file: one text of statements, or a prompt. The connection cannot write to the file.
 
-What lives here: reading statements, running them, the prompt's few words. What does not: how a table looks (`report`).
+What lives here: reading statements, running them, the prompt's few words. What does not: how a table looks (`console`).
 The file that is open stays the same when a newer one is published; leave and come back to see it.
 """
 
@@ -15,9 +15,10 @@ from typing import Any
 
 import duckdb
 
-from pipelines.report import print_lines, print_table, shown
-from resources.database import connect, marts
+from pipelines.console import print_lines, print_table, shown
+from resources.database import connect
 from resources.errors import UsageError, WarehouseError
+from resources.sql_files import marts
 
 PROMPT, MORE = "sql> ", "...> "
 # So many rows are shown as a table; the rest is only mentioned, since a forgotten `limit` must not flood a terminal.

@@ -1,7 +1,7 @@
 """What the warehouse says of itself: how complete each stream of each account is, the last runs, what arrived oddly.
 
 What lives here: reading it, from the working file or, where somebody writes that, from the published one; and saying from which, as of when. What does
-not: how it is shown (`report`), what completeness means (`sql/marts/90_data_status.sql`, `ops.watermarks`).
+not: how it is shown (`status_report`), what completeness means (`sql/marts/90_data_status.sql`, `ops.watermarks`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Any
 
 import duckdb
 
+from resources.alive import living_runs
 from resources.errors import WarehouseError
+from resources.runs import KILLED
 from resources.warehouse import Warehouse
 
 Row = dict[str, Any]
@@ -55,6 +57,8 @@ class Overlap:
 @dataclass(frozen=True)
 class Status:
     """Rows of `marts.data_status` with `age_hours`, the newest runs, drift and quarantine by number; `problems` are the newest run's.
+
+    A run that no process does any more is red here, as the next run will write it down.
 
     `brakes`: rows of `ops.brakes` that stand.
     """
@@ -108,9 +112,12 @@ def read_status(warehouse: Warehouse, now: datetime) -> Status:
         for row in streams:
             until = row["complete_until_at"]
             row["age_hours"] = None if until is None else round((now - until) / timedelta(hours=1), 1)
-        runs = _rows(
-            connection, "select * from ops.runs order by started_at desc, run_id desc limit $most", most=RUNS_SHOWN
-        )
+        runs = _rows(connection, "select * from ops.runs order by number desc limit $most", most=RUNS_SHOWN)
+        if not source.is_published_file:  # under the lease, so no process begins or ends a run at this moment
+            living = living_runs(warehouse.path)
+            for run in runs:
+                if run["status"] == "running" and run["run_id"] not in living:
+                    run |= {"status": "red", "problems": [*run["problems"], KILLED]}
         drift = _rows(
             connection,
             """
@@ -138,9 +145,9 @@ def read_status(warehouse: Warehouse, now: datetime) -> Status:
         (late,) = _rows(
             connection,
             """
-            with recent as (select * from ops.slices where committed_at > (select max(committed_at) from ops.slices) - interval 90 days)
+            with recent as (select * from ops.slices where fetched_at > (select max(fetched_at) from ops.slices) - interval 90 days)
             select
-                (select overlap_minutes from ops.runs where overlap_minutes is not null order by started_at desc, run_id desc limit 1)
+                (select overlap_minutes from ops.runs where overlap_minutes is not null order by number desc limit 1)
                     as configured_minutes,
                 max(late.longest_s) / 60 as longest_minutes,
                 cast(coalesce(sum(late.rows_count), 0) as bigint) as late_count,

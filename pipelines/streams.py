@@ -42,11 +42,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Child:
-    """A child table: the rows that one parent record lists. `key` comes after the parent's own key."""
+    """A child table: the rows that one parent record lists. `key` comes after the parent's own key.
+
+    `list_of`: the column of `key` whose values have a list each, where the rows do not stand in one list of the parent's.
+    """
 
     table: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
+    list_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class Stream:
     @property
     def target(self) -> Table:
         """Where the stream's batches go."""
-        return Table(self.table, self.key, {child.table: child.key for child in self.children})
+        list_of = {child.table: child.list_of for child in self.children if child.list_of}
+        return Table(self.table, self.key, {child.table: child.key for child in self.children}, list_of)
 
 
 def _columns(**kinds: Kind) -> tuple[Column, ...]:
@@ -163,6 +168,7 @@ BOOKINGS = Stream(
             table="booking_answers",
             key=("customer_booking_id", "question_id"),
             columns=_columns(label="text", answer_kind="text", answer_text="text", is_answer_true="boolean"),
+            list_of="customer_booking_id",
         ),
     ),
 )

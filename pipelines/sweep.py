@@ -1,4 +1,4 @@
-"""The end of a sweep: whether a record that a complete walk did not meet is really gone (design promise 7), and how much may be retired at once.
+"""The end of a sweep: whether a record that a complete walk did not meet is really gone (docs/guarantees.md, 7), and how much may be retired at once.
 
 What lives here: choosing between single GETs and a second walk, reading the answers, the brake. What does not: finding candidates
 (`sql/candidates.sql`), writing tombstones (`sql/tombstone.sql`). A 404 counts only after a record that is known to live was found at the same address;
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from http import HTTPStatus
 
 import polars as pl
 
@@ -20,7 +21,7 @@ from pipelines.reading import ReadPart, read_slice
 from pipelines.records import Fetched, identifier_id, index
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient
-from resources.errors import SliceError
+from resources.errors import BrokenAnswerError, GaveUpError
 from resources.part import Brake
 
 # Up to so many candidates are asked for one by one; more are cheaper by walking the list again.
@@ -148,8 +149,13 @@ class SecondLook:
         known = met.get_column(self.stream.key[-1])[0]
         try:
             page = self.client.single(self.stream.name, known)
-        except SliceError:
-            return False  # no such ability: the list is walked again instead, which proves the same
+        except BrokenAnswerError:
+            return False
+        except GaveUpError as error:
+            # No such ability: the list is walked again instead, which proves the same. A server that is down now says nothing of that.
+            if error.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.METHOD_NOT_ALLOWED):
+                return False
+            raise
         return page is not None and identifier_id(page.records[0]) == known
 
     def _ask_one_by_one(self, candidates: Sequence[tuple[str, ...]]) -> tuple[list[ReadPart], pl.DataFrame | None]:
@@ -176,7 +182,7 @@ class SecondLook:
     ) -> tuple[list[ReadPart], pl.DataFrame | None]:
         missed, found = set(candidates), []
         default = self.piece.accounts[0] if len(self.piece.accounts) == 1 else None
-        for part in read_slice(self.piece, self.stream, self.client, self.zones, default, is_stopped, lambda _: None):
+        for part in read_slice(self.piece, self.stream, self.client, self.zones, default, is_stopped):
             keys = set(part.batch.rows.select(self.stream.key).iter_rows())
             if keys & missed:  # a row that had slipped away from the first walk: merge the part that has it
                 found.append(replace(part, is_last=False, reconciliations=()))

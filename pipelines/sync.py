@@ -14,8 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from pipelines.accounts import all_accounts
-from pipelines.by_account import honours_filter
-from pipelines.first_load import Load, prove_by_count
+from pipelines.first_load import FirstLoads
 from pipelines.lanes import Asked, PlanAgain
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
 from pipelines.progress import Tell
@@ -26,6 +25,7 @@ from pipelines.streams import Stream, changing
 from pipelines.walker import Walker
 from resources.errors import AbilityRefusedError, ApiError, PublishBlockedError, WarehouseError, told
 from resources.publish import publish
+from resources.state import State
 from resources.warehouse import Warehouse, Writer
 
 log = logging.getLogger(__name__)
@@ -55,11 +55,11 @@ def plan_stream(run: Run, stream: Stream, windows: Mapping[str, Sequence[Window]
     return slices
 
 
-def stored_windows(writer: Writer, stream: Stream) -> dict[str, list[Window]]:
+def stored_windows(stored: State, stream: Stream) -> dict[str, list[Window]]:
     """Committed windows by account."""
     return {
         account: [Window(since or BEGINNING, until) for since, until in own]
-        for account, own in writer.windows(stream.name).items()
+        for account, own in stored.windows(stream.name).items()
     }
 
 
@@ -71,8 +71,9 @@ def sync_streams(run: Run, streams: Sequence[Stream], tell: Tell = log.info) -> 
     asked = [Asked(stream, run.request, StreamReport(stream.name)) for stream in streams]
     reports = [one.report for one in asked]
     with _written_down(run, reports) as writer:
-        for report in reports:
-            disbelieve(writer, report.stream, run.end, report)
+        if run.clients:
+            for report in reports:
+                disbelieve(writer, report.stream, run.end, report)
         _walk_plans(run, asked, writer, tell)
         if run.request.kind == "nightly":
             _be_sure_of_first_loads(run, asked, writer, tell)
@@ -92,13 +93,16 @@ def _written_down(run: Run, reports: Sequence[StreamReport]) -> Iterator[Writer]
             report.watermarks = {account: marks.get(account) for account in sorted(served or marks)}
         problems = [*(text for report in reports for text in report.problems), *ended]
         warnings = [text for report in reports for text in report.warnings]
+        if problems:
+            # Dagster skips what comes after a red step. The command line publishes all the same, and that ends the row once more.
+            run.ends_with_publishing = False
         writer.end_run(run.run_id, problems, warnings, is_over=not run.ends_with_publishing)
 
     untold = None
     try:
         with run.warehouse.writer(f"{run.request.kind} of {names}, run {run.run_id}") as writer:
             try:
-                writer.start_run(run.run_id, run.request.kind, run.started_by, run.version)
+                writer.start_run(run.run_id, run.request.kind, run.started_by, run.version, run.warehouse.limits)
                 yield writer
             except BaseException as error:
                 ended = f"{names}: not read to the end: {ended_by(error)}"
@@ -115,59 +119,16 @@ def _written_down(run: Run, reports: Sequence[StreamReport]) -> Iterator[Writer]
 
 def _be_sure_of_first_loads(run: Run, asked: Sequence[Asked], writer: Writer, tell: Tell) -> None:
     """A first load that was read in pieces is whole when the API counts as many records as are stored; else the list is walked once more."""
-
-    known = {one.stream.name: len(one.report.problems) for one in asked}
-
-    def unsure() -> list[tuple[Asked, dict[str, tuple[str, ...]]]]:
-        # What goes wrong here is not asked for again in this run.
-        calm = [one for one in asked if len(one.report.problems) == known[one.stream.name]]
-        found = [(one, never_swept(run, one.stream, writer.swept(one.stream.name))) for one in calm]
-        return [(one, read) for one, new in found if (read := read_to_the_end(one, new))]
-
-    def read_to_the_end(one: Asked, new: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """Where a stream has a problem, it may be one API client's: the others, whose windows reach the end of the run."""
-        if not one.report.problems:
-            return new
-        marks = writer.watermarks(one.stream.name)
-        return {n: own for n, own in new.items() if all(marks.get(a) == run.end for a in run.accounts[n])}
-
-    def newcomers(stream: Stream, new: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """API client → accounts that it came to see after others, where each can be asked for alone."""
-        can_filter = {name for name in new if run.clients[name].has(stream.name, "account_filter")}
-        return {name: own for name, own in new.items() if own != run.accounts[name] and name in can_filter}
-
-    def prove() -> None:
-        loads = []
-        for one, new in unsure():
-            alone = newcomers(one.stream, new)
-            for name in new:
-                scopes = [((a,), a) for a in alone[name]] if name in alone else [(run.accounts[name], None)]
-                loads += [Load(one.stream, name, own, only, one.report) for own, only in scopes]
-        prove_by_count(run, loads, writer)
-
-    prove()
-    for one, new in unsure():
+    loads = FirstLoads(run, asked, writer)
+    loads.prove()
+    for one, new in loads.unsure():
         # Records that were added while the list was read come with the newest stretch, read once more; it takes a page or two.
         _walk_plans(run, [one], writer, tell, only=new)
-    prove()
-    for one, new in unsure():
+    loads.prove()
+    for one, new in loads.unsure():
         tell(f"{one.stream.name}: first load; reading the list once more as a whole, to be sure of it")
         whole, spared = replace(one, request=Request("sweep")), writer.swept(one.stream.name)
-        _walk_plans(run, [whole], writer, tell, only=new, spared=spared, alone=newcomers(one.stream, new))
-
-
-def never_swept(run: Run, stream: Stream, swept: set[str]) -> dict[str, tuple[str, ...]]:
-    """API client → its accounts that were never swept: their first load ends with a sweep, now or after the run that completes it.
-
-    Rows that no window of change time shows, such as those without one, come with it (design 6); of an account that an API client came to see later,
-    too. Without filters every walk is whole anyway.
-    """
-    new = {
-        name: tuple(account for account in run.accounts[name] if account not in swept)
-        for name, client in run.clients.items()
-        if client.has(stream.name, "filters")
-    }
-    return {name: accounts for name, accounts in new.items() if accounts}
+        _walk_plans(run, [whole], writer, tell, only=new, spared=spared, alone=loads.newcomers(one.stream, new))
 
 
 def _walk_plans(
@@ -205,15 +166,15 @@ def _walk_plans(
         asked = [one for one in asked if one.stream.name in found]
         for one in asked:
             with counted(one.report, run.clients.values()):
-                given_up |= _learn(run, one, found[one.stream.name], tell)
+                given_up |= _learn(run, one, found[one.stream.name], writer, tell)
 
 
-def _learn(run: Run, asked: Asked, finding: PlanAgain, tell: Tell) -> set[tuple[str, str]]:
+def _learn(run: Run, asked: Asked, finding: PlanAgain, writer: Writer, tell: Tell) -> set[tuple[str, str]]:
     """Take down why a stream's plan must be made again; gives the API client whose rows of it nobody can tell apart, if that is what was found."""
     stream, report = asked.stream, asked.report
     if isinstance(finding, AbilityRefusedError):
         for client in run.clients.values():
-            client.without.add((finding.stream, finding.ability))
+            client.do_without(finding)
         tell(str(finding))
         report.warnings.append(str(finding))
         return set()
@@ -225,21 +186,21 @@ def _learn(run: Run, asked: Asked, finding: PlanAgain, tell: Tell) -> set[tuple[
         )
         run.uncut.add(client_and_stream)
         return set()
-    problem = _heeds_no_account(run, stream, finding.api_client)
     run.needs_account.add(client_and_stream)
+    planned = plan_stream(run, stream, stored_windows(writer, stream), asked.request)
+    problem = _heeds_no_account(run, stream, [piece for piece in planned if piece.api_client == finding.api_client])
     if problem is None:
         return set()
     report.problems.append(problem)
     return {client_and_stream}
 
 
-def _heeds_no_account(run: Run, stream: Stream, api_client: str) -> str | None:
+def _heeds_no_account(run: Run, stream: Stream, slices: Sequence[Slice]) -> str | None:
     """Why rows that do not name their account cannot be asked for by account; None where they can."""
     try:
-        is_heeded = honours_filter(stream, run.clients[api_client], run.listed[api_client])
+        return ignored_filter(run, stream, slices)
     except ApiError as error:
-        return told(api_client, error)
-    return None if is_heeded else ignored_filter(stream, run)
+        return told(slices[0].api_client, error)
 
 
 @dataclass
@@ -281,8 +242,8 @@ def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:
         with warehouse.writer(f"noting what kept run {report.run_id} from publishing") as writer:
             writer.end_run(report.run_id, report.problems, [])
     except BaseException as error:
-        # The run's row must not stand as running, nor as green where the file was not replaced after all.
-        _note_end(warehouse, report.run_id, f"{warehouse.published_path} was not replaced: {ended_by(error)}")
+        # The run's row must not stand as running.
+        _note_end(warehouse, report.run_id, f"publishing {warehouse.published_path} did not end: {ended_by(error)}")
         raise
 
 

@@ -18,13 +18,14 @@ from pipelines.committing import COMMIT_AFTER_S, pages_together
 from pipelines.lanes import Asked, Lane, PlanAgain
 from pipelines.plan import Slice
 from pipelines.progress import Tell
-from pipelines.proof import Listings
+from pipelines.proof import Listings, ignored_filter
 from pipelines.queues import Parts, Todo
 from pipelines.reading import ComingPart, parts_of
 from pipelines.run import Run
 from pipelines.shaping import AtOnce, Shaper
 from pipelines.splitting import LargeSliceError
 from resources.database import end_query
+from resources.errors import SliceError
 from resources.pages import Page
 from resources.warehouse import Writer
 
@@ -159,7 +160,11 @@ class Walker:
             if self.run.beside is not None:
                 self.run.beside.foresee(splitter.most_pages)
             # Here and not in the committing thread: what is cut once more is the newest there is, and should not wait until another thread is done.
-            for smaller in splitter.split(piece, large, "nightly" if piece.kind == "sweep" else piece.kind):
+            pieces = splitter.split(piece, large, "nightly" if piece.kind == "sweep" else piece.kind)
+            # They may send bounds that the slice did not.
+            if is_proven and (ignored := ignored_filter(self.run, stream, pieces)) is not None:
+                raise SliceError(ignored) from None
+            for smaller in pieces:
                 self.todo.put(smaller)
 
     def _can_split(self, lane: Lane, piece: Slice) -> bool:

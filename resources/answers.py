@@ -6,6 +6,7 @@ Sources: JSON:API 1.1 (document structure, error objects), evidence sections 5 a
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from decimal import InvalidOperation
 
@@ -40,7 +41,7 @@ def document_of(response: httpx.Response, hide: Hide) -> Record:
         raise TroubleError(
             f"HTTP 200 without a data member {where}; it is not a JSON:API document{told_by(response, hide)}"
         )
-    if not isinstance(value["data"], dict | list) or not isinstance(value.get("included") or [], list):
+    if not isinstance(value["data"], dict | list | None) or not isinstance(value.get("included") or [], list):
         raise TroubleError(f"data or included has the wrong form {where}")
     response.extensions["document"] = value
     return value
@@ -57,7 +58,7 @@ def json_object(body: bytes) -> Record | None:
 
 def _errors(response: httpx.Response) -> list[Record]:
     try:
-        body = msgspec.json.decode(response.content)
+        body = msgspec.json.decode(response.content.removeprefix(BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return []  # gateways answer in HTML or not at all (evidence 7.8); the status alone speaks then
     errors = body.get("errors") if isinstance(body, dict) else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -25,9 +25,15 @@ from resources.errors import (
     UnprovenEndError,
 )
 from resources.exchange import Exchange, Query
-from resources.pages import Page, Pages, may_be_cut
-from resources.retries import ATTEMPTS, TooLargeError, TroubleError, http_date
+from resources.pages import SINGLE_CURE, Page, Pages, belied, forgotten, may_be_cut
+from resources.retries import RETRIED_STATUS, TooLargeError, TroubleError, given_up, http_date
 from resources.settings import ClientSettings, Settings
+
+# Of an answer 404 to a list that is filtered by change time, which is found without the filter or is not there at all.
+EMPTY_CURE = (
+    " Is APPOINTEDD_BASE_URL right, and streams.{stream}.path in the contract? If both are, this API answers so where nothing has changed: set "
+    "streams.{stream}.filters = false, and the list is read whole each night."
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,8 @@ class Look:
 class ApiClient:
     """One OAuth API client on one API: everything it may read, nothing it could write. Close it, or use it in a `with`.
 
-    `without` holds the (stream, ability) pairs that this server refused; they are not tried again in this run.
+    `without` holds the (stream, ability) pairs that this server refused; they are not tried again in this run. `ids_repeat`: streams whose
+    ids were seen to be unique within an account only.
     """
 
     def __init__(self, client: ClientSettings, settings: Settings, contract: Contract) -> None:
@@ -57,6 +64,7 @@ class ApiClient:
         self.contract = contract
         self.exchange = Exchange(client, settings, contract)
         self.without: set[tuple[str, str]] = set()
+        self.ids_repeat: set[str] = set()
         self._links = self.exchange.links
         self._answers = Pages(contract, self._links, self.exchange.hide)
 
@@ -71,6 +79,10 @@ class ApiClient:
     def close(self) -> None:
         """Close the connections that nobody sends on."""
         self.exchange.close()
+
+    def do_without(self, refused: AbilityRefusedError) -> None:
+        """Ask no more for what the server refused."""
+        self.without.add((refused.stream, refused.ability))
 
     def has(self, stream: str, ability: str) -> bool:
         """Whether the contract declares an ability for a stream and this server has not refused it."""
@@ -108,6 +120,8 @@ class ApiClient:
         first = self._first_page(stream, url, optional, own)
         page, seen = first, {url}
         while True:
+            # Before its rows are handed over: who takes the first page alone must not take it for all.
+            self._no_sign_of_more(stream, page, is_first=page is first, is_filtered=bool(filters or own))
             yield page
             if page.next_url is None:
                 break
@@ -115,6 +129,7 @@ class ApiClient:
                 raise BrokenAnswerError(
                     f"{stream}: the next link of a page leads to a page that was already read; the walk would never end."
                 )
+            self._no_parameter_lost(stream, page, optional, own)
             seen.add(page.next_url)
             page = self._page(stream, page.next_url, None)
         size = int(optional.get(self.contract.parameters.page_size, "0") or 0)
@@ -124,6 +139,38 @@ class ApiClient:
                 f"{stream}: the only page holds exactly {first.count} records and no pagination member, so nothing shows that it is "
                 f"all. Say in the contract where the next link stands (document.next), or that the server never paginates (document.lists_are_whole)."
             )
+
+    def _no_sign_of_more(self, stream: str, page: Page, *, is_first: bool, is_filtered: bool) -> None:
+        """Raise where a page without a next link says elsewhere that it is not the last."""
+        names = self.contract.document
+        mark = belied(page, is_first=is_first, is_filtered=is_filtered, counts_what_matches=bool(names.total))
+        if mark is None:
+            return
+        says = {"records": "counts more records", "pages": "counts several pages", "last": "leads to another page"}
+        other = 'document.total = ""' if mark.kind == "records" else "document.ignored_marks"
+        raise UnprovenEndError(
+            f"{stream}: the page names no next one at {names.next}, but {mark.place} {says.get(mark.kind, 'says that there is one')}, so the list is not "
+            f"whole. Say in the contract where the next link stands (document.next), or run appointedd-warehouse connect; if {mark.place} means something "
+            f"else, {other if mark.kind == 'records' else f'name it in {other}'}."
+        )
+
+    def _no_parameter_lost(self, stream: str, page: Page, optional: Query, own: Query) -> None:
+        """Raise where what stands behind a next link is another list than the one that was asked for."""
+        parameters = self.contract.parameters
+        bounds = (parameters.updated_since, parameters.updated_until)
+        needed = [*own, *(name for name in (*bounds, parameters.account) if name in optional)]
+        lost = forgotten(page, {**optional, **own}, needed, parameters.page_size)
+        if lost is None:
+            return
+        cures = dict.fromkeys(bounds, f"set streams.{stream}.filters = false") | {
+            parameters.account: f"set streams.{stream}.account_filter = false and make one API client for each account"
+        }
+        cure = cures.get(lost, f"take it out of streams.{stream}.queries, if the list shows all without it")
+        raise BrokenAnswerError(
+            f"{stream}: a next link has lost the parameter {lost!r} that the list was asked with, so what follows is another list"
+            f"{', or the API ignores the account filter' if lost == parameters.account else ''}. This is the API's fault; until it is mended, ask for "
+            f"larger pages (parameters.page_size_value), or {cure}."
+        )
 
     def single(self, stream: str, record_id: str) -> Page | None:
         """One record by id as a page of one; None where the server says 404."""
@@ -137,7 +184,7 @@ class ApiClient:
         except TroubleError as trouble:
             if trouble.status in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
                 return None
-            raise _give_up(stream, trouble) from None
+            raise _give_up(stream, trouble, SINGLE_CURE) from None
         return self._whole(stream, self._answers.of_record(stream, response))
 
     def look(self, address: str, query: Query | None = None) -> Look:
@@ -152,7 +199,7 @@ class ApiClient:
         except TooLargeError as error:
             raise BrokenAnswerError(f"{error}.") from None
         except TroubleError as trouble:
-            raise GaveUpError(f"{trouble}. Gave up after {ATTEMPTS} attempts.") from None
+            raise GaveUpError(f"{trouble}. {given_up(trouble, datetime.now(UTC))}.") from None
         return Look(
             url=str(response.url),
             status=response.status_code,
@@ -186,25 +233,27 @@ class ApiClient:
         }.get(parameter)
 
     def _first_page(self, stream: str, url: str, optional: Query, own: Query) -> Page:
-        """The first page; a 400 here tells which optional parameter the server does not know (design 3)."""
+        """The first page; a 400 here tells which optional parameter the server does not know."""
         try:
             return self._page(stream, url, {**optional, **own}, is_first=True)
         except _BadRequestError as refusal:
             named = [p for p in refusal.trouble.parameters if p in optional]
-            suspects = named or self._culprits(stream, url, optional, own)
-            abilities = [a for a in map(self._ability_of, suspects) if a]
-            if not abilities:
+            suspects, proven = (
+                (named, "refuses the parameter {}") if named else self._culprits(stream, url, optional, own)
+            )
+            known = [(p, ability) for p in suspects if (ability := self._ability_of(p))]
+            if not known:
                 raise GaveUpError(f"{stream}: {refusal.trouble}") from None
-            ability = abilities[0]
+            parameter, ability = known[0]
             raise AbilityRefusedError(
-                f"{stream}: the API refuses the parameter {suspects[0]!r}, so the sync goes on without it "
+                f"{stream}: the API {proven.format(repr(parameter))}, so the sync goes on without it "
                 f"(ability {ability!r}; correct its name in the contract, or switch it off there).",
                 stream=stream,
                 ability=ability,
             ) from None
 
-    def _culprits(self, stream: str, url: str, optional: Query, own: Query) -> list[str]:
-        """The server did not name the parameter: those that it refuses one by one, though it answers without any of them."""
+    def _culprits(self, stream: str, url: str, optional: Query, own: Query) -> tuple[list[str], str]:
+        """The server did not name the parameter: those that it can do without, if it answers without any of them, and what was seen of the first one."""
 
         def is_refused(query: Query) -> bool:
             try:
@@ -214,9 +263,17 @@ class ApiClient:
             return False
 
         if is_refused({}):
-            return []
-        # Where it refuses none alone, only together: drop them one after the other.
-        return [p for p, value in optional.items() if is_refused({p: value})] or list(optional)
+            return [], ""
+        if alone := [p for p, value in optional.items() if is_refused({p: value})]:
+            return alone, "refuses the parameter {}"
+        # None alone, only together: perhaps one of them is too many. Without filters a list is read whole, without what is included rows lack their children.
+        names = self.contract.parameters
+        last = (names.updated_until, names.updated_since, names.include, names.account)
+        in_order = sorted(optional, key=lambda p: last.index(p) if p in last else -1)
+        for spared in in_order:
+            if not is_refused({p: value for p, value in optional.items() if p != spared}):
+                return [spared], "refuses the parameter {} beside the others, each of which it takes alone"
+        return in_order, "refuses its parameters together, each of which it takes alone; {} is left out first"
 
     def _page(self, stream: str, url: str, query: Query | None, *, is_first: bool = False) -> Page:
         try:
@@ -226,7 +283,9 @@ class ApiClient:
                 raise _BadRequestError(trouble) from None
             if not is_first and trouble.status in (400, 404, 409, 410, 422):
                 raise DeadCursorError(f"{stream}: the API refuses a next link it gave itself: {trouble}") from None
-            raise _give_up(stream, trouble) from None
+            is_filtered = query is not None and self.contract.parameters.updated_since in query
+            is_missing = is_filtered and trouble.status == httpx.codes.NOT_FOUND
+            raise _give_up(stream, trouble, EMPTY_CURE if is_missing else "") from None
         return self._whole(stream, self._answers.of_list(stream, response))
 
     def _whole(self, stream: str, page: Page) -> Page:
@@ -285,8 +344,12 @@ def open_clients(settings: Settings, contract: Contract) -> list[ApiClient]:
     return [ApiClient(client, settings, contract) for client in settings.api_access().clients]
 
 
-def _give_up(stream: str, trouble: TroubleError) -> GaveUpError:
-    if trouble.status == httpx.codes.FORBIDDEN:
+def _give_up(stream: str, trouble: TroubleError, refused_cure: str = "") -> GaveUpError:
+    """`refused_cure` is what helps where the request itself is refused."""
+    is_refused = trouble.status is not None and 400 <= trouble.status < 500 and trouble.status not in RETRIED_STATUS
+    if is_refused and refused_cure:
+        cure = refused_cure.format(stream=stream)
+    elif trouble.status == httpx.codes.FORBIDDEN:
         cure = " The API client may not read this; its creator can change its permissions."
     elif trouble.status == httpx.codes.NOT_FOUND:
         cure = f" Is APPOINTEDD_BASE_URL right, and streams.{stream}.path in the contract?"
@@ -295,8 +358,8 @@ def _give_up(stream: str, trouble: TroubleError) -> GaveUpError:
     elif trouble.status is not None and trouble.status < 500 and trouble.status != 429:
         cure = ""
     else:
-        cure = f" Gave up after {ATTEMPTS} attempts; what was committed stays, and the next run asks for the rest."
-    return GaveUpError(f"{stream}: {trouble}.{cure}")
+        cure = f" {given_up(trouble, datetime.now(UTC))}; what was committed stays, and the next run asks for the rest."
+    return GaveUpError(f"{stream}: {trouble}.{cure}", trouble.status)
 
 
 def _path_segment(text: str) -> str:

@@ -4,8 +4,9 @@ What lives here: the canonical form of a document, as a pure function of texts. 
 which documents are compared (`sql/merge.sql`, `merging`).
 
 A kept document is `{"data": record, "included": [...]}`. Its content is the record and each included resource, reduced: no `links`, no `meta`, of each
-relationship its linkage (`data`) alone. The order of members says nothing, nor does the order of `included`; the order of every other list does. Numbers
-are compared as they are written: 1 and 1.0 differ, as they do in `document`, and 0.1 and 0.10 too.
+relationship its linkage (`data`) alone. The order of members says nothing, nor does the order of `included` and of the identifiers in a linkage, which are
+sets in JSON:API; the order of every other list does. Numbers are compared as they are written: 1 and 1.0 differ, as they do in `document`, and 0.1 and
+0.10 too.
 """
 
 from __future__ import annotations
@@ -62,5 +63,15 @@ def _bare(resource: JsonObject) -> JsonObject:
 
 
 def _linkage(sent: object) -> object:
-    """A relationship without its links and meta; what is none in JSON:API's terms is content as it is."""
-    return {k: v for k, v in sent.items() if k not in ("links", "meta")} if isinstance(sent, dict) else sent
+    """A relationship without its links and meta, its identifiers in an order of our own; what is none in JSON:API's terms is content as it is."""
+    if not isinstance(sent, dict):
+        return sent
+    own = {k: v for k, v in sent.items() if k not in ("links", "meta")}
+    data = own.get("data")
+    if isinstance(data, list) and len(data) > 1 and all(map(_is_identifier, data)):
+        own["data"] = sorted(data, key=_encode_sorted)
+    return own
+
+
+def _is_identifier(one: object) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("type"), str) and isinstance(one.get("id"), str)

@@ -88,7 +88,9 @@ class Document(_Part):
     next: str = Field(min_length=1)
     total: str
     lists_are_whole: bool
+    null_is_empty: bool
     shifting_parameters: Names
+    ignored_marks: Names
 
 
 class Redact(_Part):
@@ -112,13 +114,13 @@ class Statuses(_Part):
 
 
 class StreamContract(_Part):
-    """One list endpoint. `columns` gives the names to look for, by column; the first present wins.
+    """One list endpoint. `columns` gives the names to look for, by column; the first present wins. The other `…_columns` are those inside its lists.
 
     `enabled` false: it is not read at all. `filters` false: never by change time here.
     """
 
     enabled: bool = True
-    # No scheme, host, query or fragment: a path stays below the configured address (design promise 6).
+    # No scheme, host, query or fragment: a path stays below the configured address (docs/guarantees.md, 6).
     path: str = Field(pattern=r"^/?[^/:?#\s][^:?#\s]*$")
     types: Names = Field(min_length=1)
     include: Names
@@ -128,7 +130,18 @@ class StreamContract(_Part):
     queries: tuple[dict[str, str], ...] = Field(min_length=1)
     columns: dict[str, Names]
     participant_columns: dict[str, Names] = {}
+    answer_columns: dict[str, Names] = {}
+    custom_field_columns: dict[str, Names] = {}
     date_fields: Names = ()
+
+    def tables(self) -> dict[str, dict[str, Names]]:
+        """The tables of names, by their keys in the file: of a record, and of what it lists."""
+        return {
+            "columns": self.columns,
+            "participant_columns": self.participant_columns,
+            "answer_columns": self.answer_columns,
+            "custom_field_columns": self.custom_field_columns,
+        }
 
 
 class Plausible(_Part):
@@ -274,7 +287,7 @@ def _refuse_contradictions(contract: Contract, file: Path) -> None:
     read = [
         (f"streams.{stream}.{table}.{column}", name)
         for stream, own in contract.streams.items()
-        for table, columns in (("columns", own.columns), ("participant_columns", own.participant_columns))
+        for table, columns in own.tables().items()
         for column, names in columns.items()
         for name in names
     ]

@@ -8,10 +8,12 @@ import atexit
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from typing import Any, TypeVar
 
 import dagster as dg
 
+from resources.alive import living_runs, note_run
 from resources.contract import Contract, load_contract
 from resources.settings import Settings, load_settings
 from resources.warehouse import Warehouse
@@ -36,9 +38,24 @@ class AppointeddResource(dg.ConfigurableResource[Any]):
 class WarehouseResource(dg.ConfigurableResource[Any]):
     """The DuckDB warehouse: read-only, or written under its lease, always closed afterwards."""
 
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Every step of every run needs this resource, so that a run is noted as alive before its first step does anything."""
+        if context.run is not None and context.instance is not None:
+            note_run(_runs_of(context.instance), context.run.run_id)
+
     def open(self) -> Warehouse:
         """The warehouse of the settings; opening a connection is a `with` of its own."""
         return Warehouse(load_settings())
+
+
+def living_dagster_runs(instance: dg.DagsterInstance) -> set[str]:
+    """Runs of Dagster that a process of this machine is doing."""
+    return living_runs(_runs_of(instance))
+
+
+def _runs_of(instance: dg.DagsterInstance) -> Path:
+    # Not beside the warehouse: a run goes on with the warehouse that it began with, whatever the settings say by now.
+    return Path(instance.root_directory) / "runs"
 
 
 # What the steps of a run share. Dagster makes its resources anew for each step, also within one process, and the account list and the token are to be

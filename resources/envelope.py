@@ -7,6 +7,8 @@ links, what a document must have (`answers`). Many threads fetch and all hold th
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
+from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -38,12 +40,13 @@ def _mended(found: re.Match[bytes]) -> bytes:
 def decoded(body: bytes) -> Any:
     """A body as Python values; raises what the decoder raises.
 
-    Looking for halves of surrogate pairs costs three times what decoding does, so only a body that cannot be decoded is looked through.
+    Looking for halves of surrogate pairs costs three times what decoding does, so only a body that cannot be decoded is looked through. A byte order mark
+    is no part of JSON, and readers may ignore it (RFC 8259 section 8.1).
     """
     try:
         return decode(body)
     except msgspec.DecodeError:
-        mended = _LONE_SURROGATE.sub(_mended, body)
+        mended = _LONE_SURROGATE.sub(_mended, body.removeprefix(BOM_UTF8))
         if mended == body:
             raise
         return decode(mended)
@@ -93,12 +96,16 @@ def _has_long_number(body: bytes) -> bool:
 
 
 class Plain:
-    """Reads bodies of the plain form: records that are objects with ids, and no relationship in pages. `next_place`, `total_place`: as in the contract."""
+    """Reads bodies of the plain form: records that are objects with ids, and no relationship in pages. `next_place`, `total_place`: as in the contract;
+    `beside`: names of members that are read too.
+    """
 
-    def __init__(self, next_place: str, total_place: str) -> None:
+    def __init__(self, next_place: str, total_place: str, beside: Collection[str] = ()) -> None:
         self._holder, _, self._next = next_place.rpartition(".")
-        places = [next_place, total_place, *([] if self._holder else _OTHER_PAGES)]
-        self._names = sorted({place.partition(".")[0] for place in places} - {""})
+        others = () if self._holder else _OTHER_PAGES
+        self._names = sorted(
+            {*beside, *(place.partition(".")[0] for place in (next_place, total_place, *others))} - {""}
+        )
         # A contract that looks for links among the records has every page read in full.
         self._is_of_use = bool(next_place) and not {"data", "included", "errors"} & set(self._names)
         fields = {f"member_{number}": name for number, name in enumerate(self._names)}

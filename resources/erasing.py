@@ -1,6 +1,7 @@
 """Members taken out of what is stored already, wherever the warehouse keeps JSON as it was sent: documents, replaced versions, records put aside, lists.
 
-What lives here: those places, finding and replacing texts in them. What does not: what is a member to take out (`pipelines.documents`), typed columns.
+What lives here: those places, finding and replacing texts in them; rows and columns that stand for such a member. What does not: what is a member to take
+out (`pipelines.documents`), typed columns of the built-in streams.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def erase(
 ) -> int:
     """Replace the texts of a stream that `clean` finds something in, and take out rows that were such a member; gives how many.
 
+    Where the contract adds the stream, the member's column goes as well: the view that publishing makes next has none.
     `word`: a pattern that whatever holds such a member matches, if it holds no escape. In the caller's transaction, since a row keeps its place only for
     that long.
     """
@@ -68,6 +70,7 @@ def erase(
             if kept:
                 _replace(connection, place, table, {found[n][0]: told for n, told in kept.items()})
                 count += len(kept)
+    _erase_columns(connection, stream, is_secret)
     return count + sum(_erase_rows(connection, stream, child, is_secret) for child in stream.children if child in NAMES)
 
 
@@ -87,6 +90,16 @@ def _erase_rows(
         {"secret": [name for (name,) in names if is_secret(name)]},
     ).fetchone()
     return int(counted[0]) if counted else 0
+
+
+def _erase_columns(connection: duckdb.DuckDBPyConnection, stream: Table, is_secret: Callable[[str], bool]) -> None:
+    members = connection.execute(
+        "select distinct member from ops.generic_columns where stream = ?", [stream.stream]
+    ).fetchall()
+    connection.execute(
+        "delete from ops.generic_columns where stream = $stream and list_contains($secret, member)",
+        {"stream": stream.stream, "secret": [member for (member,) in members if is_secret(member)]},
+    )
 
 
 def _of_children(connection: duckdb.DuckDBPyConnection, stream: Table) -> list[Place]:

@@ -14,12 +14,16 @@
     │       └── UnprovenEndError      the walk ended and nothing shows that it is complete
     └── WarehouseError           exit code 1: stop, the file is not what it should be
         ├── LeaseHeldError       another process writes
-        └── PublishBlockedError  a blocking check failed; the published file was left as it is
+        └── PublishBlockedError  a check before publishing failed; the published file was left as it is
 
 Nothing here carries a secret: messages are built from names, status codes and the API's own error texts.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class ProductError(Exception):
@@ -67,7 +71,11 @@ class DeadCursorError(SliceError):
 
 
 class GaveUpError(SliceError):
-    """A request failed more often than the bound on retries allows."""
+    """A request failed more often than the bound on retries allows, or in a way that repeating does not mend. `status` is the answer's, if there was one."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class BrokenAnswerError(SliceError):
@@ -88,6 +96,18 @@ class LeaseHeldError(WarehouseError):
 
 class PublishBlockedError(WarehouseError):
     """A blocking check found rows; the published file was not replaced."""
+
+
+@contextmanager
+def writable(setting: str, path: Path) -> Iterator[None]:
+    """What the system refuses during a `with`, as a sentence that names the setting that led there."""
+    try:
+        yield
+    except OSError as error:
+        raise WarehouseError(
+            f"{setting}: {path} cannot be written ({error.filename or path}: {error.strerror}). Give it rights and room, or name another place; "
+            f"appointedd-warehouse check looks at both."
+        ) from error
 
 
 def told(api_client: str, error: ApiError) -> str:

@@ -25,6 +25,7 @@ from resources.answers import document_of, named_parameters, told_by
 from resources.connections import CERTIFICATE_CURE, MOST_BYTES, MOST_TOKEN_BYTES, TIMEOUT, Connections, go_on, whole
 from resources.contract import Contract
 from resources.links import Links, shown_origin
+from resources.marks import BESIDE
 from resources.oauth import ClientCredentials
 from resources.rate import RateBudget, pause
 from resources.retries import ATTEMPTS, RETRIED_STATUS, TroubleError, judge, retry_after_s
@@ -68,7 +69,7 @@ class Exchange:
         self.traffic = Traffic()
         self.rate = RateBudget(settings.sync_requests_per_second)
         self.links = Links(access.base_url + "/")
-        self._plain = envelope.Plain(contract.document.next, contract.document.total)
+        self._plain = envelope.Plain(contract.document.next, contract.document.total, BESIDE)
         self._own = threading.local()
         # Plain http means this machine (settings refuse anything else): a proxy would only be in the way.
         self._connections = Connections(
@@ -135,6 +136,8 @@ class Exchange:
         def waited(error: Exception) -> bool | float:
             # Waiting is done here and not in stamina, whose sleep nobody could end; what it is told to sleep is nothing.
             again = judge(error, datetime.now(UTC))
+            if isinstance(error, TroubleError):
+                error.attempts = number
             if again is False or number >= ATTEMPTS:
                 return again is not False
             seconds = backoff + random.uniform(0, 1) if again is True else again  # noqa: S311  spreads requests, guards nothing

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from resources.errors import LeaseHeldError
+from resources.errors import LeaseHeldError, writable
 
 log = logging.getLogger(__name__)
 POLL_S = 0.2
@@ -41,10 +41,15 @@ class Lease:
         self._what = what
         self._sleep = sleep
         self._clock = clock
-        self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        self._lock = _open(self._path)
-        # Who waits holds this second file's lock in common with other waiters; so the holder can see that somebody does.
-        self._queue = _open(self._path.with_name(self._path.name + ".waiting"))
+        with writable("WAREHOUSE_PATH", warehouse):
+            self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self._lock = _open(self._path)
+            try:
+                # Who waits holds this second file's lock in common with other waiters; so the holder can see that somebody does.
+                self._queue = _open(self._path.with_name(self._path.name + ".waiting"))
+            except BaseException:
+                os.close(self._lock)  # nobody has a lease yet that he could close
+                raise
 
     def acquire(self, wait_s: float) -> None:
         """Take the lock, waiting up to `wait_s` seconds; raises `LeaseHeldError`."""

@@ -1,6 +1,6 @@
 """Bookkeeping of a commit: the ledger and the windows, drift, quarantine, evidence. Inside the transaction that writes the rows.
 
-What lives here: writing `ops`. What does not: reading it (`warehouse`), rows (`merging`).
+What lives here: writing `ops`. What does not: reading it (`state`), runs (`runs`), rows (`merging`).
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from resources.content import same_content
-from resources.database import sql_file
 from resources.part import Commit, Counts, Part, Table
+from resources.sql_files import sql_file
 
 if TYPE_CHECKING:
     import polars as pl  # slow to import, and reading a status needs none of it
@@ -40,7 +40,7 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit) -> dict[str, Co
         id=table.key[-1],
         key=", ".join(table.key),
         incoming_key=", ".join(f"incoming.{c}" for c in table.key),
-        whole_children="".join(f"incoming.whole_{child}, " for child in table.children),
+        whole_children="".join(f"incoming.{name}, " for name in _wholeness(table)),
         columns=", ".join(columns),
     )
     counts = {part.slice_id: Counts() for part in commit.parts}
@@ -139,6 +139,7 @@ def merge_children(
             table=child,
             parent_key=", ".join(table.key),
             child_key=", ".join((*table.key, *key)),
+            is_whole=_is_whole(child, table.list_of.get(child)),
             is_different=" or ".join(f"known.{c} is distinct from came.{c}" for c in own) or "false",
             columns=", ".join(columns),
         )
@@ -195,6 +196,18 @@ def candidates(
         ).fetchall()
 
 
+def stored_elsewhere(connection: duckdb.DuckDBPyConnection, table: Table, keys: pl.DataFrame) -> int:
+    """Of records of accounts (`keys`), how many are live in the table as another account's."""
+    with registered(connection, keys=keys):
+        row = connection.execute(
+            f"""
+            select count(*) from keys join core.{table.stream} as stored using ({table.key[-1]})
+            where stored.deleted_at is null and stored.account_id <> keys.account_id
+            """  # noqa: S608  names are ours
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
 def renormalise(
     connection: duckdb.DuckDBPyConnection, table: Table, rows: pl.DataFrame, children: Mapping[str, pl.DataFrame]
 ) -> int:
@@ -222,6 +235,58 @@ def renormalise(
         )
         merge_children(connection, table, children, updated=rows.height, inserted=0, is_all_new=False)
     return int(changed[0]) if changed else 0
+
+
+def mark(connection: duckdb.DuckDBPyConnection, table: Table, gone: Mapping[str, pl.DataFrame]) -> None:
+    """Mark children as gone, by table: their key, `at`."""
+    for child, frame in gone.items():
+        if frame.height:
+            on_key = _equal("stored", "gone", (*table.key, *table.children[child]))
+            with registered(connection, gone=frame):
+                connection.execute(
+                    f"update core.{child} as stored set deleted_at = gone.at from gone where {on_key} and stored.deleted_at is null"  # noqa: S608  names come from the catalogue
+                )
+
+
+def live_children(
+    connection: duckdb.DuckDBPyConnection, table: Table, child: str, parents: pl.DataFrame
+) -> list[tuple[str, ...]]:
+    """Keys of the live children of some rows."""
+    with registered(connection, parents=parents):
+        return connection.execute(
+            f"""
+            select {", ".join((*table.key, *table.children[child]))} from core.{child}
+            semi join parents using ({", ".join(table.key)}) where deleted_at is null
+            """  # noqa: S608  names come from the catalogue
+        ).fetchall()
+
+
+def replaced(
+    connection: duckdb.DuckDBPyConnection, table: Table, rows: pl.DataFrame
+) -> list[tuple[str, str, str | None, datetime]]:
+    """The versions of some rows that were replaced, by account: (account_id, record_id, document, fetched_at)."""
+    with registered(connection, wanted=rows):
+        return connection.execute(
+            f"""
+            select account_id, record_id, document, fetched_at from history.records as replaced
+            where stream = $stream and exists (
+                from wanted where wanted.account_id = replaced.account_id and wanted.{table.key[-1]} = replaced.record_id
+            )
+            order by account_id
+            """,  # noqa: S608  names are ours
+            {"stream": table.stream},
+        ).fetchall()
+
+
+def _wholeness(table: Table) -> list[str]:
+    """The columns of incoming rows that say which lists of children came whole."""
+    return [f"whole_{child}" for child in table.children] + [f"except_{child}" for child in table.list_of]
+
+
+def _is_whole(child: str, list_of: str | None) -> str:
+    """Whether the list in which a stored child stands came whole with its parent; the contrary holds of those lists that `except_<child>` names."""
+    whole = f"change.whole_{child}"
+    return f"{whole} <> coalesce(list_contains(change.except_{child}, stored.{list_of}), false)" if list_of else whole
 
 
 class _Statements:
@@ -288,6 +353,9 @@ def _as_arrow(frame: pl.DataFrame, json: Collection[str]) -> pa.Table:
     A column that is declared to be JSON is taken as such: a cast from text would parse each document once more, a third of what an insert costs. Texts
     are no views, as polars holds them: filters reach them, and pyarrow cannot filter views.
     """
+    # DuckDB imports it when it meets the first table, and swallows what a signal raises there: a run that was told to end went on.
+    import pyarrow.dataset  # noqa: F401  late, like all of pyarrow
+
     table = frame.to_arrow()
     declared = {b"ARROW:extension:name": b"arrow.json", b"ARROW:extension:metadata": b""}
     for place, name in enumerate(table.column_names):

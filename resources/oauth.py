@@ -13,6 +13,7 @@ import json
 import re
 import threading
 import time
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -41,6 +42,9 @@ PERMANENT_ERRORS = {
     "unsupported_grant_type",
     "invalid_scope",
 }
+SCOPE_CURE = (
+    ". Give it the scope that it asks for in the contract: oauth.scope (several in one text, with spaces between)."
+)
 ADDRESS_CURE = "; is APPOINTEDD_TOKEN_URL right?"
 # Whatever the secret, nobody issues tokens at such an address.
 ELSEWHERE = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.GONE)
@@ -169,12 +173,16 @@ class ClientCredentials(httpx.Auth):
         if response.status_code == httpx.codes.OK and answer is not None:
             return self._read(answer, asked_at)
         is_permanent = answer is not None and str(answer.members.get("error")) in PERMANENT_ERRORS
+        told = self.hide(answer.told) if answer else ""
         if is_permanent or response.status_code == httpx.codes.UNAUTHORIZED:
-            raise self._end(f"the token endpoint refuses it: {self.hide(answer.told if answer else 'HTTP 401')}")
+            is_scope = answer is not None and answer.members.get("error") == "invalid_scope"
+            cure = SCOPE_CURE if is_scope else f". {CURE}"
+            raise self._end(f"the token endpoint refuses it: {told or f'HTTP {response.status_code}'}", cure)
         if 300 <= response.status_code < 500 and response.status_code not in (408, 425, 429):
             is_elsewhere = response.status_code in ELSEWHERE or response.status_code < 400
             cure = ADDRESS_CURE if is_elsewhere else f"{ADDRESS_CURE} {CURE}"
-            raise self._end(f"the token endpoint answered HTTP {response.status_code}", cure)
+            words = f" ({told})" if told else ""
+            raise self._end(f"the token endpoint answered HTTP {response.status_code}{words}", cure)
         raise TroubleError(
             f"the token endpoint answered HTTP {response.status_code} without a usable token",
             # A 200 that holds no token is a broken body, which is worth repeating; a status would forbid it.
@@ -225,7 +233,7 @@ class _Answer:
     @classmethod
     def of(cls, body: bytes) -> _Answer | None:
         try:
-            value = msgspec.json.decode(body)
+            value = msgspec.json.decode(body.removeprefix(BOM_UTF8))
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None  # not an error here: the caller judges an answer without JSON by its status
         return cls(value) if isinstance(value, dict) else None
@@ -249,5 +257,6 @@ class _Answer:
 
     @property
     def told(self) -> str:
-        """What the server says is wrong (RFC 6749 section 5.2)."""
-        return f"{self.members.get('error') or 'HTTP 401'} {self.members.get('error_description') or ''}".strip()
+        """What the server says is wrong: in the members of RFC 6749 section 5.2, or of RFC 9457 and habit; empty where it says nothing."""
+        words = (self.members.get(name) for name in ("error", "error_description", "message", "title", "detail"))
+        return " ".join(word for word in words if isinstance(word, str) and word)

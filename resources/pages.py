@@ -1,13 +1,14 @@
 """Pages of lists: what one answer says of a list, as far as walking on needs it.
 
 What lives here: reading an answer as a page, and whether a page shows that it is the last. What does not: asking (`exchange`), the walk from page to page
-(`appointedd`), where a link may lead (`links`), decoding (`envelope`). Sources: JSON:API 1.1, evidence sections 5 and 6.
+(`appointedd`), where a link may lead (`links`), members that say that a list goes on (`marks`), decoding (`envelope`).
+Sources: JSON:API 1.1, evidence sections 5 and 6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
@@ -22,10 +23,16 @@ from resources.contract import Contract
 from resources.envelope import Record
 from resources.errors import BrokenAnswerError
 from resources.links import Links
+from resources.marks import Mark, is_only_page, marks_of
 from resources.retries import http_date
 
-# Lengths at which a page without any pagination member may just be full (design 3).
+# Lengths at which a page without any pagination member may just be full (docs/guarantees.md, 3).
 SUSPICIOUS_STEPS = (10, 25)
+# How a record that is gone should be answered, and what helps where it is not.
+SINGLE_CURE = (
+    " Of a record that is gone only HTTP 404 or 410 is believed; where this API answers otherwise, set abilities.single = false in the contract, and a "
+    "sweep walks the list a second time instead."
+)
 # No list is so long that its count has as many digits.
 MOST_DIGITS = 18
 
@@ -35,9 +42,10 @@ class Page:
     """One page of a list.
 
     `fetched_at` is the answer's `Date` (server time, UTC). `total` counts everything that matches, where the server says so.
-    `is_shifting` tells that the next link numbers pages or rows, so that a row which leaves the list moves the others. `keys` has a value for each
-    record, equal where the ids are. `body` is the document as it came, known to be whole; None where it was not of the plain form (`envelope`), and then
-    `parts` has its records, with their linkage complete, and what it includes.
+    `is_shifting` tells that the next link numbers pages or rows, so that a row which leaves the list moves the others; `next_query` has its parameters.
+    `keys` has a value for each record, equal where the ids are. `body` is the document as it came, known to be whole; None where it was not of the plain
+    form (`envelope`), and then `parts` has its records, with their linkage complete, and what it includes. `marks`: where it names no next page, what says
+    all the same that there is one.
     """
 
     keys: Sequence[int]
@@ -50,6 +58,8 @@ class Page:
     size: int
     body: bytes | None = None
     parts: tuple[list[Any], list[Any]] | None = None
+    marks: tuple[Mark, ...] = ()
+    next_query: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -95,11 +105,44 @@ def may_be_cut(count: int, size: int) -> bool:
 
 
 def tells_of_pages(document: Record, next_place: str, total_place: str) -> bool:
-    """Whether a list document speaks of pages at all: a place for the next link, even an empty one, a first, last or previous page, or a total."""
+    """Whether a list document without a next link shows its end: a place for that link, an empty one, or one for the previous page; a first page that is
+    also the last; a total.
+    """
     holder, _, last = next_place.rpartition(".")
     links = envelope.at(document, holder)
     total = count_of(envelope.at(document, total_place)) if total_place else None
-    return (isinstance(links, dict) and bool(links.keys() & {last, "first", "last", "prev"})) or total is not None
+    is_named = isinstance(links, dict) and bool(links.keys() & {last, "prev"})
+    return is_named or is_only_page(links) or total is not None
+
+
+def belied(page: Page, *, is_first: bool, is_filtered: bool, counts_what_matches: bool) -> Mark | None:
+    """The mark that speaks against a page without a next link being the last; None where none does.
+
+    Of a chain that was followed, the link itself tells the end, and only a plain yes outweighs it: numbers of pages may begin with 0, and some APIs give a
+    cursor to come back with. A count of records may leave filters out of account, unless the contract says that this API counts what matches.
+    """
+    for mark in page.marks:
+        if mark.kind != "yes" and not is_first:
+            continue
+        if mark.kind == "records" and (page.total is not None or (is_filtered and not counts_what_matches)):
+            continue  # the contract's own total is judged when the walk has ended
+        return mark
+    return None
+
+
+def forgotten(page: Page, asked: Mapping[str, str], needed: Collection[str], page_size: str) -> str | None:
+    """The first of the `needed` parameters that a next link has lost; None where it has them, or carries them where nobody can see.
+
+    A cursor may stand for all that was `asked`, and then repeats none of it but the size of pages. A link that numbers pages stands for nothing, and one
+    that repeats some of it should repeat all. What stands under another name is not lost.
+    """
+    query = page.next_query
+    if not needed or page.next_url is None:
+        return None
+    is_spelt_out = page.is_shifting or any(name in query for name in asked if name != page_size)
+    values = {value for own in query.values() for value in own}
+    lost = (name for name in needed if name not in query and asked[name] not in values)
+    return next(lost, None) if is_spelt_out else None
 
 
 class Pages:
@@ -117,6 +160,12 @@ class Pages:
             page = self._read(response, found.around, list(map(hash, found.ids)))
             return replace(page, body=response.content)
         document = document_of(response, self._hide)
+        if document["data"] is None:
+            if not self._contract.document.null_is_empty:
+                raise BrokenAnswerError(
+                    f"{stream}: data is null where a list is due. If that is this API's empty list, say so in the contract: document.null_is_empty = true."
+                )
+            document = {**document, "data": []}
         if not isinstance(document["data"], list):
             raise BrokenAnswerError(
                 f"{stream}: data is one object where a list is due; is streams.{stream}.path right in the contract?"
@@ -127,7 +176,7 @@ class Pages:
         """A single record as a page of one; raises `BrokenAnswerError` where the answer is none."""
         document = document_of(response, self._hide)
         if not isinstance(document.get("data"), dict):
-            raise BrokenAnswerError(f"{stream}: a single record came without an object under data.")
+            raise BrokenAnswerError(f"{stream}: a single record came without an object under data.{SINGLE_CURE}")
         return self._in_full(response, {**document, "data": [document["data"]]})
 
     def _in_full(self, response: httpx.Response, document: Record) -> Page:
@@ -141,9 +190,14 @@ class Pages:
             raise BrokenAnswerError(
                 "The API's answers carry no Date header, so there is no clock to measure completeness by (a local clock is never used)."
             )
-        names = self._contract.document
+        names, parameters = self._contract.document, self._contract.parameters
         next_url = self._links.target(envelope.at(document, names.next), str(response.url))
-        query = parse_qs(urlsplit(next_url or "").query)
+        query = parse_qs(urlsplit(next_url or "").query, keep_blank_values=True)
+        marks: tuple[Mark, ...] = ()
+        if next_url is None:
+            around = {name: value for name, value in document.items() if name not in ("data", "included")}
+            asked, numbering = str(response.url), names.shifting_parameters
+            marks = marks_of(around, len(keys), asked, numbering, parameters.page_size, names.ignored_marks)
         return Page(
             keys=keys,
             next_url=next_url,
@@ -153,6 +207,8 @@ class Pages:
             is_shifting=any(p in query for p in names.shifting_parameters),
             media_type=response.headers.get("Content-Type", "").partition(";")[0].strip(),
             size=len(response.content),
+            marks=marks,
+            next_query=query,
         )
 
 

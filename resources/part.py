@@ -1,9 +1,9 @@
-"""What one transaction writes, and what it did: values only, made by `pipelines.run`, read by `warehouse`, `merging` and `ledger`."""
+"""What one transaction writes, and what it did: values only, made by `pipelines.run`, read by `warehouse`, `state`, `merging` and `ledger`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """Where a batch goes: the table's name and key, and its child tables with theirs."""
+    """Where a batch goes: the table's name and key, and its child tables with theirs.
+
+    `list_of`: the column by which a child's rows stand in lists of their own, for the child tables that have several lists for one parent.
+    """
 
     stream: str
     key: tuple[str, ...]
     children: Mapping[str, tuple[str, ...]]
+    list_of: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -9,29 +9,22 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 
-from resources.database import (
-    WRITE_ERRORS,
-    Check,
-    check_space,
-    checks,
-    connect,
-    end_query,
-    marts,
-    not_written,
-    open_for_writing,
-    transaction,
-)
-from resources.errors import PublishBlockedError, WarehouseError
+from resources.database import WRITE_ERRORS, check_space, end_query, not_written, transaction
+from resources.errors import PublishBlockedError, WarehouseError, writable
 from resources.generic import generic_streams, refresh_views
 from resources.lease import lease
-from resources.warehouse import WRITER_WAIT_S, Warehouse, Writer
+from resources.migrations import open_for_writing
+from resources.runs import Runs
+from resources.sql_files import Check, checks, marts
+from resources.warehouse import WRITER_WAIT_S, Warehouse
 
 log = logging.getLogger(__name__)
 SHOWN_ROWS = 5
@@ -63,62 +56,113 @@ def run_checks(connection: duckdb.DuckDBPyConnection, chosen: Iterable[Check]) -
 def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRITER_WAIT_S) -> list[Finding]:
     """Publish the warehouse; gives the findings of the warning checks.
 
-    Raises `PublishBlockedError` where a blocking check finds rows: the published file is then left as it was.
+    Raises `PublishBlockedError` where a blocking check finds rows or a view of the copy cannot be read: the published file is then left as it was.
     """
     with lease(warehouse.path, f"publishing, run {run_id}", wait_s=wait_s):
-        connection = open_for_writing(warehouse.path, warehouse.memory_limit_mb)
-        try:
+        with _opened(warehouse.path, warehouse.memory_limit_mb) as connection:
             refresh_views(connection)
             findings = [f for f in run_checks(connection, checks(generic_streams(connection))) if f.count]
-            blocking = [f for f in findings if f.check.is_blocking]
-            if blocking:
+            if blocking := [f for f in findings if f.check.is_blocking]:
                 told = "\n".join(f"  {finding}" for finding in blocking)
-                raise PublishBlockedError(  # noqa: TRY301  what was being asked is ended whatever is raised
+                raise PublishBlockedError(
                     f"{warehouse.published_path} was not replaced, because it would be wrong:\n{told}"
                 )
-            # The run is over with this, and the published file says so; a run that had problems stays red.
-            Writer(connection, warehouse.path).end_run(run_id, [], [])
-            with transaction(connection):
-                connection.execute(
-                    "insert into ops.publications values (?, ?, ?)", [datetime.now(UTC), run_id, version]
-                )
-            connection.execute("checkpoint")
-        except WRITE_ERRORS as error:  # the checkpoint, or a check that spills to the disk
-            raise not_written(error) from error
-        except BaseException:
-            end_query(connection)
-            raise
-        finally:
-            connection.close()
-        _replace(warehouse.path, warehouse.published_path)
+        # What is published says that the run is over. The working file says so only when it is: a kill in between leaves a run that goes on.
+        with (
+            _copied(warehouse.path, warehouse.published_path) as copy,
+            _opened(copy, warehouse.memory_limit_mb) as connection,
+        ):
+            _end(connection, run_id, version)
+            _try_marts(connection, warehouse.published_path)
+        with _opened(warehouse.path, warehouse.memory_limit_mb) as connection:
+            _end(connection, run_id, version)
     return findings
 
 
-def _replace(source: Path, target: Path) -> None:
-    """Copy, check, sync, rename. The source is closed: copying an open file would drop DuckDB's lock on it."""
-    if source.with_name(source.name + ".wal").exists():
-        raise WarehouseError(f"{source} was not closed cleanly; run the sync once more, which opens and mends it.")
-    for folder in [f for f in reversed(target.parents) if not f.exists()]:
-        folder.mkdir(mode=0o750)
-        folder.chmod(0o750)  # the group may come to what is published, whatever the umask
-    check_space(target.parent, source.stat().st_size)
-    temporary = target.with_name(f".{target.name}.new")
+@contextmanager
+def _opened(path: Path, memory_limit_mb: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    connection = open_for_writing(path, memory_limit_mb)
     try:
-        shutil.copyfile(source, temporary)
-        temporary.chmod(0o640)
-        copy = connect(temporary, read_only=True)
+        yield connection
+        connection.execute("checkpoint")
+    except WRITE_ERRORS as error:  # the checkpoint, or a check that spills to the disk
+        raise not_written(error) from error
+    except BaseException:
+        end_query(connection)
+        raise
+    finally:
+        connection.close()
+
+
+def _end(connection: duckdb.DuckDBPyConnection, run_id: str, version: str) -> None:
+    """The run is over; one that had problems stays red."""
+    Runs(connection).end_run(run_id, [], [])
+    with transaction(connection):
+        connection.execute("insert into ops.publications values (?, ?, ?)", [datetime.now(UTC), run_id, version])
+
+
+def _try_marts(copy: duckdb.DuckDBPyConnection, published: Path) -> None:
+    """Ask each mart of the copy; raises `PublishBlockedError` where one does not answer."""
+    mart = "data_status"
+    try:
         copy.execute("select count(*) from marts.data_status").fetchone()
         for mart in marts():
             copy.execute(f"select * from marts.{mart} limit 0")  # noqa: S608  names of our files
-        copy.close()
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+    except duckdb.Error as error:
+        raise PublishBlockedError(
+            f"{published} was left as it was: marts.{mart} of its new copy cannot be read ({str(error).splitlines()[0]}). Run the sync once more, which "
+            f"makes the views again; if it ends like this again, the file it copies is damaged: put a backup in its place."
+        ) from error
+
+
+@contextmanager
+def _copied(source: Path, target: Path) -> Iterator[Path]:
+    """A copy that takes the target's place when the `with` ends well: synced, renamed. The source is closed: copying an open file would drop DuckDB's lock."""
+    if _log_of(source).exists():
+        raise WarehouseError(f"{source} was not closed cleanly; run the sync once more, which opens and mends it.")
+    target = target.resolve()  # a symbolic link stays, and leads to the new file
+    with writable("WAREHOUSE_PUBLISHED_PATH", target):
+        for folder in [f for f in reversed(target.parents) if not f.exists()]:
+            folder.mkdir(mode=0o750)
+            folder.chmod(0o750)  # the group may come to what is published, whatever the umask
+        target.parent.mkdir(exist_ok=True)  # refused where it is a file
+    check_space(target.parent, source.stat().st_size)
+    temporary = target.with_name(f".{target.name}.new")
+    try:
+        with writable("WAREHOUSE_PUBLISHED_PATH", target):
+            _log_of(temporary).unlink(missing_ok=True)  # of a run that was killed here
+            shutil.copyfile(source, temporary)
+        yield temporary
+        temporary.chmod(0o640)
+        _sync(temporary)
+        _forget_log(target)
         temporary.replace(target)
-        descriptor = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _forget_log(target)
+        _sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+        _log_of(temporary).unlink(missing_ok=True)
     log.info("Published %s (%.1f MB)", target, target.stat().st_size / 1e6)
+
+
+def _forget_log(published: Path) -> None:
+    """Remove the log that a client left beside the file: it belongs to the state that is replaced, and with it the new one could not be opened."""
+    if _log_of(published).exists():
+        _log_of(published).unlink()
+        log.warning(
+            "Somebody opened %s for writing. What was written there is gone, as it is each night: open it read-only, and keep tables of your own in a file "
+            "of their own.",
+            published,
+        )
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + ".wal")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -32,7 +32,7 @@ class TroubleError(Exception):
     """One failed attempt.
 
     `status` is None where no complete answer arrived (time-out, reset) or where its body could not be read as promised.
-    `retry_after` and `date` are the answer's headers as sent; `parameters` are the query parameters that it names.
+    `retry_after` and `date` are the answer's headers as sent; `parameters` are the query parameters that it names. `attempts`: which attempt it was.
     """
 
     text: str
@@ -40,6 +40,7 @@ class TroubleError(Exception):
     retry_after: str | None = None
     date: str | None = None
     parameters: tuple[str, ...] = field(default=(), repr=False)  # as sent, so they may repeat a secret
+    attempts: int = 1
 
     def __str__(self) -> str:
         """The sentence that goes into messages."""
@@ -58,6 +59,15 @@ def retry_after_s(retry_after: str | None, date: str | None, now: datetime) -> f
         return float(text)
     until = http_date(text)
     return None if until is None else max(0.0, (until - (http_date(date) or now)).total_seconds())
+
+
+def given_up(trouble: TroubleError, now: datetime) -> str:
+    """Why what could be repeated was not, or not once more, in a sentence."""
+    asked = retry_after_s(trouble.retry_after, trouble.date, now)
+    tries = "1 attempt" if trouble.attempts == 1 else f"{trouble.attempts} attempts"
+    if asked is not None and asked > LONGEST_WAIT_S:
+        return f"Gave up after {tries}: the API asks to wait for {asked / 60:.0f} minutes, longer than a run waits; run again then"
+    return f"Gave up after {tries}"
 
 
 def http_date(text: str | None) -> datetime | None:

@@ -58,7 +58,7 @@ def _cron(text: str) -> str:
 
 
 def _origin_is_safe(url: str) -> str:
-    """Plain http only to a loopback address: a token is a password (design promise 6)."""
+    """Plain http only to a loopback address: a token is a password (docs/guarantees.md, 6)."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("it is not an http(s) address")
@@ -233,7 +233,7 @@ def _sentence(field: str, wrong: str) -> str:
     variable = field.upper()
     info = Settings.model_fields[field]
     example = f" Example: {variable}={info.examples[0]}" if info.examples else ""
-    return f"{variable} {wrong}. {info.description}.{example}"
+    return f"{variable} {wrong}{'' if wrong.endswith('?') else '.'} {info.description}.{example}"
 
 
 def _refuse_strangers(names: list[str], where: str, *, near_only: bool) -> None:

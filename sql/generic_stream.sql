@@ -19,6 +19,6 @@ comment on column core.{stream}.updated_at is 'When the API says the record last
 comment on column core.{stream}.deleted_at is 'Null for a live row; otherwise the server time at which the deletion was established (a tombstone).';
 comment on column core.{stream}.deletion_evidence is 'How the deletion was established: single GET (404), second walk, or moved to another account; null for a live row.';
 comment on column core.{stream}.document is 'The record as sent with the included resources its relationships name, as one JSON:API document; capability URLs removed.';
-comment on column core.{stream}.content_hash is 'BLAKE2b-128 of the document; where it is equal nothing is rewritten, and where it is not the content decides: without links, meta and the order of members.';
+comment on column core.{stream}.content_hash is 'BLAKE2b-128 of the document; where it is equal nothing is rewritten, and where it is not the content decides: without links, meta and the order of members and of linkage.';
 comment on column core.{stream}.fetched_at is 'Date header of the page that brought this version (server time, UTC).';
 comment on column core.{stream}.slice_id is 'Slice that last wrote the row: ops.slices.slice_id.';

@@ -2,7 +2,7 @@
 -- Statements are separated by a line that holds only a semicolon mark, `-- ;`, and each is named in its first line. Those that have nothing to do are not run.
 
 -- change: what is to be done with each row, without its content. A row is never replaced by an older version, nor by an equal one that was read earlier; a
--- tombstone comes back only through something that was read after it (design 5). Equal hashes are equal content; where hashes that differ decide (is_doubtful),
+-- tombstone comes back only through something that was read after it. Equal hashes are equal content; where hashes that differ decide (is_doubtful),
 -- the documents have the last word (`documents`, `unchanged`).
 create or replace temp table change as
 select

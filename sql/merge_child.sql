@@ -1,10 +1,10 @@
 -- The one merge of a child table, for the parents that `change` (sql/merge.sql) inserts or updates. Parents that are new have no stored children.
 
 -- change: what is to be done with each child of an updated parent. What a list that came whole no longer names is gone; where only the linkage came
--- (is_partial) the stored values stay.
+-- (is_partial) the stored values stay. Where a child's rows stand in several lists (answers: one for each participation), each list counts by itself.
 create or replace temp table child_change as
 with known as (
-    select stored.*, stored.rowid as stored_row, change.whole_{table} as is_whole, change.fetched_at as read_at
+    select stored.*, stored.rowid as stored_row, {is_whole} as is_whole, change.fetched_at as read_at
     from core.{table} as stored
     join change using ({parent_key})
     where change.action = 'update'

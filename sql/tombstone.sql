@@ -1,4 +1,4 @@
--- Rows whose absence a second look confirmed (design promise 7) become tombstones, their children with them. `gone`: key columns, evidence, at.
+-- Rows whose absence a second look confirmed (docs/guarantees.md, 7) become tombstones, their children with them. `gone`: key columns, evidence, at.
 
 -- history
 insert into history.records by name

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,10 +29,10 @@ import pytest
 
 from pipelines.streams import ACCOUNTS, BOOKINGS, BUILT_IN, CUSTOMERS, EVENTS, Stream
 from resources import publish as publishing
-from resources.database import Check
 from resources.part import Commit, Part
 from resources.publish import Finding
 from resources.settings import Settings
+from resources.sql_files import Check
 from resources.warehouse import Warehouse, Writer
 from tests.commits import commit_of
 from tests.emulator import Emulator, World
@@ -136,6 +136,7 @@ class Rows:
         as_text = cs.binary().cast(pl.String)
         rows = pl.read_parquet(folder / f"{stream.table}.parquet").drop(BOOKKEEPING).with_columns(as_text)
         whole = {f"whole_{child}": pl.lit(value=True) for child in stream.target.children}
+        whole |= {f"except_{child}": pl.lit(None, pl.List(pl.String)) for child in stream.target.list_of}
         children = {
             child: pl.read_parquet(folder / f"{child}.parquet")
             .drop("deleted_at")
@@ -233,7 +234,7 @@ def bench(kept: Path, folder: Path, copies: int, memory_limit_mb: int) -> None:
     }
     total = Stages()
     with warehouse.writer("bench", wait_s=0) as writer:
-        writer.start_run("bench", "nightly", "cli", "0", list(BUILT_IN))
+        writer.start_run("bench", "nightly", "cli", "0", warehouse.limits, list(BUILT_IN))
         for name, rows in all_rows.items():
             stages = Stages()
             with total.timed("load"):
@@ -288,7 +289,7 @@ def publish_timed(warehouse: Warehouse) -> None:
         stages, checks = Stages(), Stages()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(publishing, "run_checks", partial(run_checks_timed, publishing.run_checks, stages, checks))
-            patch.setattr(publishing, "_replace", partial(replace_timed, publishing._replace, stages))
+            patch.setattr(publishing, "_copied", partial(copied_timed, publishing._copied, stages))
             with stages.timed("publish in all"):
                 publishing.publish(warehouse, "bench", "0")
         stages.show(f"publishing, {turn} time; file {warehouse.path.stat().st_size / 1e6:.0f} MB")
@@ -313,10 +314,13 @@ def run_checks_timed(
     return findings
 
 
-def replace_timed(real: Callable[..., None], stages: Stages, source: Path, target: Path) -> None:
-    """Copy, check, sync and rename."""
-    with stages.timed("copy, look, rename"):
-        real(source, target)
+@contextmanager
+def copied_timed(
+    real: Callable[..., AbstractContextManager[Path]], stages: Stages, source: Path, target: Path
+) -> Iterator[Path]:
+    """Copy, look, sync and rename."""
+    with stages.timed("copy, look, rename"), real(source, target) as copy:
+        yield copy
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import os, resource, shutil, signal, sys
 from pathlib import Path
 import duckdb
 from pipelines import cli
-from resources import database, publish, warehouse
+from resources import database, migrations, warehouse
 
 name, number, side = os.environ.get("BREAK_AT", "-:0:-").split(":")
 left = int(number)
@@ -54,7 +54,7 @@ class Connection:
         return getattr(self.real, wanted)
 
 connect = database.connect
-database.connect = publish.connect = lambda *values, **named: Connection(connect(*values, **named))
+database.connect = migrations.connect = lambda *values, **named: Connection(connect(*values, **named))
 shutil.copyfile = counted("copy", shutil.copyfile)
 os.fsync = counted("fsync", os.fsync)
 Path.replace = counted("replace", Path.replace)

@@ -6,11 +6,11 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 import stamina
@@ -176,7 +176,7 @@ def test_every_form_of_no_next_link_is_the_end(end: object) -> None:
 
 def test_an_absent_next_member_is_the_end_where_others_show_paging() -> None:
     with bench() as b:
-        b.answer(lambda d: d | {"links": {"first": "/v2/customers"}})
+        b.answer(lambda d: d | {"links": {"first": "/v2/customers?page=1", "last": {"href": "/v2/customers?page=1"}}})
         assert len(b.pages()) == 1
 
 
@@ -225,6 +225,88 @@ def test_a_next_link_that_comes_round_again_is_an_error() -> None:
         assert b.emulator.count() == 2
 
 
+SINCE = "filter[updatedAfter]"
+
+
+def linked(**changes: Any) -> Callable[[Json], Json]:
+    """A document whose next link has its parameters changed; None takes one out."""
+
+    def change(document: Json) -> Json:
+        link = document["links"]["next"]
+        if link is not None:
+            path, _, text = link.partition("?")
+            query = {k: v for k, v in (dict(parse_qsl(text)) | changes.get("query", {})).items() if v is not None}
+            if changes.get("only"):
+                query = {k: v for k, v in query.items() if k in changes["only"]}
+            document["links"]["next"] = f"{path}?{urlencode(query)}"
+        return document
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("lost", "change", "cure"),
+    [
+        (SINCE, linked(query={SINCE: None}), "customers.filters = false"),
+        ("filter[account]", linked(query={"filter[account]": None}), "one API client for each account"),
+        ("filter[status]", linked(query={"filter[status]": None}), "streams.customers.queries"),
+        (SINCE, linked(query={"page[number]": "2"}, only=("page[number]", "page[size]")), "larger pages"),
+    ],
+)
+def test_a_next_link_that_has_lost_a_parameter_is_not_followed(lost: str, change: Any, cure: str) -> None:
+    with bench(Switches(unknown_parameters="ignore")) as b:
+        b.answer(change, times=None)
+        account = b.world.customers.rows()[0].account_id
+        filters = {SINCE: "2020-01-01T00:00:00Z", "filter[account]": account}
+        b.sizes("2")
+        own = {lost: "confirmed"} if lost == "filter[status]" else {}
+        with pytest.raises(BrokenAnswerError, match=cure) as caught:
+            list(b.client.pages("customers", filters, own))
+        assert repr(lost) in str(caught.value)
+        assert len(b.asked("customers")) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        linked(only=("page[after]",)),
+        linked(only=("page[after]", "page[size]")),
+        linked(query={SINCE: None, "since": "2020-01-01T00:00:00Z"}),
+        linked(query={SINCE: "2020-01-01T00:00:00+00:00"}),
+        linked(query={"sort": None}),
+    ],
+)
+def test_a_next_link_that_carries_its_list_in_its_own_way_is_followed(change: Any) -> None:
+    with bench(Switches(unknown_parameters="ignore")) as b:
+        b.answer(change, times=1)
+        pages = b.client.pages("customers", {SINCE: "2020-01-01T00:00:00Z"}, {})
+        next(pages)
+        with suppress(DeadCursorError):  # the emulator's own cursors need the rest
+            next(pages)
+        assert len(b.asked("customers")) == 2
+
+
+def test_null_for_a_list_is_an_empty_one_only_where_the_contract_says_so() -> None:
+    with bench() as b:
+        b.answer(lambda d: d | {"data": None, "links": {"next": None}}, times=None)
+        with pytest.raises(BrokenAnswerError, match="null_is_empty"):
+            b.pages()
+        assert len(b.asked("customers")) == 1
+    with bench(document=load_contract().document.model_copy(update={"null_is_empty": True})) as b:
+        b.answer(lambda d: d | {"data": None, "links": {"next": None}}, times=None)
+        assert [page.count for page in b.pages()] == [0]
+
+
+def test_a_404_to_a_filtered_list_may_be_an_empty_one() -> None:
+    with bench() as b:
+        b.fault(Status(404), times=None)
+        with pytest.raises(GaveUpError, match=r"streams\.customers\.filters = false"):
+            b.pages(**{SINCE: "2020-01-01T00:00:00Z"})
+        with pytest.raises(GaveUpError) as caught:
+            b.pages()
+        assert "filters = false" not in str(caught.value)
+
+
 def test_an_empty_page_does_not_end_a_walk() -> None:
     with bench() as b:
         b.answer(lambda d: d | {"data": []}, later_page)
@@ -259,10 +341,106 @@ def test_a_page_that_shows_its_end_is_proven(count: int, rest: Json) -> None:
         assert len(b.pages()[0].records) == count
 
 
-def test_links_without_pagination_prove_nothing() -> None:
+@pytest.mark.parametrize(
+    "links", [{"self": "/v2/customers"}, {"first": "/v2/customers"}, {"last": "/v2/customers?c=x"}]
+)
+def test_links_without_pagination_prove_nothing(links: Json) -> None:
     with bench() as b:
-        b.answer(lambda d: {"data": d["data"], "links": {"self": "/v2/customers"}})
-        with pytest.raises(UnprovenEndError):
+        b.answer(lambda d: {"data": d["data"], "links": links})
+        with pytest.raises(UnprovenEndError, match="exactly 10 records"):
+            b.pages()
+
+
+@pytest.mark.parametrize(
+    ("rest", "place", "told"),
+    [
+        ({"meta": {"nextCursor": "abc"}}, "meta.nextCursor", "says that there is one"),
+        (
+            {"links": {"next": None}, "meta": {"page": {"next_page": 2}}},
+            "meta.page.next_page",
+            "says that there is one",
+        ),
+        ({"next": "/v2/customers?page=2"}, "next", "says that there is one"),
+        ({"links": {"next": None}, "meta": {"hasMore": True}}, "meta.hasMore", "says that there is one"),
+        ({"pageInfo": {"hasNextPage": True}}, "pageInfo.hasNextPage", "says that there is one"),
+        ({"meta": {"current_page": 1, "last_page": 2}}, "meta.last_page", "counts several pages"),
+        ({"meta": {"page": {"current": 1, "pages": 7}}}, "meta.page.pages", "counts several pages"),
+        (
+            {"meta": {"pagination": {"count": 10, "total_count": 25}}},
+            "meta.pagination.total_count",
+            "counts more records",
+        ),
+        ({"links": {"first": "/x?page=1", "last": "/x?page=3"}}, "links.last", "leads to another page"),
+        (
+            {"links": {"self": "/x?page[size]=9", "last": {"href": "/x?page[size]=10&page[offset]=20"}}},
+            "links.last",
+            "another page",
+        ),
+    ],
+)
+def test_a_page_that_says_elsewhere_that_there_is_more_is_no_end(rest: Json, place: str, told: str) -> None:
+    with bench() as b:
+        b.answer(lambda d: {"data": d["data"]} | rest, times=None)
+        with pytest.raises(UnprovenEndError, match=told) as caught:
+            next(b.client.pages("customers", {}, {}))  # whoever takes the first page alone is told, too
+        assert f"{place} " in str(caught.value)
+        assert "document.next" in str(caught.value)
+        document = b.client.contract.document.model_copy(update={"ignored_marks": (place,), "lists_are_whole": True})
+        b.client.contract = b.client.contract.model_copy(update={"document": document})
+        b.client._answers._contract = b.client.contract
+        assert len(b.pages()) == 1
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        {"meta": {"nextCursor": None, "hasMore": False, "next_page": 0, "cursors": {"after": "abc"}}},
+        {"links": {"next": None}, "meta": {"page": {"total": 9, "pages": 1}, "nextPageToken": ""}},
+        {"links": {"next": None, "first": "/x?page=0", "last": "/x?page=0"}, "meta": {"count": 9, "has_more": "no"}},
+        {"links": {"next": None, "self": "/x", "last": "/x?page[number]=1&page[size]=100"}},
+        {"links": {"next": None, "self": "/x?page[size]=10", "last": "/x?page[size]=100"}},
+        {"links": {"next": None, "first": "/x?page[size]=10", "last": "/x?page[size]=10&page[before]=4711"}},
+        {"links": {"next": None, "last": "http://[::1"}, "meta": {"pages": ["a"], "links": [{"url": "/x?page=2"}]}},
+    ],
+)
+def test_members_that_say_nothing_of_more_are_no_sign_of_it(rest: Json) -> None:
+    with bench() as b:
+        b.sizes("7", "customers")
+        rows = [{"type": "customers", "id": str(n)} for n in range(9)]
+        b.answer(lambda _: {"data": rows} | rest)
+        assert len(b.pages()) == 1
+
+
+def test_the_last_page_of_a_chain_that_was_followed_is_believed_unless_it_says_yes() -> None:
+    numbers = {
+        "meta": {"page": 3, "pages": 7, "nextCursor": "later", "count": 99},
+        "links": {"first": "/x?page=1", "last": "/x?page=3"},
+    }
+
+    def is_end(document: Json) -> bool:
+        return len(document["data"]) == 5
+
+    with bench() as b:
+        b.answer(lambda d: d | numbers if is_end(d) else d, times=None)
+        assert len(b.pages()) == 3
+        b.emulator.faults.clear()
+        b.answer(lambda d: d | {"links": {"next": None}, "meta": {"has_more": True}} if is_end(d) else d, times=None)
+        with pytest.raises(UnprovenEndError, match=r"meta\.has_more"):
+            b.pages()
+
+
+def test_a_count_that_may_leave_filters_out_of_account_is_a_sign_only_where_the_contract_says_that_totals_count() -> (
+    None
+):
+    with bench() as b:
+        b.answer(lambda d: d | {"links": {"next": None}, "meta": {"totalCount": 155}}, times=None)
+        since = {"filter[updatedAfter]": "2020-01-01T00:00:00Z"}
+        with pytest.raises(UnprovenEndError, match="totalCount"):
+            b.pages(**since)
+        document = b.client.contract.document.model_copy(update={"total": ""})
+        b.client.contract = b.client.contract.model_copy(update={"document": document})
+        assert len(b.pages(**since)) == 1
+        with pytest.raises(UnprovenEndError, match="totalCount"):
             b.pages()
 
 
@@ -384,8 +562,19 @@ def test_a_single_404_is_none_and_other_refusals_are_not() -> None:
         assert b.client.single("customers", "gone") is None
         for status in (403, 400):
             b.fault(Status(status))
-            with pytest.raises(GaveUpError):
+            with pytest.raises(GaveUpError, match=r"abilities\.single = false") as caught:
                 b.client.single("customers", "gone")
+            assert caught.value.status == status
+        b.fault(Status(503), times=None)
+        with pytest.raises(GaveUpError, match="Gave up after"):
+            b.client.single("customers", "gone")
+        b.emulator.faults.clear()
+        b.answer(lambda d: d | {"data": None}, times=None)
+        before = b.emulator.count()
+        with pytest.raises(BrokenAnswerError, match=r"abilities\.single = false"):
+            b.client.single("customers", next(iter(b.world.customers)).id)
+        assert b.emulator.count() == before + 1
+        b.emulator.faults.clear()
         b.answer(lambda d: d | {"data": [d["data"]]})
         with pytest.raises(BrokenAnswerError, match="without an object"):
             b.client.single("customers", next(iter(b.world.customers)).id)
@@ -577,18 +766,38 @@ def test_several_unnamed_refusals_drop_one_ability_after_the_other() -> None:
         assert sorted(dropped) == ["filters", "sort"]  # and nothing that the server knows
 
 
-def test_parameters_that_are_refused_only_together_are_dropped_one_by_one() -> None:
+@pytest.mark.parametrize(
+    ("one", "other", "ability"),
+    [
+        ("sort", "page[size]", "page_size"),
+        ("sort", "filter[updatedAfter]", "sort"),
+        ("include", "filter[updatedAfter]", "filters"),
+    ],
+)
+def test_of_parameters_that_are_refused_only_together_one_that_is_too_many_goes(
+    one: str, other: str, ability: str
+) -> None:
     with bench() as b:
-        b.fault(
-            Status(400, body=b""),
-            lambda r: r.path == "/v2/customers" and {"sort", "page[size]"} <= r.query.keys(),
-            None,
-        )
-        with pytest.raises(AbilityRefusedError) as refusal:
-            b.pages()
-        assert refusal.value.ability == "page_size"
-        b.client.without.add(("customers", "page_size"))
-        assert len(b.ids()) == 25
+        b.fault(Status(400, body=b""), lambda r: r.path == "/v2/bookings" and {one, other} <= r.query.keys(), None)
+        filters = {SINCE: "2020-01-01T00:00:00Z"}
+        with pytest.raises(AbilityRefusedError, match=r"beside the others, each of which it takes alone") as refusal:
+            b.pages("bookings", **filters)
+        assert refusal.value.ability == ability
+        assert repr(one if ability == "sort" else other) in str(refusal.value)
+        b.client.without.add(("bookings", ability))
+        assert len(b.ids("bookings", **({} if ability == "filters" else filters))) == 25
+
+
+def test_parameters_of_which_only_one_is_taken_at_a_time_are_dropped_one_by_one() -> None:
+    with bench() as b:
+        b.fault(Status(400, body=b""), lambda r: r.path == "/v2/customers" and first_page(r) and len(r.query) > 1, None)
+        filters = {"filter[updatedAfter]": "2020-01-01T00:00:00Z"}
+        for ability in ("page_size", "sort"):
+            with pytest.raises(AbilityRefusedError, match=r"together|beside the others") as refusal:
+                b.pages(**filters)
+            assert refusal.value.ability == ability
+            b.client.without.add(("customers", ability))
+        assert len(b.ids(**filters)) == 25
 
 
 def test_a_400_that_stays_without_parameters_is_no_ability() -> None:
@@ -672,7 +881,7 @@ def test_what_the_api_says_is_told() -> None:
         Status(200, body=b""),
         Status(200, body=b'{"meta": {}}'),
         Status(200, body=b"[]"),
-        Status(200, body=b'{"data": null}'),
+        Status(200, body=b'{"data": "x"}'),
         Status(200, body=b'{"data": [], "errors": []}'),
         Status(200, body=b'{"data": [], "included": "x"}'),
         Status(200, body=b'{"data": ["\xff"]}'),
@@ -721,9 +930,12 @@ def test_a_429_holds_the_whole_client_for_as_long_as_it_asks(form: str | None, p
 def test_a_wait_that_is_too_long_is_not_waited_for() -> None:
     with bench() as b:
         b.fault(Status(429, headers={"Retry-After": "3600"}), times=None)
-        with pytest.raises(GaveUpError, match="HTTP 429"):
+        told = "HTTP 429.* Gave up after 1 attempt: the API asks to wait for 60 minutes, longer than a run waits; run again then"
+        with pytest.raises(GaveUpError, match=told):
             b.pages()
         assert b.emulator.count() == 1
+        with pytest.raises(GaveUpError, match=told):
+            b.client.look("customers", {})
 
 
 def test_without_a_date_there_is_no_clock_to_measure_by() -> None:

@@ -28,8 +28,8 @@ from typer.testing import CliRunner
 from pipelines import shell
 from pipelines.cli import app
 from pipelines.commands import change_days, chosen_streams
+from pipelines.console import plain, print_table, shown
 from pipelines.plan import Window
-from pipelines.report import plain, print_table, shown
 from pipelines.streams import BUILT_IN
 from resources.contract import load_contract
 from resources.errors import UsageError
@@ -522,6 +522,28 @@ def test_renormalise_with_a_contract_that_no_longer_fits(copied: Loaded) -> None
     assert query(copied.folder / "warehouse.duckdb", "select count(*) from core.events where title is null") == [(0,)]
 
 
+def test_renormalise_with_names_that_fit_nothing_is_red_and_keeps_what_analysts_have(copied: Loaded) -> None:
+    wrong = '[streams.bookings.columns]\nstart_at = ["status"]\nprice = ["nothing"]\nservice_id = []\n'
+    published, working = copied.folder / "analytics.duckdb", copied.folder / "warehouse.duckdb"
+    counted = "select count(start_at), count(price), count(service_id) from core.bookings"
+    before = query(published, counted)
+    done = cli(copied.env | contract(copied.folder, wrong), "renormalise", "--json")
+    assert done.code == 1
+    assert not done.json["is_published"]
+    unfit, emptied = done.json["problems"]
+    assert "130 values of 'start_at' in 130 records do not fit their column" in unfit
+    assert "no stored record has a fitting value for price (nothing), start_at (status), and the columns" in emptied
+    assert query(working, counted) == [(0, 0, 0)]
+    assert query(published, counted) == before
+    ((status, problems),) = query(working, "select status, problems from ops.runs where kind = 'renormalise'")
+    assert (status, set(problems)) == ("red", {unfit, emptied})
+    drift = query(working, "select kind, path from ops.drift where path in ('start_at', 'attributes.startTime')")
+    assert sorted(drift) == [("bad_value", "start_at"), ("unknown_member", "attributes.startTime")]
+    mended = cli(copied.env, "renormalise", "--json")
+    assert (mended.code, mended.json["problems"]) == (0, [])
+    assert query(working, counted) == query(published, counted) == before
+
+
 def test_renormalise_makes_no_warehouse(loaded: Loaded, tmp_path: Path) -> None:
     done = cli(environment(loaded.emulator, tmp_path), "renormalise")
     assert (done.code, list(tmp_path.iterdir())) == (1, [])
@@ -613,6 +635,21 @@ def test_check_tells_of_a_program_that_reads_the_working_file(copied: Loaded) ->
         lines = lines_of(cli(copied.env, "check", "--json"))
     assert lines["lease"][0] == "warning"
     assert "is open in another program" in lines["lease"][1]
+
+
+@pytest.mark.parametrize("file", ["warehouse", "analytics"])
+def test_check_sees_a_file_that_was_cut(copied: Loaded, file: str) -> None:
+    """It opens all the same, and answers until a question comes to what is missing."""
+    path = copied.folder / f"{file}.duckdb"
+    lines = lines_of(cli(copied.env, "check", "--json"))
+    assert {lines[name][0] for name in ("warehouse file", "published file")} == {"ok"}
+    os.truncate(path, path.stat().st_size - 262_144)
+    done = cli(copied.env, "check", "--json")
+    (failed,) = [(name, told) for name, (state, told) in lines_of(done).items() if state == "failed"]
+    assert done.code == 1
+    assert failed[0] == {"warehouse": "warehouse file", "analytics": "published file"}[file]
+    assert f"{path} cannot be read: of its " in failed[1]
+    assert "The file is damaged: put a backup in its place" in failed[1]
 
 
 def test_a_failed_night_still_tells_what_is_complete(copied: Loaded) -> None:
@@ -741,12 +778,17 @@ def test_the_prompt_goes_on_after_mistakes(loaded: Loaded, capsys: pytest.Captur
         assert said in out
 
 
-def test_the_prompt_ends_with_the_input(loaded: Loaded) -> None:
-    def ask(_: str) -> str:
+def test_the_prompt_ends_with_the_input(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[str] = []
+
+    def ask(prompt: str) -> str:
+        asked.append(prompt)
         raise EOFError
 
     with shell.open_published(loaded.folder / "analytics.duckdb") as connection:
         shell.converse(connection, ask)
+    assert asked == [shell.PROMPT]
+    assert capsys.readouterr().out == "\n"
 
 
 def test_a_long_result_is_cut_in_a_table_and_whole_in_json(loaded: Loaded) -> None:
@@ -803,6 +845,7 @@ def test_version_and_help() -> None:
     assert done.code == 0
     for command in ("check", "sync", "status", "plan", "renormalise", "shell"):
         assert f"  {command} " in done.out
+    assert not [line for line in done.out.partition("Commands:")[2].splitlines() if line.endswith("...")]  # cut
 
 
 # ---- the small things --------------------------------------------------------------------------------------------------------

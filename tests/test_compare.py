@@ -507,6 +507,23 @@ def test_an_operation_takes_the_place_of_its_paths_object(tmp_path: Path) -> Non
     assert ("bookings", "the parameter filter[updatedAfter] is not described") in found
 
 
+def test_elements_of_lists_must_bring_what_is_read_of_them(tmp_path: Path) -> None:
+    question: Json = {"id": {}, "label": {}, "value": {}}
+    person: Json = {aliases[0]: {} for aliases in CONTRACT.streams["bookings"].participant_columns.values()}
+    person["questions"] = {"type": "array", "items": {"properties": question}}
+
+    def change(value: Json) -> None:
+        attributes(value)["customers"] = {"type": "array", "items": {"properties": person}}
+        del relationships(value)["customerBookings"]
+
+    assert breaking(tmp_path, change) == set()
+    question["reply"] = question.pop("value")
+    assert breaking(tmp_path, change) == {("bookings", "questions is a list of objects without value or answer")}
+    question.clear()
+    question |= {"type": {}, "id": {}}  # identifiers: their resources are described elsewhere
+    assert breaking(tmp_path, change) == set()
+
+
 def test_one_participant_is_told_from_all_that_is_included(tmp_path: Path) -> None:
     person: Json = {aliases[0]: {} for aliases in CONTRACT.streams["bookings"].participant_columns.values()}
     others: Json = {"totalPrice": {"type": "object"}}

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from pipelines import reading as slice_reading
 from pipelines.completeness import MOST_WALKS, Verdict, Walk, judge
 from pipelines.plan import BEGINNING, Slice, Window
-from pipelines.reading import PAGES_PER_PART, AccountsUnnamedError, ReadPart, filters_of, read_slice
+from pipelines.reading import PAGES_PER_PART, AccountsUnnamedError, ReadPart, filters_of, parts_of, read_slice
+from pipelines.shaping import AtOnce
 from pipelines.streams import CUSTOMERS
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import load_contract
@@ -167,7 +168,13 @@ def piece_of(client: ApiClient, **more: object) -> Slice:
 
 
 def read(client: ApiClient, piece: Slice | None = None, stop: Callable[[], bool] = lambda: False) -> list[ReadPart]:
-    return list(read_slice(piece or piece_of(client), CUSTOMERS, client, {}, None, stop, lambda _: None))
+    return list(read_slice(piece or piece_of(client), CUSTOMERS, client, {}, None, stop))
+
+
+def noted(client: ApiClient, note: Callable[[Page], None]) -> list[ReadPart]:
+    """As `read`, with news of each page."""
+    found = parts_of(piece_of(client), CUSTOMERS, client, {}, None, lambda: False, note, AtOnce())
+    return [part.result() for part in found]
 
 
 def ids(parts: list[ReadPart]) -> set[str]:
@@ -277,6 +284,30 @@ def test_a_steady_total_that_says_more_is_evidence_of_missing_rows() -> None:
         assert (part.reconciliations[0].last_total, part.reconciliations[0].walks_count) == (61, 2)
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_ids_that_begin_anew_in_each_account_are_counted_by_account(*, lost: bool) -> None:
+    with reading(Switches(meta_total="present")) as (emulator, client):
+        by_account: dict[str, list[str]] = {}
+        for customer in emulator.world.customers:
+            by_account.setdefault(customer.account_id, []).append(customer.id)
+        numbers = {own: str(n) for ids in by_account.values() for n, own in enumerate(sorted(ids))}
+
+        def renumber(body: bytes) -> bytes:
+            document = json.loads(body)
+            document["data"] = [
+                r | {"id": numbers[r["id"]]} for r in document["data"] if not lost or numbers[r["id"]] != "3"
+            ]
+            return json.dumps(document).encode()
+
+        emulator.faults.append(Fault(lambda r: r.path.endswith("/customers"), Replace(renumber), times=None))
+        (evidence,) = read(client)[-1].reconciliations
+        assert evidence.verdict == ("different" if lost else "settled")
+        assert (evidence.distinct_count, evidence.walks_count) == (58 if lost else 60, 2)
+        # What was learned spares the second walk of what is read next.
+        (evidence,) = read(client)[-1].reconciliations
+        assert evidence.walks_count == (2 if lost else 1)
+
+
 def test_every_query_of_the_contract_is_walked() -> None:
     with reading() as (emulator, client):
         customers = client.contract.streams["customers"]
@@ -322,7 +353,7 @@ def test_a_row_that_left_and_one_that_came_during_a_walk_hide_none_between_them(
             elif len(seen) == 2:
                 emulator.world.add_customer()
 
-        parts = list(read_slice(piece_of(client), CUSTOMERS, client, {}, None, lambda: False, change))
+        parts = noted(client, change)
         assert ids(parts) >= {c.id for c in emulator.world.customers}
 
 
@@ -336,27 +367,29 @@ def test_rows_without_account_are_told_apart() -> None:
     with reading(Switches(account_in="absent")) as (_, client):
         with pytest.raises(AccountsUnnamedError):
             read(client)
-        parts = list(read_slice(piece_of(client), CUSTOMERS, client, {}, "mine", lambda: False, lambda _: None))
+        parts = list(read_slice(piece_of(client), CUSTOMERS, client, {}, "mine", lambda: False))
         assert set(parts[0].batch.rows.get_column("account_id")) == {"mine"}
 
 
 def test_pages_are_noted_as_they_come() -> None:
     seen: list[Page] = []
     with reading() as (_, client):
-        list(read_slice(piece_of(client), CUSTOMERS, client, {}, None, lambda: False, seen.append))
+        noted(client, seen.append)
     assert [len(p.records) for p in seen] == [20, 20, 20]
 
 
 def test_bounds_are_sent_in_utc_with_z_and_only_as_far_as_the_server_goes() -> None:
-    since, until = datetime(2024, 1, 1, 12, 0, 1, tzinfo=UTC), datetime(2024, 1, 1, 12, 0, 1, 500, tzinfo=UTC)
+    since, until = datetime(2024, 1, 1, 12, 0, 1, 658_000, tzinfo=UTC), datetime(2024, 1, 1, 12, 0, 1, 500, tzinfo=UTC)
     with reading() as (_, client):
         piece = piece_of(client, filter_since=since, filter_until=until, only_account="a")
         query = {
             "filter[updatedAfter]": "2024-01-01T12:00:01Z",
-            "filter[updatedBefore]": "2024-01-01T12:00:01.000500Z",
+            "filter[updatedBefore]": "2024-01-01T12:00:02Z",
             "filter[account]": "a",
         }
         assert filters_of(piece, client) == query
+        whole = filters_of(replace(piece, filter_until=until.replace(microsecond=0)), client)
+        assert whole["filter[updatedBefore]"] == "2024-01-01T12:00:01Z"
         client.without.add(("customers", "upper_bound"))
         assert filters_of(piece, client).keys() == {"filter[updatedAfter]", "filter[account]"}
         client.without.add(("customers", "filters"))

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.connect.columns import elements
 from pipelines.connect.described import tokens
 from pipelines.connect.findings import Line
 from pipelines.connect.honoured import Instants, Trial, judge, trials
@@ -27,12 +28,14 @@ from pipelines.connect.places import (
     next_places,
     rate_limit,
     shifting,
-    signs_of_more,
 )
 from pipelines.connect.shapes import unknown_id
-from resources.contract import contract_values
+from resources.contract import contract_values, load_contract
 from resources.errors import ContractError
 from resources.schemas import Shape
+
+Json = dict[str, Any]
+CONTRACT = load_contract()
 
 BASE = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -114,6 +117,25 @@ def population_of(*changed_hours: float) -> dict[str, Instants]:
     }
 
 
+def test_the_members_of_a_lists_elements_are_matched_too() -> None:
+    records: list[Json] = [
+        {"attributes": {"questions": [{"id": "q", "title": "Allergies?", "response": "nuts"}, {"id": "r"}]}},
+        {"attributes": {"questions": {"q": "nuts"}}},
+    ]
+    names, plausible = CONTRACT.streams["bookings"].participant_columns, CONTRACT.plausible.columns["participants"]
+    outer = match({"answers": "list"}, names, plausible, members_of(records))
+    (finding,) = elements("bookings", "answers", records, outer, "answer_columns", CONTRACT)
+    assert {line.key[-1]: line.value for line in finding.lines} == {
+        "question_id": list(CONTRACT.streams["bookings"].answer_columns["question_id"]),
+        "label": ["title"],
+        "value": ["response"],
+    }
+    assert {line.key[:-1] for line in finding.lines} == {("streams", "bookings", "answer_columns")}
+    nothing: list[Json] = [{"attributes": {"questions": [{"type": "answers", "id": "a1"}]}}, {"attributes": {}}]
+    outer = match({"answers": "list"}, names, plausible, members_of(nothing))
+    assert elements("bookings", "answers", nothing, outer, "answer_columns", CONTRACT) == []
+
+
 def test_a_bound_cut_to_whole_days_gives_itself_away() -> None:
     sample = population_of(10, 11, 12, 35, 36, 37, 60, 61)
     verdicts = set()
@@ -190,8 +212,10 @@ def test_a_name_needs_evidence_and_values_that_fit(
     attributes: Any, column: str, member: str | None, evidence: str | None
 ) -> None:
     result = match(KINDS, ALIASES, PLAUSIBLE, members_of(records(**attributes)))
-    assert result.member_of(column) == member
-    assert next((m.evidence for m in result.found if m.column == column), None) == evidence
+    assert next(((m.member, m.evidence) for m in result.found if m.column == column), (None, None)) == (
+        member,
+        evidence,
+    )
 
 
 def test_no_attribute_feeds_two_columns() -> None:
@@ -244,29 +268,6 @@ def test_next_links_are_found_wherever_they_stand() -> None:
     assert next_places({"meta": {"next": "eyJpZCI6MX0=="}}) == []
     assert next_marks({"meta": {"next_cursor": "abc", "next": None}}) == ["meta.next_cursor"]
     assert counts({"data": [1], "meta": {"total": 3, "ok": True}}) == {"meta.total": 3}
-
-
-@pytest.mark.parametrize(
-    ("document", "is_more"),
-    [
-        ({"meta": {"nextCursor": "abc"}}, True),
-        ({"meta": {"nextCursor": None}}, False),
-        ({"meta": {"cursor": "abc"}}, False),  # may well be the page's own
-        ({"meta": {"hasMore": True}}, True),
-        ({"meta": {"hasMore": False}}, False),
-        ({"meta": {"current_page": 1, "last_page": 7}}, True),
-        ({"meta": {"current_page": 7, "last_page": 7}}, False),
-        ({"meta": {"page": {"number": 0, "totalPages": 1}}}, False),
-        ({"meta": {"page": {"number": 0, "totalPages": 2}}}, True),
-        ({"links": {"self": "/x", "first": "/x?page=1", "last": "/x?page=2"}}, True),
-        ({"links": {"self": "/x", "first": "/x?page=1", "last": "/x?page=1"}}, False),
-        ({"links": {"self": "/x?page=1", "last": {"href": "/x?page=2"}}}, True),
-        ({"links": {"last": "/x?page=2"}}, False),
-        ({"data": [{"links": {"first": 1, "last": 2}}], "links": {"first": None, "last": None}}, False),
-    ],
-)
-def test_words_of_further_pages_are_told_from_words_of_a_last_one(document: dict[str, Any], is_more: bool) -> None:
-    assert bool(signs_of_more(document)) == is_more
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,9 @@ SAME = {
     "a relationship of links alone": changed(BOOKING, "relationships/other", {"links": {}}),
     "a relationship of links alone, gone": changed(BOOKING, "relationships/service", GONE),
     "members in another order": turned(BOOKING),
+    "linkage in another order": changed(
+        BOOKING, "relationships/customerBookings/data", BOOKING["relationships"]["customerBookings"]["data"][::-1]
+    ),
 }
 OTHERWISE = {
     "a value": changed(BOOKING, "attributes/status", "cancelled"),
@@ -92,8 +95,8 @@ OTHERWISE = {
     "links inside an attribute": changed(BOOKING, "attributes/profile/deep", [{"er": 1, "links": 3}]),
     "a nested list in another order": changed(BOOKING, "attributes/tags", ["b", "a"]),
     "a nested list with one more": changed(BOOKING, "attributes/tags", ["a", "b", "b"]),
-    "linkage in another order": changed(
-        BOOKING, "relationships/customerBookings/data", BOOKING["relationships"]["customerBookings"]["data"][::-1]
+    "linkage twice": changed(
+        BOOKING, "relationships/customerBookings/data", BOOKING["relationships"]["customerBookings"]["data"] * 2
     ),
     "an attribute gone": changed(BOOKING, "attributes/status", GONE),
     "null for nothing": changed(BOOKING, "attributes/new", None),
@@ -167,9 +170,18 @@ values: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "links", "meta"]), inner),
     max_leaves=8,
 )
+identifiers = st.fixed_dictionaries(
+    {"type": st.sampled_from("ab"), "id": st.sampled_from("12")}, optional={"meta": st.integers(0, 1)}
+)
+related = st.fixed_dictionaries({"data": st.lists(identifiers, max_size=3)}, optional={"links": values})
 resources = st.fixed_dictionaries(
     {"type": st.sampled_from("ab"), "id": st.sampled_from("12")},
-    optional={"attributes": values, "relationships": values, "links": values, "meta": values},
+    optional={
+        "attributes": values,
+        "relationships": values | st.dictionaries(st.sampled_from(["a", "links"]), related),
+        "links": values,
+        "meta": values,
+    },
 )
 together = st.lists(resources, max_size=3, unique_by=lambda r: (r["type"], r["id"]))
 
@@ -180,11 +192,19 @@ def canonical(record: Json, included: list[Json]) -> str:
     def without(members: Json) -> Json:
         return {k: v for k, v in members.items() if k not in ("links", "meta")}
 
+    def in_order(relationship: Json) -> Json:
+        data = relationship.get("data")
+        if not isinstance(data, list) or not all(
+            isinstance(one, dict) and {"type", "id"} <= one.keys() for one in data
+        ):
+            return relationship
+        return relationship | {"data": sorted(data, key=lambda one: json.dumps(one, sort_keys=True, default=str))}
+
     def bare(resource: Json) -> Json:
         related: Any = resource.get("relationships") or ({} if resource.get("relationships") is None else None)
         if not isinstance(related, dict):
             return without(resource)
-        linked = {name: without(one) if isinstance(one, dict) else one for name, one in related.items()}
+        linked = {name: in_order(without(one)) if isinstance(one, dict) else one for name, one in related.items()}
         return without(resource) | {"relationships": {name: one for name, one in linked.items() if one != {}}}
 
     content = [bare(record), *sorted((bare(r) for r in included), key=lambda r: (r["type"], r["id"]))]

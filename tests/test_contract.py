@@ -10,8 +10,8 @@ import pytest
 
 from pipelines.streams import BUILT_IN, DTYPES, Stream
 from resources.contract import DEFAULT_CONTRACT, load_contract
-from resources.database import SQL_FOLDER
 from resources.errors import ContractError
+from resources.sql_files import SQL_FOLDER
 
 CHILD_MEMBERS = {"customers": {"custom_fields", "tags"}, "bookings": {"resources", "participants"}}
 
@@ -126,6 +126,10 @@ def test_every_column_has_a_name_in_the_contract_and_no_name_is_idle(stream: Str
     assert names.participant_columns.keys() == (
         participants | {"customer_booking_id", "answers"} if participants else set()
     )
+    assert names.answer_columns.keys() == ({"question_id", "label", "value"} if participants else set())
+    has_fields = "custom_fields" in names.columns
+    assert names.custom_field_columns.keys() == ({"field_id", "value"} if has_fields else set())
+    assert all(all(table.values()) for table in names.tables().values())
 
 
 SQL_TYPES = {
@@ -194,6 +198,7 @@ def test_no_query_parameter_is_needed() -> None:
     [
         ('[redact]\nmembers = ["E-Mail"]\n[streams.customers.columns]\nemail = ["e_mail"]\n', "streams.customers.columns.email"),
         ('[redact]\nmembers = ["price"]\n', "streams.bookings"),
+        ('[redact]\nmembers = ["answer"]\n', "streams.bookings.answer_columns.value"),
         ('[redact]\nmembers = ["venue"]\n[streams.events.columns]\ntitle = ["place.venue"]\n', "streams.events.columns.title"),
     ],
 )  # fmt: skip

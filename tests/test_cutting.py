@@ -14,7 +14,7 @@ import stamina
 
 from pipelines.plan import BEGINNING, MARGIN, WIDER, Kind, Window
 from pipelines.reading import filters_of
-from pipelines.splitting import EARLIEST, LargeSliceError
+from pipelines.splitting import EARLIEST, LONG_AGO, LargeSliceError
 from pipelines.streams import BOOKINGS, Stream
 from pipelines.sync import RunReport
 from resources.appointedd import open_clients
@@ -149,6 +149,8 @@ def test_the_first_and_the_last_instant_there_is_are_no_edges(offset: str) -> No
 def test_what_claims_to_be_older_than_any_record_is_a_chain() -> None:
     splitter().look(whole(Window(BEGINNING, EARLIEST)), page(100_000, changed=BEGINNING), 1)
     splitter().look(whole(Window(BEGINNING, BEGINNING + WIDER)), page(100_000, changed=BEGINNING), 1)
+    with pytest.raises(LargeSliceError):  # so much later, and records can be as old as that
+        splitter().look(whole(Window(BEGINNING, EARLIEST + LONG_AGO)), page(100_000, changed=EARLIEST), 1)
 
 
 def test_a_page_of_one_change_time_tells_no_order() -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.emulator import Emulator, Fault, Replace, SetHeaders, Switches, World, on
+from tests.emulator import Emulator, Fault, Replace, SetHeaders, Status, Switches, World, on
 from tests.equality import contract_with, differences, night, query, settings_for
 
 LIST = "/v2/bookings"
+UNREAD = "select count(*) from ops.quarantine join ops.slices using (slice_id) where run_id = ?"
 
 
 @pytest.fixture
@@ -83,6 +84,7 @@ def test_an_account_that_hides_during_a_short_page_loses_nothing_whatever_the_ov
     emulator.hooks.append(hide)
     night(settings)
     emulator.hooks.clear()
+    assert hidden not in (world.visible_accounts("emu-client") or {hidden})
     world.clock.advance(timedelta(days=5))
     world.show_account("emu-client", hidden)
     assert night(settings).problems == []
@@ -111,7 +113,10 @@ def test_records_that_cannot_be_read_are_not_taken_for_deleted(
 
     for times in (1, None):
         emulator.faults[:] = [Fault(on(LIST), changed(rename), times=times)]
-        night(settings, kind="sweep")
+        report = night(settings, kind="sweep")
+        unread = query(settings.warehouse_path, UNREAD, report.run_id)
+        assert unread > [(0,)]
+        assert any("could not become rows" in text for text in report.problems + report.warnings)
         assert tombstones(settings.warehouse_path) == 0
     emulator.faults.clear()
     night(settings, kind="sweep")
@@ -204,6 +209,22 @@ def test_a_window_that_a_wrong_clock_dated_is_never_believed_again(
     world.clock.advance(timedelta(days=40))
     assert night(settings).problems == []
     assert differences(settings.warehouse_path, {"bookings": world.truth()["bookings"]}) == []
+
+
+def test_the_local_clock_takes_no_window_away_while_the_api_is_silent(
+    emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    """A machine whose clock is behind, as after a start without network: nobody knows then what the API's clock says."""
+    settings = settings_for(emulator, tmp_path)
+    world.clock.advance(timedelta(days=3650))  # so that of this machine is ten years behind
+    night(settings)
+    windows = "select stream, account_id, until from ops.windows order by all"
+    before = query(settings.warehouse_path, windows)
+    emulator.faults.append(Fault(on("/v2/accounts"), Status(403), times=None))
+    report = night(settings)
+    assert report.problems
+    assert report.warnings == []
+    assert query(settings.warehouse_path, windows) == before
 
 
 def test_half_a_letter_does_not_cost_a_list(emulator: Emulator, world: World, tmp_path: Path) -> None:

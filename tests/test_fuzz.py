@@ -36,11 +36,11 @@ from pipelines.streams import BUILT_IN, Stream
 from resources.answers import document_of
 from resources.appointedd import ApiClient
 from resources.contract import Contract, load_contract
-from resources.database import checks
 from resources.envelope import Plain
 from resources.errors import ProductError, SliceError
 from resources.publish import run_checks
 from resources.retries import TroubleError
+from resources.sql_files import checks
 from tests.emulator import Emulator, Fault, Replace, World, on
 from tests.equality import night, query, settings_for
 

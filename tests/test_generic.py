@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -19,9 +20,11 @@ from pipelines.preview import preview
 from pipelines.status import read_status
 from pipelines.streams import BUILT_IN, streams_of
 from resources.contract import RESERVED, Contract, load_contract
-from resources.database import marts
 from resources.errors import ContractError
+from resources.generic import ensure_tables, refresh_views
+from resources.migrations import open_for_writing
 from resources.publish import publish
+from resources.sql_files import marts
 from resources.warehouse import Warehouse
 from tests.emulator import Emulator, Fault, Replace, World, on
 from tests.equality import contract_with, differences, night, query, settings_for
@@ -138,6 +141,168 @@ def test_attributes_become_typed_columns_of_a_view(emulator: Emulator, world: Wo
     linked = query(settings.warehouse_published_path, "select record_id, resources_ids from marts.signals")
     assert {i: sorted(ids) for i, ids in linked} == {e.id: sorted(e.resources) for e in world.events.rows()}
     assert values == [(Decimal(12), "kept", '["a"]'), (Decimal("12.1"), "kept", '["a"]')]
+
+
+@pytest.fixture
+def things(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A working file with the table of one added stream, empty."""
+    with open_for_writing(tmp_path / "warehouse.duckdb", 512) as connection:
+        ensure_tables(connection, ["things"])
+        yield connection
+
+
+def store(connection: duckdb.DuckDBPyConnection, record_id: str, data: dict[str, Any]) -> None:
+    """Put a record in place of the one with its id; like a merge, at the end of the table."""
+    connection.execute("delete from core.things where record_id = ?", [record_id])
+    connection.execute(
+        "insert into core.things values ('a1', ?, null, null, null, null, ?, 'h', now(), 's')",
+        [record_id, json.dumps({"data": data})],
+    )
+
+
+def described(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Names and types of the view's columns, in their order, without those that every such view has."""
+    return [(name, kind) for name, kind, *_ in connection.execute("describe marts.things").fetchall()[4:]]
+
+
+def held(connection: duckdb.DuckDBPyConnection, columns: str) -> list[tuple[Any, ...]]:
+    return connection.execute(f"select {columns} from marts.things order by record_id").fetchall()  # noqa: S608  names of the test
+
+
+def test_a_column_stands_for_one_member_whatever_comes_later(things: duckdb.DuckDBPyConnection) -> None:
+    store(things, "1", {"attributes": {"name": "lower", "fooBar": "camel"}, "relationships": {"foo": {"data": None}}})
+    refresh_views(things)
+    first = [("foo_bar", "VARCHAR"), ("name", "VARCHAR")]
+    assert described(things) == first
+
+    # Members of the same names, in sorted order and in the file before those that have them.
+    things.execute("delete from core.things")
+    store(things, "0", {"attributes": {"FooBar": "pascal", "Name": "upper", "foo_bar": "snake", "aLate": 1}})
+    store(
+        things,
+        "1",
+        {"attributes": {"name": "lower", "fooBar": "camel"}, "relationships": {"foo": {"data": {"id": "f"}}}},
+    )
+    refresh_views(things)
+    added = ["attribute_foo_bar", "attribute_name", "a_late", "attribute_attribute_foo_bar", "foo_id"]
+    assert [name for name, _ in described(things)] == [*(name for name, _ in first), *added]
+    assert held(things, "name, attribute_name, foo_bar, attribute_foo_bar, attribute_attribute_foo_bar") == [
+        (None, "upper", None, "pascal", "snake"),
+        ("lower", None, "camel", None, None),
+    ]
+
+
+@pytest.mark.parametrize("order", [("Name", "name"), ("name", "Name")])
+def test_names_do_not_hang_on_the_order_of_records(things: duckdb.DuckDBPyConnection, order: tuple[str, str]) -> None:
+    for member in order:
+        store(things, member, {"attributes": {member: member}})
+    refresh_views(things)
+    assert held(things, "name, attribute_name") == [("Name", None), (None, "name")]
+
+
+def test_a_column_stays_when_no_record_has_the_member_any_more(things: duckdb.DuckDBPyConnection) -> None:
+    store(things, "1", {"attributes": {"note": "x"}, "relationships": {"owner": {"data": {"id": "o"}}}})
+    refresh_views(things)
+    before = described(things)
+    store(things, "1", {"attributes": {"other": 1}})
+    refresh_views(things)
+    assert described(things) == [*before, ("other", "BIGINT")]
+    assert held(things, "note, owner_id, other") == [(None, None, 1)]
+
+
+ONE, MANY = {"data": {"id": "1"}}, {"data": [{"id": "1"}, {"id": "2"}]}
+
+
+@pytest.mark.parametrize(
+    ("first", "kind", "later", "after", "values"),
+    [
+        # A whole number widens, also where other values are of other types; nothing else changes its type.
+        ([1, -2], "BIGINT", [12.5, "free"], "DECIMAL(38,9)", [Decimal("12.5"), None]),
+        ([1], "BIGINT", ["12.5", "12", True, 2**63], "BIGINT", [None, 12, None, None]),
+        ([12.5, 3], "DECIMAL(38,9)", ["free", "3.10", 4, []], "DECIMAL(38,9)", [None, Decimal("3.1"), Decimal(4), None]),
+        ([True], "BOOLEAN", ["yes", 1, "false", None], "BOOLEAN", [None, None, False, None]),
+        (["x"], "VARCHAR", [1, 1.5, True, {"a": 1}], "VARCHAR", ["1", "1.5", "true", '{"a":1}']),
+        ([1, "x"], "JSON", [1, 1.5], "JSON", ["1", "1.5"]),
+        ([[]], "JSON", ["x", None], "JSON", ['"x"', None]),
+    ],
+)  # fmt: skip
+def test_a_column_keeps_its_type(
+    things: duckdb.DuckDBPyConnection, first: list[Any], kind: str, later: list[Any], after: str, values: list[Any]
+) -> None:
+    for number, value in enumerate(first):
+        store(things, str(number), {"attributes": {"amount": value}})
+    refresh_views(things)
+    assert described(things) == [("amount", kind)]
+    things.execute("delete from core.things")
+    for number, value in enumerate(later):
+        store(things, str(number), {"attributes": {"amount": value}})
+    refresh_views(things)
+    assert described(things) == [("amount", after)]
+    assert held(things, "amount") == [(value,) for value in values]
+
+
+def test_a_relationship_keeps_its_form(things: duckdb.DuckDBPyConnection) -> None:
+    store(things, "1", {"relationships": {"one": ONE, "many": MANY, "linked": {"links": {}}, "empty": []}})
+    refresh_views(things)
+    assert described(things) == [("many_ids", "VARCHAR[]"), ("one_id", "VARCHAR")]
+    store(things, "2", {"relationships": {"one": MANY, "many": ONE}})
+    refresh_views(things)
+    assert described(things) == [("many_ids", "VARCHAR[]"), ("one_id", "VARCHAR")]
+    assert held(things, "one_id, many_ids") == [("1", ["1", "2"]), (None, None)]
+
+
+def test_a_member_gets_its_column_with_its_first_value(things: duckdb.DuckDBPyConnection) -> None:
+    store(things, "1", {"attributes": {"amount": None, "title": "x"}})
+    store(things, "2", {"attributes": []})  # as some servers write an empty object: it hides nothing
+    refresh_views(things)
+    assert described(things) == [("title", "VARCHAR")]
+    store(things, "2", {"attributes": {"amount": 1.5}})
+    refresh_views(things)
+    assert described(things) == [("title", "VARCHAR"), ("amount", "DECIMAL(38,9)")]
+
+
+def test_a_night_that_brings_no_member_writes_none(things: duckdb.DuckDBPyConnection) -> None:
+    store(things, "1", {"attributes": {"amount": 1, "title": "x"}})
+    refresh_views(things)
+    before = things.execute("select rowid, * from ops.generic_columns order by all").fetchall()
+    store(things, "1", {"attributes": {"amount": 2, "title": "y"}})
+    refresh_views(things)
+    assert things.execute("select rowid, * from ops.generic_columns order by all").fetchall() == before
+    assert [row[1:7] for row in before] == [
+        ("things", "attribute", "amount", "amount", "BIGINT", 1),
+        ("things", "attribute", "title", "title", "VARCHAR", 2),
+    ]
+
+
+def test_looking_for_members_does_not_take_memory_by_records(things: duckdb.DuckDBPyConnection) -> None:
+    attributes = {f"member{number}": number for number in range(12)}
+    store(things, "1", {"attributes": attributes})
+    things.execute("insert into core.things select things.* from core.things, range(60000)")
+    things.execute("set memory_limit = '96MB'")
+    refresh_views(things)
+    assert len(described(things)) == len(attributes)
+
+
+def test_the_column_of_a_member_that_is_redacted_later_goes(emulator: Emulator, tmp_path: Path) -> None:
+    def add(body: bytes) -> bytes:
+        document = json.loads(body)
+        for record in document["data"]:
+            record["attributes"]["door_code"] = "1234"
+        return json.dumps(document).encode()
+
+    emulator.faults.append(Fault(on("/v2/events"), Replace(add), times=None))
+    settings = settings_for(emulator, tmp_path)
+    assert night(settings, contract(tmp_path), publish=True).problems == []
+    columns = "select column_name, place from ops.generic_columns where stream = 'signals' order by place"
+    before = query(settings.warehouse_published_path, columns)
+    assert "door_code" in [name for name, _ in before]
+
+    own = contract(tmp_path, '[redact]\nmembers = ["doorCode"]\n')
+    assert renormalise_once(settings, own, list(streams_of(own).values()), "0").problems == []
+    expected = [(name, place) for name, place in before if name != "door_code"]
+    assert query(settings.warehouse_published_path, columns) == expected
+    shown = query(settings.warehouse_published_path, "describe marts.signals")
+    assert [row[0] for row in shown[4:]] == [name for name, _ in expected]
 
 
 def test_a_name_that_no_sql_can_hold_keeps_nothing_from_being_published(emulator: Emulator, tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ import duckdb
 import pytest
 
 from pipelines.plan import BEGINNING, Window, watermark
-from resources.database import checks
 from resources.publish import run_checks
+from resources.sql_files import checks
 from tests.breaking import POINTS, environment, started
 from tests.emulator import Delay, Emulator, Fault, World, on
-from tests.equality import differences, night, settings_for
+from tests.equality import differences, night, query, settings_for
 
 
 def consistent(path: Path) -> None:
@@ -140,6 +140,30 @@ def kill_nights(folder: Path, seed: int, kills: int) -> None:
         assert differences(settings.warehouse_published_path, world.truth()) == []
     assert analyst.errors == []
     assert {p.name for p in folder.iterdir() if p.name.endswith(".new")} <= {".analytics.duckdb.new"}
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_run_that_is_killed_while_it_publishes_never_stands_as_green(side: str, tmp_path: Path) -> None:
+    with Emulator(World(seed=3, accounts=2, customers=20, bookings=40, events=4, years=1)) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        night(settings, publish=True)
+        process = started(environment(emulator, settings) | {"BREAK_AT": f"replace:1:{side}"})
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        newest = "select status from ops.runs order by started_at desc limit 1"
+        assert query(settings.warehouse_path, newest) == [("running",)]
+        # Nobody was told of a publishing that was none.
+        assert query(settings.warehouse_path, "select count(*) from ops.publications") == [(1,)]
+        assert query(settings.warehouse_published_path, "select count(*) from ops.publications") == [
+            (2 if side == "after" else 1,)
+        ]
+        emulator.world.clock.advance(timedelta(hours=1))
+        assert night(settings, publish=True).published
+        assert query(settings.warehouse_path, "select status from ops.runs order by started_at") == [
+            ("green",),
+            ("red",),
+            ("green",),
+        ]
 
 
 @pytest.mark.timeout(300)

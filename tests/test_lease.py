@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.errors import LeaseHeldError
+from resources.errors import LeaseHeldError, WarehouseError
 from resources.lease import lease
 
 HOLDER = """
@@ -78,6 +79,17 @@ def test_it_makes_its_folder_and_tells_who_holds_it(warehouse: Path) -> None:
     assert not warehouse.exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "why"), [("a-file/warehouse.duckdb", "File exists"), ("a-file/in/warehouse.duckdb", "Not a directory")]
+)
+def test_a_place_that_cannot_be_written_is_told_by_its_setting(place: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+    path = tmp_path / place
+    told = rf"WAREHOUSE_PATH: {re.escape(str(path))} cannot be written \({re.escape(str(tmp_path))}/a-file\S*: {why}\)\. Give it rights and room"
+    with pytest.raises(WarehouseError, match=told), lease(path, "mine", wait_s=0):
+        pytest.fail("held")
+
+
 def test_another_process_is_refused_and_told_whom_to_wait_for(warehouse: Path) -> None:
     with held_elsewhere(warehouse) as holder:
         with pytest.raises(LeaseHeldError) as refusal, lease(warehouse, "mine", wait_s=0):
@@ -134,6 +146,25 @@ def test_what_the_file_says_is_a_courtesy(warehouse: Path, text: str) -> None:
     lock_of(warehouse).write_text('{"pid": 1, "host": "h", "what": "w", "since": "s"}')
     with lease(warehouse, "second", wait_s=0):
         pass
+
+
+def test_a_lease_that_cannot_be_made_leaves_no_file_open(warehouse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+
+    def noted(path: Path) -> int:
+        opened.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        return opened[-1]
+
+    monkeypatch.setattr("resources.lease._open", noted)
+    lock_of(warehouse).with_name(lock_of(warehouse).name + ".waiting").mkdir(parents=True)
+    with (
+        pytest.raises(WarehouseError, match=r"WAREHOUSE_PATH: .*Is a directory"),
+        lease(warehouse, "nightly", wait_s=0),
+    ):
+        pytest.fail("there is no lease to hold")
+    (first,) = opened
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(first)
 
 
 def test_leases_of_two_warehouses_do_not_meet(tmp_path: Path) -> None:

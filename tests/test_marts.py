@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from resources.database import checks
+from resources.sql_files import checks
 
 SQL = Path(__file__).parents[1] / "sql"
 MARTS = sorted((SQL / "marts").glob("*.sql"))
@@ -88,6 +88,9 @@ def insert(warehouse: duckdb.DuckDBPyConnection, table: str, **values: object) -
     """Insert one row; what a stream table must have and no test is about is filled in."""
     if table.removeprefix("core.") in STREAMS:
         values = {"content_hash": "h", "fetched_at": FETCHED, "slice_id": "s"} | values
+    if table == "ops.runs":
+        (count,) = warehouse.execute("select count(*) from ops.runs").fetchone() or (0,)
+        values = {"number": count + 1} | values
     if table == "ops.slices":
         counts = [
             "pages",
@@ -788,7 +791,7 @@ BAD = {
 }
 BRAKE = "insert into ops.brakes values ('{}', 'nyc', 's', 'r', 60, 100, now(), null, {})"
 LATE = (
-    "update ops.runs set overlap_minutes = 60; update ops.slices set committed_at = '2024-11-01 04:00:00+00';"
+    "update ops.runs set overlap_minutes = 60; update ops.slices set fetched_at = '2024-11-01 04:00:00+00';"
     "insert into ops.late_arrivals values ('s-{0}', 2, '{0}', 'nyc', 3, {1})"
 )
 AGED = (
@@ -847,7 +850,7 @@ INNOCENT = [
     (
         "late_arrivals_events",
         LATE.format("events", 9999)
-        + "; update ops.slices set committed_at = '2024-01-01 00:00:00+00' where stream = 'events'",
+        + "; update ops.slices set fetched_at = '2024-01-01 00:00:00+00' where stream = 'events'",
     ),
     ("stale_watermarks_events", AGED.format("events", 51)),
     ("orphan_booking_children", "update core.bookings set deleted_at = now()"),
@@ -919,9 +922,14 @@ def test_the_later_reconciliation_counts_whatever_order_the_rows_have(warehouse:
         account_ids=[],
         committed_at="2024-10-01 00:00:00+00",
     )
+    # By the order in which runs began: this one stands behind the other in the table, and was dated by a clock that was ahead.
+    run = {"run_id": "run-0", "kind": "nightly", "started_by": "cli", "product_version": "0"}
+    dated = {"started_at": "2031-11-01 04:00:00+00", "status": "red", "problems": ["old"], "warnings": []}
+    insert(warehouse, "ops.runs", **run, **dated, number=0)
     row = {"slice_id": "early", "run_id": "run-0", "stream": "events", "api_client": "main"}
     insert(warehouse, "ops.reconciliations", **row, distinct_count=1, walks_count=2, verdict="different")
     assert run_check(warehouse, "confirmed_differences_events") == []
+    assert one(warehouse, "data_status", "stream = 'events' and account_id = 'lon'")["problems"] == []
 
 
 def test_ledger_check_names_both_numbers(warehouse: duckdb.DuckDBPyConnection) -> None:

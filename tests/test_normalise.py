@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import polars as pl
 import pytest
@@ -334,6 +336,27 @@ def test_an_account_is_its_own() -> None:
     assert (one["account_id"], one["slug"], one["time_zone"], one["currency"]) == ("a7", "n", "Europe/Madrid", "EUR")
 
 
+@pytest.mark.parametrize(
+    ("value", "is_kept"),
+    [
+        ("0001-01-01T00:00:00Z", False),
+        ("0001-01-01T23:59:59.999Z", False),
+        ("0001-01-02T00:00:00Z", True),
+        ("9999-12-30T23:59:59.999Z", True),
+        ("9999-12-31T00:00:00Z", False),
+        ("9999-12-31T23:59:59Z", False),
+    ],
+)
+def test_an_instant_that_some_clock_on_earth_cannot_tell_is_drift(value: str, is_kept: bool) -> None:
+    batch = of(EVENTS, resource("events", endTime=value))
+    ((stored,),) = batch.rows.select("end_at").rows()
+    assert (stored is not None) is is_kept
+    assert notes(batch) == (set() if is_kept else {"end_at"})
+    if stored is not None:
+        for hours in (-14, 14):
+            stored.astimezone(timezone(timedelta(hours=hours)))
+
+
 # ---- customers' children -----------------------------------------------------------------------------------------------------
 
 
@@ -404,7 +427,14 @@ def test_a_capability_url_inside_a_custom_field_is_removed() -> None:
         (-631152000, "UTC", date(1950, 1, 1)),
         (-2208988800, "UTC", date(1900, 1, 1)),
         ("1990-07-04", "UTC", date(1990, 7, 4)),
-        ("1990-07-04T23:00:00Z", "Europe/London", date(1990, 7, 4)),
+        (
+            "1990-07-04T00:00:00Z",
+            "America/New_York",
+            date(1990, 7, 4),
+        ),  # midnight in UTC: a plain day, written as an instant
+        ("1990-07-04T00:00:00.000+00:00", "Pacific/Auckland", date(1990, 7, 4)),
+        ("1990-07-04T23:00:00Z", "Europe/London", date(1990, 7, 5)),  # midnight in London
+        ("1990-07-05T00:00:00+01:00", "Europe/London", date(1990, 7, 5)),
         ("", "UTC", None),
         (None, "UTC", None),
     ],
@@ -419,6 +449,11 @@ def test_without_a_zone_no_day_is_guessed() -> None:
     (one,), batch = custom([{"id": "date_of_birth", "value": 1684105200}], {})
     assert (one["value_on"], one["value_number"]) == (None, Decimal(1684105200))
     assert not batch.drift
+    (one,), batch = custom([{"id": "date_of_birth", "value": "1990-07-04T23:00:00Z"}], {})
+    assert one["value_on"] is None
+    assert not batch.drift
+    (one,), batch = custom([{"id": "date_of_birth", "value": "1990-07-04T00:00:00Z"}], {})
+    assert one["value_on"] == date(1990, 7, 4)
 
 
 def test_other_numbers_are_no_days() -> None:
@@ -427,7 +462,12 @@ def test_other_numbers_are_no_days() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [10**15, -(10**15), 10**400, Decimal("1E+999999999"), "04/07/1990", "1990", True, [], {}]
+    "value",
+    [
+        *(10**15, -(10**15), 10**400, Decimal("1E+999999999"), "04/07/1990", "1990", True, [], {}),
+        *("1990-05-15 garbage", "19900515", "19900515T0000", "1990-5-15", " 1990-05-15", "1990-13-01", "1990-W20-2"),
+        *("1990-05-15T00:00:00", "1990-05-15T12:00:00Z", "1990-05-15T23:30:00+01:00", "0001-01-01T00:00:00+14:00"),
+    ],
 )
 def test_what_is_no_day_is_drift(value: object) -> None:
     (one,), batch = custom([{"id": "date_of_birth", "value": value}])
@@ -518,7 +558,7 @@ def test_linkage_to_the_customers_themselves_says_who_and_no_more() -> None:
     (one,) = batch.children["booking_customers"].to_dicts()
     assert (one["customer_booking_id"], one["customer_id"], one["is_partial"]) == ("customer:c1:1", "c1", False)
     assert row(batch)["whole_booking_customers"] is True
-    assert row(batch)["whole_booking_answers"] is False
+    assert open_lists(batch) == ["customer:c1:1"]
 
 
 def test_linkage_without_its_resource_is_partial() -> None:
@@ -526,7 +566,7 @@ def test_linkage_without_its_resource_is_partial() -> None:
     (one,) = batch.children["booking_customers"].to_dicts()
     assert (one["customer_booking_id"], one["is_partial"], one["status"]) == ("p1", True, None)
     assert row(batch)["whole_booking_customers"] is True
-    assert row(batch)["whole_booking_answers"] is False
+    assert open_lists(batch) == ["p1"]
 
 
 @pytest.mark.parametrize("related", [{}, {"customerBookings": {}}, {"customerBookings": {"links": {"related": "/x"}}}])
@@ -548,14 +588,93 @@ def test_a_participant_that_cannot_be_read_does_not_make_the_others_disappear() 
     batch = of(BOOKINGS, booking(customers=["c1", {"id": "c2", "questions": []}]))
     assert batch.children["booking_customers"].get_column("customer_id").to_list() == ["c2"]
     assert row(batch)["whole_booking_customers"] is row(batch)["whole_booking_answers"] is False
+    assert row(batch)["except_booking_answers"] == ["customer:c2:1"], "of those who came it is known"
     assert notes(batch) == {"participants"}
 
 
+def open_lists(batch: Batch) -> list[str]:
+    """The participations of a single booking, all of them known, whose answers did not come whole."""
+    assert row(batch)["whole_booking_answers"] is True
+    return row(batch)["except_booking_answers"] or []
+
+
 def test_absent_questions_are_no_empty_list() -> None:
-    assert row(of(BOOKINGS, booking(customers=[{"id": "c1"}])))["whole_booking_answers"] is False
-    assert row(of(BOOKINGS, booking(customers=[{"id": "c1", "questions": []}])))["whole_booking_answers"] is True
+    assert open_lists(of(BOOKINGS, booking(customers=[{"id": "c1"}]))) == ["customer:c1:1"]
+    assert open_lists(of(BOOKINGS, booking(customers=[{"id": "c1", "questions": []}]))) == []
     both: list[Json] = [{"id": "c1", "questions": []}, {"id": "c2"}]
-    assert row(of(BOOKINGS, booking(customers=both)))["whole_booking_answers"] is False
+    assert open_lists(of(BOOKINGS, booking(customers=both))) == ["customer:c2:1"]
+
+
+def answers(*questions: Any, included: Iterable[Any] = (), sent_as: Any = None) -> tuple[list[Json], Batch]:
+    person = {"customer_booking_id": "p1", "questions": list(questions) if sent_as is None else sent_as}
+    batch = of(BOOKINGS, sent(booking(customers=[person]), included))
+    columns = ("question_id", "label", "answer_kind", "answer_text", "is_answer_true")
+    return batch.children["booking_answers"].select(columns).to_dicts(), batch
+
+
+def answer(question_id: str = "q1", label: str | None = "Why?", kind: str = "text", text: str | None = "nuts") -> Json:
+    told = {"question_id": question_id, "label": label, "answer_kind": kind, "answer_text": text}
+    return told | {"is_answer_true": None}
+
+
+def strangers(batch: Batch) -> set[str]:
+    return {key.path for key in batch.drift if key.kind in ("unknown_member", "missing_member")}
+
+
+def test_an_answer_is_read_under_every_name_of_the_contract(tmp_path: Path) -> None:
+    assert answers({"questionId": "q1", "question": "Why?", "answer": "nuts"}) == ([answer()], ANY)
+    file = tmp_path / "own.toml"
+    file.write_text('[streams.bookings.answer_columns]\nlabel = ["what"]\nvalue = ["said.text"]\n')
+    element = {"id": "q1", "what": "Why?", "said": {"text": "nuts"}, "value": "not this"}
+    batch = of(BOOKINGS, booking(customers=[{"questions": [element]}]), contract=load_contract(file))
+    assert batch.children["booking_answers"].select("label", "answer_text").rows() == [("Why?", "nuts")]
+    assert strangers(batch) == {"questions.attributes.value"}
+
+
+def test_a_value_under_another_name_is_drift_and_no_empty_answer() -> None:
+    found, batch = answers({"id": "q1", "label": "Why?", "reply": "nuts"}, {"id": "q2", "label": "Who?", "value": None})
+    assert found == [answer(kind="missing", text=None), answer("q2", "Who?", "empty", None)]
+    assert strangers(batch) == {"questions.attributes.reply", "questions.value"}
+    fields, batch = custom([{"id": "f", "content": 1}, {"id": "g", "value": None}, "h"])
+    assert [(f["field_id"], f["value_kind"], f["value_raw"]) for f in fields] == [
+        ("f", "missing", None),
+        ("g", "empty", "null"),
+        ("h", "missing", None),
+    ]
+    assert strangers(batch) == {"custom_fields.attributes.content", "custom_fields.value"}
+    assert row(batch)["whole_customer_custom_fields"] is True
+
+
+def test_questions_may_come_as_an_object() -> None:
+    found, batch = answers(sent_as={"q1": "nuts", "q2": True, "cancelUrl": "https://x/canary"})
+    assert found == [answer(label=None), answer("q2", None, "boolean", None) | {"is_answer_true": True}]
+    assert not batch.drift
+    single, _ = answers(sent_as={"id": "q1", "label": "Why?", "value": "nuts"})
+    assert single == [answer()]
+
+
+def test_answers_and_custom_fields_may_be_resources() -> None:
+    attributes = {"label": "Why?", "value": "nuts"}
+    resource_object = {"type": "answers", "id": "q1", "attributes": attributes}
+    for identifier in ({"type": "answers", "id": "q1"}, {"type": "answers", "id": "q1", "meta": {"n": 1}}):
+        found, batch = answers(identifier, included=[resource_object])
+        assert (found, open_lists(batch), batch.drift) == ([answer()], [], {})
+    assert answers(resource_object) == ([answer()], ANY)
+    assert answers({"id": "q1", "type": "text", **attributes})[0] == [answer()]  # a type of its own makes no identifier
+
+    found, batch = answers({"type": "answers", "id": "q9"}, {"id": "q1", **attributes}, included=[resource_object])
+    assert (found, open_lists(batch), notes(batch)) == ([answer()], ["p1"], {"questions"})
+    assert answers(resource_object | {"attributes": ["spoilt"]})[0] == [answer(label=None, kind="missing", text=None)]
+
+    field = {"type": "fields", "id": "f", "attributes": {"value": 7}}
+    linked = resource("customers", related={"customFields": {"data": [{"type": "fields", "id": "f"}]}})
+    batch = of(CUSTOMERS, sent(linked, [field]))
+    assert batch.children["customer_custom_fields"].select("field_id", "value_number").rows() == [("f", Decimal(7))]
+    assert row(batch)["whole_customer_custom_fields"] is True
+    batch = of(CUSTOMERS, linked)
+    assert batch.children["customer_custom_fields"].height == 0
+    assert row(batch)["whole_customer_custom_fields"] is False
+    assert notes(batch) == {"custom_fields"}
 
 
 def test_answers_without_ids_are_told_by_label_and_number() -> None:
@@ -571,7 +690,7 @@ def test_answers_without_ids_are_told_by_label_and_number() -> None:
     assert answers.get_column("question_id").to_list() == ["label:Why?:1", "label:Why?:2", "label:None:1", "q"]
     assert answers.get_column("answer_kind").to_list() == ["empty", "text", "number", "empty"]
     assert answers.get_column("answer_text").to_list() == [None, "x", "3", None]
-    assert row(batch)["whole_booking_answers"] is False
+    assert open_lists(batch) == ["customer:c1:1"]
     assert notes(batch) == {"questions"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -253,7 +254,22 @@ def test_a_token_endpoint_that_stays_down_is_given_up_and_not_called_a_refusal(f
         (405, b"{}", "HTTP 405; is APPOINTEDD_TOKEN_URL right"),
         (401, b"<html/>", "refuses it: HTTP 401"),
         (400, b'{"error": "unauthorized_client"}', "refuses it: unauthorized_client"),
-        (400, b'{"error": "invalid_scope", "error_description": "no such"}', "refuses it: invalid_scope no such"),
+        (
+            400,
+            b'{"error": "invalid_scope", "error_description": "no such"}',
+            r"refuses it: invalid_scope no such\. Give it the scope .*oauth\.scope",
+        ),
+        (
+            415,
+            b'{"error": "unsupported", "message": "send application/json"}',
+            r"HTTP 415 \(unsupported send application/json\); is APPOINTEDD_TOKEN_URL",
+        ),
+        (
+            403,
+            b'{"title": "Forbidden", "detail": "audience missing", "code": 7}',
+            r"HTTP 403 \(Forbidden audience missing\)",
+        ),
+        (401, b'{"error": {"code": 7}}', "refuses it: HTTP 401"),
         (500, b'{"error": "invalid_client"}', "refuses it: invalid_client"),
     ],
 )
@@ -262,6 +278,15 @@ def test_a_refusal_is_not_repeated(status: int, body: bytes, told: str) -> None:
         emulator.faults.append(Fault(TOKENS, Status(status, body=body), times=None))
         with pytest.raises(ClientRefusedError, match=told):
             read(client)
+        assert emulator.token_requests == 1
+
+
+def test_a_byte_order_mark_before_json_is_no_part_of_it() -> None:
+    with serving() as (emulator, client):
+        emulator.faults.append(Fault(lambda _: True, Replace(lambda body: codecs.BOM_UTF8 + body), times=None))
+        assert read(client) == 30
+        assert client.look("customers", {"nonsense": "1"}).refused == ("nonsense",)
+        assert (client.look("customers", {}).document or {}).keys() >= {"data"}
         assert emulator.token_requests == 1
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.documents import as_json, document_of, documents
+from pipelines.documents import as_json, documents
 from pipelines.documents import related as related_keys
 from pipelines.records import (
     MISSING,
@@ -71,6 +71,12 @@ C1: Json = {
 C2: Json = {"type": "customers", "id": "c2", "attributes": {"firstName": "Too far"}}
 OTHER: Json = {"type": "services", "id": "s1", "attributes": {"name": "Not named"}}
 INCLUDED = [C2, OTHER, C1, P2, P1]
+
+
+def document_of(record: Json, included: Included, redacted: tuple[str, ...]) -> tuple[str, str]:
+    """The document and the hash of a single record."""
+    texts, hashes = documents([record], [object_at(record, "relationships")], [Surroundings(included)], redacted)
+    return texts[0], hashes[0]
 
 
 def kept(record: Json, included: list[Json] | None = None) -> str:

@@ -17,9 +17,9 @@ import pytest
 from pipelines import slots
 from pipelines.documents import _texts
 from pipelines.normalise import Batch, normalise, normalise_pages
-from pipelines.records import Fetched, index
+from pipelines.records import Fetched, index, read_document
 from pipelines.slots import Body, NotPlainError
-from pipelines.streams import BOOKINGS, BUILT_IN
+from pipelines.streams import BOOKINGS, BUILT_IN, CUSTOMERS
 from resources.contract import load_contract
 from resources.envelope import decode
 from tests.test_fuzz import true_bodies
@@ -82,6 +82,45 @@ def test_whole_pages_give_the_rows_that_dictionaries_give(stream: str) -> None:
         assert found.children[name].equals(frame), name
 
 
+ANSWER: Json = {"type": "answers", "id": "a1", "attributes": {"label": "Allergies?", "value": "nuts"}}
+
+
+@pytest.mark.parametrize("included", [[ANSWER], [], [ANSWER | {"attributes": None}]])
+@pytest.mark.parametrize("linkage", [[{"type": "answers", "id": "a1"}], {"type": "answers", "id": "a1"}, [], None])
+def test_answers_that_are_resources_are_the_same_in_both_forms(included: list[Json], linkage: Any) -> None:
+    who = person("p1", status="Arrived") | {"relationships": {"questions": {"data": linkage}}}
+    sent = page(booking(people=("p1",)), included=[who, *included], separators=(",", ":"))
+    found, other = in_slots(sent), as_dictionaries(sent)
+    assert found.rows.equals(other.rows)
+    assert (found.drift, found.examples) == (other.drift, other.examples)
+    for name, frame in other.children.items():
+        assert found.children[name].equals(frame), name
+    (kept,) = found.rows.get_column("document")
+    again = normalise(BOOKINGS, CONTRACT, [read_document(kept, NOW)], {})
+    assert again.children["booking_answers"].equals(found.children["booking_answers"])
+    if included == [ANSWER] and linkage:
+        assert found.children["booking_answers"].get_column("answer_text").to_list() == ["nuts"]
+
+
+@pytest.mark.parametrize("linkage", [[{"type": "fields", "id": "f"}], {"type": "fields", "id": "f"}])
+@pytest.mark.parametrize("value", [7, None, "", [1]])
+def test_custom_fields_that_are_resources_are_the_same_in_both_forms(linkage: Any, value: Any) -> None:
+    customer = {"type": "customers", "id": "c1", "attributes": {}}
+    customer["relationships"] = {
+        "account": {"data": {"type": "accounts", "id": "a1"}},
+        "customFields": {"data": linkage},
+    }
+    field = {"type": "fields", "id": "f", "attributes": {"value": value}}
+    for included in ([field], []):
+        sent = page(customer, included=included, separators=(",", ":"))
+        found = normalise_pages(CUSTOMERS, CONTRACT, [sent], {})
+        other = as_dictionaries(sent, stream="customers")
+        assert found.rows.equals(other.rows)
+        assert found.children["customer_custom_fields"].equals(other.children["customer_custom_fields"])
+        assert found.children["customer_custom_fields"].height == len(included)
+        assert found.drift == other.drift
+
+
 def test_names_are_learned_on_the_way_and_strangers_are_told_of() -> None:
     batch = in_slots(
         page(booking("b1", status="confirmed")), page(booking("b2", status="confirmed", price=12, zoom={"id": 1}))
@@ -139,7 +178,7 @@ def test_no_capability_link_is_kept_however_it_is_written(written: str) -> None:
     text = json.dumps(booking(people=("p1",), status="confirmed"))
     body = f'{{"data":[{text}],"included":[{participant}]}}'.encode()
     batch = in_slots(Body(body, NOW))
-    assert "CANARY" not in batch.rows.write_csv() + "".join(f.write_csv() for f in batch.children.values())
+    assert "CANARY" not in str([f.to_dicts() for f in (batch.rows, *batch.children.values())])
     json.loads(batch.rows.get_column("document")[0])
     assert batch.rows.get_column("status").to_list() == ["confirmed"]
 

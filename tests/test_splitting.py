@@ -124,6 +124,8 @@ def test_a_pace_that_keeps_one_request_busy_is_cut_into_few() -> None:
 
 def test_what_happened_within_a_second_is_a_chain() -> None:
     splitter().look(whole(Window(END - timedelta(seconds=1), END)), page(100_000, changed=END), 1)
+    with pytest.raises(LargeSliceError):  # a second more, and there is an edge to cut at
+        splitter().look(whole(Window(END - timedelta(seconds=2), END)), page(100_000, changed=END), 1)
 
 
 def test_rows_outside_of_what_was_asked_show_that_cutting_is_no_use() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,15 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.commands import release
-from pipelines.committing import Committer
 from pipelines.plan import BEGINNING, Slice, Window
 from pipelines.status import Overlap, read_status
 from pipelines.streams import BOOKINGS, CUSTOMERS, EVENTS
 from pipelines.sweep import Limit
-from resources.database import checks
+from pipelines.sweeping import Sweeps
+from resources.contract import Contract
 from resources.errors import UsageError
 from resources.publish import run_checks
 from resources.settings import Settings
+from resources.sql_files import checks
 from resources.warehouse import Warehouse
 from tests.emulator import Emulator, Fault, Replace, Status, Switches, World, on
 from tests.emulator.messages import Request
@@ -301,6 +302,95 @@ def test_rows_without_an_account_are_not_believed_to_a_server_that_ignores_the_f
         world.clock.advance(timedelta(hours=1))
         assert night(settings, contract_with(tmp_path, FILTERED)).problems == []
         assert differences(settings.warehouse_path, world.truth()) == []
+
+
+@pytest.fixture
+def unnamed(tmp_path: Path) -> Iterator[tuple[Emulator, World, Settings, Contract]]:
+    """A world whose rows do not name their account, after its first night."""
+    world = small_world()
+    with Emulator(world, Switches(account_in="absent", account_filter=EVERYWHERE)) as emulator:
+        settings, contract = settings_for(emulator, tmp_path), contract_with(tmp_path, FILTERED)
+        assert night(settings, contract).problems == []
+        yield emulator, world, settings, contract
+
+
+def stored_bookings(settings: Settings) -> list[tuple[object, ...]]:
+    return query(
+        settings.warehouse_path,
+        "select account_id, booking_id from core.bookings where deleted_at is null order by all",
+    )
+
+
+def test_an_account_filter_that_counts_alone_and_not_beside_bounds_hands_no_row_over(
+    unnamed: tuple[Emulator, World, Settings, Contract],
+) -> None:
+    emulator, world, settings, contract = unnamed
+
+    def ignore_beside_bounds(request: Request) -> None:
+        if "filter[updatedAfter]" in request.query:
+            ignore_the_account_filter(request)
+
+    before = stored_bookings(settings)
+    world.live_a_day()
+    emulator.hooks.append(ignore_beside_bounds)
+    report = night(settings, contract)
+    assert any("ignores the account filter" in p for p in problems_of(report, "bookings"))
+    assert stored_bookings(settings) == before
+    assert night(settings, contract, "sweep").problems == []
+    assert differences(settings.warehouse_path, world.truth()) == []
+
+
+def test_an_account_filter_that_does_not_count_beside_the_bounds_of_a_cut_hands_no_row_over(tmp_path: Path) -> None:
+    world = World(seed=5, accounts=2, customers=20, bookings=900, events=5, years=1)
+    with Emulator(world, Switches(account_in="absent", account_filter=EVERYWHERE, meta_total="present")) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        contract = contract_with(tmp_path, f'{FILTERED}\n[parameters]\npage_size_value = "10"')
+
+        def ignore_beside_two(request: Request) -> None:
+            if "filter[updatedBefore]" in request.query:
+                ignore_the_account_filter(request)
+
+        emulator.hooks.append(ignore_beside_two)
+        report = night(settings, contract)
+        assert any("bookings: the same record came" in p for p in report.problems)
+        assert set(stored_bookings(settings)) < {
+            (row["account_id"], row["booking_id"]) for row in world.truth()["bookings"]
+        }
+
+
+def test_a_record_that_is_stored_for_another_account_is_not_stored_again(
+    unnamed: tuple[Emulator, World, Settings, Contract], tmp_path: Path
+) -> None:
+    emulator, world, settings, contract = unnamed
+    before = stored_bookings(settings)
+    world.live_a_day()
+
+    def ignore_in_narrow_windows(request: Request) -> None:
+        if request.query.get("filter[updatedAfter]", "") > "2024":
+            ignore_the_account_filter(request)
+
+    emulator.hooks.append(ignore_in_narrow_windows)
+    problems = night(settings, contract, streams=(BOOKINGS,)).problems
+    assert any("bookings: rows do not name" in p and "stored as another's" in p for p in problems)
+    assert stored_bookings(settings) == before
+    emulator.hooks.clear()
+    assert night(settings, contract, streams=(BOOKINGS,)).problems == []
+
+    # A copy that is there already makes every night red, until a sweep that looks into the account's list.
+    wrong, right = sorted({str(account) for account, _ in stored_bookings(settings)})[:2]
+    with duckdb.connect(settings.warehouse_path) as connection:
+        connection.execute(
+            "insert into core.bookings select * replace (? as account_id) from core.bookings where account_id = ? limit 1",
+            [wrong, right],
+        )
+    world.clock.advance(timedelta(hours=1))
+    (problem,) = problems_of(night(settings, contract, streams=(BOOKINGS,)), "bookings")
+    assert "1 records" in problem
+    assert "abilities.single = false" in problem
+    alone = contract_with(tmp_path, FILTERED + "\n[abilities]\nsingle = false")
+    night(settings, alone, "sweep", streams=(BOOKINGS,))
+    assert night(settings, contract, streams=(BOOKINGS,)).problems == []
+    assert differences(settings.warehouse_path, {"bookings": world.truth()["bookings"]}) == []
 
 
 # ---- values that do not fit ----------------------------------------------------------------------------------------------------
@@ -621,11 +711,11 @@ def test_a_sweep_of_one_account_alone_shows_nothing_of_the_others(alone: str | N
         Slice("bookings", client, "sweep", accounts, Window(BEGINNING, BEGINNING), only_account=only)
         for client, accounts, only in (("north", ("shared",), None), ("south", ("other",), alone))
     )
-    committer = Committer.__new__(Committer)
-    vars(committer).update(
+    sweeps = Sweeps.__new__(Sweeps)
+    vars(sweeps).update(
         run=run,
         stream=BOOKINGS,
         swept={of_north, of_south},
         proof=SimpleNamespace(listed=lambda _: {"shared", "other"}),
     )
-    assert committer._unsure(of_north) == (set() if is_sure else {"shared"})
+    assert sweeps._unsure(of_north) == (set() if is_sure else {"shared"})

@@ -16,10 +16,11 @@ from pipelines.renormalise import renormalise_stream
 from pipelines.streams import BOOKINGS, CUSTOMERS
 from resources.contract import load_contract
 from resources.errors import PublishBlockedError
-from resources.publish import publish
+from resources.publish import publish, run_checks
 from resources.settings import Settings
+from resources.sql_files import checks
 from resources.warehouse import Warehouse
-from tests.emulator import ORGANISATIONS, Emulator, Naming, Switches, World
+from tests.emulator import ORGANISATIONS, Emulator, Fault, Naming, Replace, Status, Switches, World, on
 from tests.equality import contract_with, differences, night, query, settings_for
 
 ORGANISATIONS_CONTRACT = """
@@ -217,6 +218,58 @@ def test_several_api_clients_share_their_accounts_out(world: World, tmp_path: Pa
         assert stored == [(sum(row["account_id"] == ids[2] for row in truth["bookings"]),)]
         (status,) = query(settings.warehouse_path, "select status from ops.runs order by started_at desc limit 1")
         assert status == ("red",)
+        # Its accounts are not frozen, since nobody knows whether they are listed still; they grow stale.
+        for _ in range(2):
+            world.live_a_day()
+            night(settings)
+        with Warehouse(settings).writer("test") as writer:
+            chosen = [c for c in checks() if c.name in ("frozen_accounts", "stale_watermarks_bookings")]
+            counts = {f.check.name: f.count for f in run_checks(writer.connection, chosen)}
+        assert counts == {"frozen_accounts": 0, "stale_watermarks_bookings": 1}
+        # Taken out of the settings, it lists nothing any more; what south lists too is read.
+        settings = settings_for(emulator, tmp_path, **(own | {"appointedd_clients": clients[1:]}))
+        assert night(settings).problems == []
+        seen = "select account_id from marts.data_status where stream = 'bookings' and is_visible"
+        assert {account for (account,) in query(settings.warehouse_path, seen)} == set(ids[1:])
+
+
+@pytest.mark.parametrize("cure", ["another name", "no totals", "switched off"])
+def test_a_difference_that_nobody_can_look_at_again_holds_nothing_back(cure: str, world: World, tmp_path: Path) -> None:
+    with Emulator(world, Switches(meta_total="present")) as emulator:
+
+        def count(by: int | None) -> None:
+            def told(body: bytes) -> bytes:
+                document = json.loads(body)
+                total = document.get("meta", {}).pop("total", None)
+                if total is not None and by is not None:
+                    document["meta"]["total"] = total + by
+                return json.dumps(document).encode()
+
+            emulator.faults[:] = [Fault(on("/v2/events"), Replace(told), times=None)]
+
+        settings = settings_for(emulator, tmp_path)
+        contract = load_contract()
+        night(settings)
+        count(1)
+        world.clock.advance(timedelta(days=1))
+        sweep = night(settings, kind="sweep", publish=True)
+        assert "confirmed_differences_events" in (sweep.publish_problem or "")
+        count(None)
+        world.clock.advance(timedelta(days=1))
+        assert "confirmed_differences_events" in (night(settings, publish=True).publish_problem or "")
+        if cure == "another name":
+            client = {
+                "name": "north",
+                "client_id": "emu-client",
+                "client_secret": emulator.environment()["APPOINTEDD_CLIENT_SECRET"],
+            }
+            own = {"appointedd_client_id": None, "appointedd_client_secret": None, "appointedd_clients": [client]}
+            settings = settings_for(emulator, tmp_path, **own)
+        elif cure == "switched off":
+            contract = contract_with(tmp_path, "[streams.events]\nenabled = false\n")
+        report = night(settings, contract, "sweep" if cure == "no totals" else "nightly", publish=True)
+        assert report.problems == []
+        assert report.published
 
 
 def test_a_wrong_secret_is_red_and_says_what_to_do(emulator: Emulator, tmp_path: Path) -> None:
@@ -275,6 +328,25 @@ def test_a_sweep_finds_deletions_silent_changes_and_resurrections(
         """,
     )
     assert children == [(0,)]
+
+
+@pytest.mark.parametrize("status", [400, 405, 403])
+def test_a_refused_single_record_is_a_missing_ability_only_where_it_says_so(
+    status: int, emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    settings = settings_for(emulator, tmp_path)
+    night(settings)
+    world.clock.advance(timedelta(hours=1))
+    world.delete_event()
+    emulator.faults.append(Fault(on("/v2/events/"), Status(status), times=None))
+    problems = night(settings, kind="sweep").problems
+    evidence = query(settings.warehouse_path, "select deletion_evidence from core.events where deleted_at is not null")
+    if status == 403:
+        assert any("abilities.single = false" in p for p in problems)
+        assert evidence == []
+    else:
+        assert problems == []
+        assert evidence == [("second walk",)]
 
 
 def test_without_single_records_the_second_look_is_a_second_walk(

@@ -17,6 +17,7 @@ import dagster as dg
 import pytest
 import stamina
 
+from pipelines.status import read_status
 from resources import connections, exchange, rate
 from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
@@ -25,8 +26,9 @@ from resources.errors import BrokenAnswerError, ClientRefusedError, GaveUpError,
 from resources.lease import lease
 from resources.rate import pause
 from resources.retries import StoppedError
+from resources.runs import KILLED
 from resources.settings import PROJECT_FOLDER
-from resources.warehouse import Writer
+from resources.warehouse import Warehouse, Writer
 from tests.emulator import Delay, Emulator, Fault, Replace, Request, Reset, SetHeaders, Status, Truncate, World, on
 from tests.equality import differences, night, query, settings_for
 
@@ -52,6 +54,7 @@ def environment(emulator: Emulator, folder: Path) -> dict[str, str]:
     zones = {a.id: a.time_zone for a in emulator.world.accounts}
     return {
         "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(PROJECT_FOLDER),
         "APPOINTEDD_ENV_FILE": "",
         "DAGSTER_HOME": str(folder / "dagster"),
         "WAREHOUSE_PATH": str(folder / "warehouse.duckdb"),
@@ -277,7 +280,7 @@ def test_dagsters_terminate_ends_a_run(emulator: Emulator, tmp_path: Path) -> No
     # The steps run in the order of their names, events last. The command executes the run in its own process, with the handlers that a run worker has.
     process = subprocess.Popen(
         [DAGSTER, "job", "execute", "-m", "pipelines.definitions", "-j", "nightly"],
-        cwd=PROJECT_FOLDER,
+        cwd=tmp_path,  # Dagster reads the `.env` of the folder that it is started in
         env=environment(emulator, tmp_path) | {"SYNC_HISTORY_START": "2026-02-25"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -311,6 +314,9 @@ def test_a_killed_runs_row_is_ended_by_the_next_run_and_a_living_ones_is_not(
     process.kill()
     process.wait()
     assert query(warehouse, "select run_id, status from ops.runs") == [(killed, "running")]
+    # Who asks meanwhile is told what it is.
+    status = read_status(Warehouse(settings_for(emulator, tmp_path)), emulator.world.clock.now())
+    assert (status.runs[0]["status"], status.problems) == ("red", [KILLED])
     emulator.faults.clear()
     first = night(
         settings_for(emulator, tmp_path)

@@ -22,11 +22,12 @@ import duckdb
 import pytest
 
 from pipelines.run import new_run_id
-from resources import database
-from resources.database import checks, open_for_writing
+from resources import database, sql_files
 from resources.errors import WarehouseError
+from resources.migrations import DOCUMENTS_ZSTD, open_for_writing
 from resources.publish import publish, run_checks
 from resources.settings import Settings
+from resources.sql_files import checks
 from resources.warehouse import Warehouse
 from tests.emulator import Emulator, World
 from tests.equality import differences, night, query, settings_for
@@ -90,7 +91,7 @@ def version_of(path: Path) -> list[int]:
 
 
 def known_versions() -> list[int]:
-    return [int(p.name[:3]) for p in sorted((database.SQL_FOLDER / "schema").glob("*.sql"))]
+    return [int(p.name[:3]) for p in sorted((sql_files.SQL_FOLDER / "schema").glob("*.sql"))]
 
 
 def file_version(path: Path) -> int:
@@ -133,6 +134,24 @@ def test_the_oldest_file_is_brought_up_to_date_and_keeps_every_row(old: Path, tm
     assert sorted(tmp_path.glob("*.before-*")) == copies
 
 
+def test_answers_of_participants_who_left_go_with_them(old: Path) -> None:
+    with duckdb.connect(old) as connection:
+        (left,) = connection.execute(
+            "select any_value(customer_booking_id) from core.booking_answers where deleted_at is null"
+        ).fetchone() or ("",)
+        connection.execute(
+            "update core.booking_customers set deleted_at = '2026-03-01' where customer_booking_id = ?", [left]
+        )
+    live = "select count(*) from core.booking_answers where deleted_at is null and customer_booking_id <> ?"
+    others = query(old, live, left)
+    open_for_writing(old, 512).close()
+    gone = query(
+        old, "select distinct deleted_at::date::varchar from core.booking_answers where customer_booking_id = ?", left
+    )
+    assert gone == [("2026-03-01",)]
+    assert query(old, live, left) == others
+
+
 def test_after_the_upgrade_it_is_published_for_clients_of_1_4_and_1_5(old: Path) -> None:
     warehouse = warehouse_at(old)
     publish(warehouse, new_run_id(), "next")
@@ -143,7 +162,7 @@ def test_after_the_upgrade_it_is_published_for_clients_of_1_4_and_1_5(old: Path)
             "select tags from duckdb_databases() where path = ?", [str(warehouse.published_path)]
         ).fetchone() or ({},)
         assert tags["storage_version"].startswith("v1.4.0")
-        for view in database.marts():
+        for view in sql_files.marts():
             connection.execute(f"select * from marts.{view}").fetchall()  # noqa: S608  names of ours
     assert warehouse.published_path.stat().st_mode & 0o777 == 0o640
 
@@ -194,8 +213,8 @@ def test_a_sweep_of_the_upgraded_file_retires_what_is_gone_and_nothing_else(
 def sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of sql/ that a test may add to: the next version of the product."""
     folder = tmp_path / "sql"
-    shutil.copytree(database.SQL_FOLDER, folder)
-    monkeypatch.setattr(database, "SQL_FOLDER", folder)
+    shutil.copytree(sql_files.SQL_FOLDER, folder)
+    monkeypatch.setattr(sql_files, "SQL_FOLDER", folder)
     return folder
 
 
@@ -290,7 +309,7 @@ def test_duckdb_2_reads_what_1_5_wrote_and_writes_what_1_5_reads(old: Path, tmp_
     for path in (old, warehouse.published_path):
         assert counts[str(path)] == {t: len(rows) for t, rows in before.items()}
     with duckdb.connect(warehouse.published_path, read_only=True) as connection:
-        views = {v: len(connection.execute(f"select * from marts.{v}").fetchall()) for v in database.marts()}  # noqa: S608
+        views = {v: len(connection.execute(f"select * from marts.{v}").fetchall()) for v in sql_files.marts()}  # noqa: S608
     assert counts["views"] == views
     # What it wrote is for 1.5 to read, and for the product to go on with.
     assert file_version(old) <= READABLE_BY_1_4
@@ -331,13 +350,13 @@ def test_documents_are_stored_anew_and_nothing_else_is_different(old: Path, tmp_
 def test_documents_of_streams_that_a_contract_added_are_stored_anew_too(tmp_path: Path) -> None:
     path = tmp_path / "warehouse.duckdb"
     with open_for_writing(path, 512) as connection:
-        template = database.sql_file("generic_stream.sql")
+        template = sql_files.sql_file("generic_stream.sql")
         assert "using compression zstd" in template
         connection.execute(template.replace(" using compression zstd", "").format(stream="intents"))
         connection.execute(
             "insert into core.intents select 'a1', i, null, null, null, null, '{\"data\": ' || i || '}', 'h', now(), 's' from range(5000) as t(i)"
         )
-        connection.execute("delete from ops.migrations where number >= ?", [database.DOCUMENTS_ZSTD])
+        connection.execute("delete from ops.migrations where number = ?", [DOCUMENTS_ZSTD])
     before = catalogue(path)
     rows = query(path, "from core.intents order by all")
     open_for_writing(path, 512).close()

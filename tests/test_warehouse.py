@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -27,15 +28,17 @@ from pipelines.plan import BEGINNING, Window, watermark
 from pipelines.records import Fetched, index
 from pipelines.renormalise import renormalise_stream
 from pipelines.streams import ACCOUNTS, BOOKINGS, CUSTOMERS, Stream
-from resources import database, merging
+from resources import merging, sql_files
 from resources.content import same_content
 from resources.contract import Contract, load_contract
-from resources.database import connect, open_for_writing, transaction
+from resources.database import connect, transaction
 from resources.envelope import decode
 from resources.errors import ContractError, LeaseHeldError, PublishBlockedError, SettingsError, WarehouseError
 from resources.merging import COMPARED_AT_ONCE
+from resources.migrations import open_for_writing
 from resources.part import Commit, Counts, Part, Reconciliation
 from resources.publish import publish
+from resources.runs import Limits
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
 from tests.commits import commit_of
@@ -47,6 +50,7 @@ PROPERTY = settings(
 NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
 CONTRACT = load_contract()
 ZONES = {"a1": "Europe/London"}
+LIMITS = Limits(overlap_minutes=1440, freshness_hours=36)
 
 
 def later(seconds: float) -> datetime:
@@ -504,13 +508,67 @@ def test_linkage_alone_keeps_what_is_known_of_a_participant(writer: Writer) -> N
         ("p2", "arrived", "c-p2", False),
         ("p3", None, None, True),
     ]
-    assert listed(writer, "booking_answers") == {"p1": True, "p2": True}
+    assert listed(writer, "booking_answers") == {"p1": True, "p2": False}
     put(
         writer,
         booking(updated=2, price=1, related={"customerBookings": {"data": [{"type": "customerBookings", "id": "p2"}]}}),
         fetched=2,
     )
     assert rows(writer, "select status from core.booking_customers where deleted_at is null") == [("arrived",)]
+
+
+def answers(writer: Writer) -> dict[tuple[str, str], bool]:
+    """Participation and question → whether the answer is live."""
+    found = rows(writer, "select customer_booking_id, question_id, deleted_at is null from core.booking_answers")
+    return {(person, question): is_live for person, question, is_live in found}
+
+
+def one_who(name: str, *questions: str | None) -> Json:
+    """A participant with a list of answers, or with none where that is None."""
+    asked = {} if questions == (None,) else {"questions": [{"id": q, "value": name} for q in questions]}
+    return {"customer_booking_id": name, "customer_id": f"c-{name}", **asked}
+
+
+@pytest.mark.parametrize(
+    ("sent", "live"),
+    [
+        ([one_who("p2", None)], {("p2", "q"), ("p2", "r")}),  # who left takes the answers along
+        ([one_who("p1", "q"), one_who("p2", None)], {("p1", "q"), ("p2", "q"), ("p2", "r")}),  # withdrawn
+        ([one_who("p1"), one_who("p2", "r")], {("p2", "r")}),
+        ([one_who("p1", "q"), "?"], {("p1", "q"), ("p2", "q"), ("p2", "r")}),  # who cannot be read may be p2
+        (["?"], {("p1", "q"), ("p1", "r"), ("p2", "q"), ("p2", "r")}),
+        ([], set()),
+        (None, set()),
+    ],
+)
+def test_each_participants_answers_are_a_list_of_their_own(
+    writer: Writer, sent: list[Any], live: set[tuple[str, str]]
+) -> None:
+    put(writer, booking(customers=[one_who("p1", "q", "r"), one_who("p2", "q", "r")]))
+    put(writer, booking(updated=1, customers=sent), fetched=1)
+    assert {key for key, is_live in answers(writer).items() if is_live} == live
+    put(writer, booking(updated=2, customers=[one_who("p1", "q", "r"), one_who("p2", "q", "r")]), fetched=2)
+    assert set(answers(writer).values()) == {True}
+
+
+def test_answers_of_a_participant_who_came_as_linkage_stay_and_those_of_the_others_do_not(writer: Writer) -> None:
+    def linked(*names: str) -> Json:
+        return {"customerBookings": {"data": [{"type": "customerBookings", "id": name} for name in names]}}
+
+    came = [
+        {"type": "customerBookings", "id": name, "attributes": {"questions": [{"id": "q", "value": 1}]}}
+        for name in ("p1", "p2", "p3")
+    ]
+    put(writer, booking(related=linked("p1", "p2", "p3")), included=came)
+    put(writer, booking(updated=1, related=linked("p2", "p3")), fetched=1, included=came[2:])
+    assert answers(writer) == {("p1", "q"): False, ("p2", "q"): True, ("p3", "q"): True}
+
+
+def test_answers_that_an_older_version_left_behind_go_with_the_next_change(writer: Writer) -> None:
+    put(writer, booking(customers=[one_who("p1", "q"), one_who("p2", "q")]))
+    rows(writer, "update core.booking_customers set deleted_at = now() where customer_booking_id = 'p1'")
+    put(writer, booking(updated=1, customers=[one_who("p2", None)]), fetched=1)
+    assert answers(writer) == {("p1", "q"): False, ("p2", "q"): True}
 
 
 def test_children_of_a_stale_or_equal_row_are_left_alone(writer: Writer) -> None:
@@ -833,15 +891,15 @@ def test_a_runs_row_is_green_only_while_nothing_was_wrong(writer: Writer) -> Non
         ((found),) = rows(writer, "select status, problems, warnings, ended_at is null from ops.runs")
         return found
 
-    writer.start_run("r1", "nightly", "cli", "0.1")
+    writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
     assert told() == ("running", [], [], True)
     writer.end_run("r1", [], ["w"])
     assert told() == ("green", [], ["w"], False)
-    writer.start_run("r1", "nightly", "cli", "0.1")
+    writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
     assert told()[0] == "running"
     writer.end_run("r1", ["p"], ["w"])
     assert told()[:3] == ("red", ["p"], ["w"])
-    writer.start_run("r1", "nightly", "cli", "0.1")
+    writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
     writer.end_run("r1", [], [])
     assert told()[:3] == ("red", ["p"], ["w"])  # a red run never turns green again
 
@@ -931,6 +989,68 @@ def test_a_corrected_alias_reaches_what_is_stored_and_touches_no_bookkeeping(wri
     assert rows(writer, "select count(*) from history.records") == [(0,)]
 
 
+def with_names(stream: str, table: str, **names: tuple[str, ...]) -> Contract:
+    own = CONTRACT.streams[stream]
+    changed = own.model_copy(update={table: own.tables()[table] | names})
+    return CONTRACT.model_copy(update={"streams": CONTRACT.streams | {stream: changed}})
+
+
+def customer(updated: float, **more: Any) -> Json:
+    return resource("customers", "c1", updated=later(updated).isoformat(), **more)
+
+
+def shaped_again(writer: Writer, stream: Stream, contract: Contract = CONTRACT) -> None:
+    assert renormalise_stream(writer, stream, contract, ZONES)[0] == 1
+
+
+def test_children_that_a_wrong_name_brought_go_when_it_is_corrected(writer: Writer) -> None:
+    wrong = with_names("customers", "columns", tags=("labels",), custom_fields=("extras",))
+    put(writer, customer(0, labels=["a"], extras={"f": 1}, tags=["b"]), contract=wrong)
+    shaped_again(writer, CUSTOMERS)
+    assert listed(writer, "customer_tags", "tag") == {"a": False, "b": True}
+    assert listed(writer, "customer_custom_fields", "field_id") == {"f": False}
+    assert rows(writer, "select distinct deleted_at from core.customer_tags where tag = 'a'") == [(NOW,)]
+    shaped_again(writer, CUSTOMERS, wrong)
+    assert listed(writer, "customer_tags", "tag") == {"a": True, "b": False}
+
+
+@pytest.mark.parametrize("spoil", [None, "update history.records set document = null", "type"])
+def test_children_that_an_earlier_version_listed_stay_where_the_newest_says_nothing(
+    writer: Writer, spoil: str | None
+) -> None:
+    put(writer, customer(0, tags=["a"]))
+    put(writer, customer(1, labels=["b"]), fetched=1)  # no list is no empty list
+    if spoil == "type":
+        rows(writer, "update history.records set document = replace(document, '\"customers\"', '\"people\"')")
+    elif spoil:
+        rows(writer, spoil)
+    shaped_again(writer, CUSTOMERS)
+    assert listed(writer, "customer_tags", "tag") == {"a": True}
+    shaped_again(writer, CUSTOMERS, with_names("customers", "columns", tags=("labels",)))
+    assert listed(writer, "customer_tags", "tag") == {"a": False, "b": True}  # the list came whole under this name
+
+
+def test_answers_that_a_wrong_name_brought_go_participant_by_participant(writer: Writer) -> None:
+    wrong = with_names("bookings", "participant_columns", answers=("asked", "questions"))
+    asked = {"asked": [{"id": "r", "value": 1}]}
+    put(
+        writer, booking(customers=[one_who("p1", "q"), one_who("p2", None) | asked, one_who("p3", "q")]), contract=wrong
+    )
+    put(writer, booking(updated=1, customers=[one_who("p1", None), one_who("p2", None), one_who("p3", "q")]), fetched=1)
+    assert set(answers(writer).values()) == {True}
+    shaped_again(writer, BOOKINGS)
+    assert answers(writer) == {("p1", "q"): True, ("p2", "r"): False, ("p3", "q"): True}
+
+
+def test_linkage_alone_keeps_participants_when_they_are_shaped_again(writer: Writer) -> None:
+    linkage = {"customerBookings": {"data": [{"type": "customerBookings", "id": "p1"}]}}
+    put(writer, booking(customers=people("p1", status="Arrived")))
+    put(writer, booking(updated=1, related=linkage), fetched=1)
+    shaped_again(writer, BOOKINGS)
+    assert rows(writer, "select status, deleted_at from core.booking_customers") == [("arrived", None)]
+    assert answers(writer) == {("p1", "q"): True}
+
+
 def test_the_children_of_a_tombstone_stay_dead_when_it_is_shaped_again(writer: Writer) -> None:
     put(writer, booking(customers=people("p1"), amount=3))
     gone(writer, ("a1", "b1"))
@@ -956,8 +1076,8 @@ def test_a_contract_that_no_longer_takes_a_record_changes_nothing(writer: Writer
 def sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of sql/ that a test may add to: the next version of the product."""
     folder = tmp_path / "sql"
-    shutil.copytree(database.SQL_FOLDER, folder)
-    monkeypatch.setattr(database, "SQL_FOLDER", folder)
+    shutil.copytree(sql_files.SQL_FOLDER, folder)
+    monkeypatch.setattr(sql_files, "SQL_FOLDER", folder)
     return folder
 
 
@@ -966,7 +1086,7 @@ def test_a_new_file_is_for_its_owner_alone_in_utc_and_old_clients_can_read_it(tm
     with warehouse.writer("a test", wait_s=0) as writer:
         assert rows(writer, "select current_setting('TimeZone')") == [("UTC",)]
         assert [n for (n,) in rows(writer, "select number from ops.migrations where number > 0 order by 1")] == list(
-            range(1, 1 + len(list((database.SQL_FOLDER / "schema").iterdir())))
+            range(1, 1 + len(list((sql_files.SQL_FOLDER / "schema").iterdir())))
         )
         ((tags,),) = rows(writer, "select tags from duckdb_databases() where database_name = 'warehouse'")
         assert tags["storage_version"].startswith("v1.4.0")
@@ -1086,6 +1206,28 @@ def test_a_damaged_file_is_told_with_the_cure(tmp_path: Path) -> None:
         it.connection.execute("checkpoint")
 
 
+def test_damage_that_a_question_meets_is_told_with_the_cure(tmp_path: Path) -> None:
+    """The file opens, since its beginning is whole, and a block in its middle is not what was written."""
+    path = tmp_path / "warehouse.duckdb"
+    with warehouse_in(tmp_path).writer("x", wait_s=0) as writer:
+        start = path.stat().st_size
+        writer.connection.execute("create table more as select hash(range) as h from range(500000); checkpoint")
+    spoilt = bytearray(path.read_bytes())
+    spoilt[start + 300_000 : start + 2_000_000] = b"x" * len(spoilt[start + 300_000 : start + 2_000_000])
+    path.write_bytes(spoilt)
+    question = "select count(distinct h) from more"
+    with (
+        pytest.raises(WarehouseError, match=r"cannot be read: .* The file is damaged"),
+        warehouse_in(tmp_path).reader() as (connection, _),
+    ):
+        connection.execute(question).fetchall()
+    with (
+        pytest.raises(WarehouseError, match="The file is damaged"),
+        warehouse_in(tmp_path).writer("x", wait_s=0) as writer,
+    ):
+        writer.connection.execute(question).fetchall()
+
+
 @pytest.mark.parametrize("is_folder", [False, True], ids=["a file", "a folder"])
 def test_what_is_not_ours_is_never_replaced_by_what_is_published(is_folder: bool, tmp_path: Path) -> None:
     published = tmp_path / "public" / "analytics.duckdb"
@@ -1145,7 +1287,7 @@ def loaded(folder: Path, full: Path) -> Warehouse:
 def load(folder: Path) -> Warehouse:
     warehouse = warehouse_in(folder)
     with warehouse.writer("loading", wait_s=0) as writer:
-        writer.start_run("r1", "nightly", "cli", "0.1")
+        writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
         put(writer, resource("accounts", "a1", name="North", slug="north"))
         put(writer, booking(status="cancelled", customers=people("p1")))
         writer.end_run("r1", [], [])
@@ -1169,6 +1311,65 @@ def test_publishing_gives_analysts_a_file_of_their_own(tmp_path: Path, full: Pat
         assert analyst.execute("select count(*) from marts.bookings").fetchone() == (1,)
     with connect(published, read_only=True) as analyst:
         assert analyst.execute("select count(*) from marts.bookings").fetchone() == (2,)
+
+
+@pytest.mark.parametrize(
+    ("place", "why"), [("a-file/analytics.duckdb", "File exists"), ("a-file/in/analytics.duckdb", "Not a directory")]
+)
+def test_a_published_file_that_cannot_be_written_is_told_by_its_setting(
+    place: str, why: str, tmp_path: Path, full: Path
+) -> None:
+    warehouse = loaded(tmp_path, full)
+    (tmp_path / "a-file").touch()
+    warehouse.published_path = tmp_path / place
+    with pytest.raises(WarehouseError) as refused:
+        publish(warehouse, "r1", "0.1", wait_s=0)
+    told = rf"WAREHOUSE_PUBLISHED_PATH: {re.escape(str(tmp_path / place))} cannot be written \(\S+: {why}\)\. Give it rights and room"
+    assert re.match(told, str(refused.value))
+
+
+def test_what_a_client_left_beside_the_published_file_does_not_close_the_next_one(
+    tmp_path: Path, full: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody opened it for writing, and their program died before its log was worked into the file."""
+    warehouse = loaded(tmp_path, full)
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    published = warehouse.published_path
+    script = (
+        "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute('create table own (a int)'); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(published)], check=True)
+    assert published.with_name(published.name + ".wal").exists()
+    publish(warehouse, "r2", "0.1", wait_s=0)
+    assert f"Somebody opened {published} for writing" in caplog.text
+    with connect(published, read_only=True) as analyst:
+        assert analyst.execute("select count(*) from marts.bookings").fetchone() == (1,)
+    assert [p.name for p in published.parent.iterdir()] == [published.name]
+
+
+def test_a_symbolic_link_as_published_path_stays_and_leads_to_the_new_file(tmp_path: Path, full: Path) -> None:
+    warehouse = loaded(tmp_path, full)
+    published = warehouse.published_path
+    elsewhere = tmp_path / "large disk" / "a.duckdb"
+    published.parent.mkdir()
+    published.symlink_to(elsewhere)
+    for run_id in ("r1", "r2"):
+        publish(warehouse, run_id, "0.1", wait_s=0)
+        assert published.is_symlink()
+        with connect(elsewhere, read_only=True) as analyst:
+            (newest,) = analyst.execute("select max(run_id) from ops.publications").fetchone() or (None,)
+        assert newest == run_id
+
+
+def test_a_copy_of_the_published_file_in_the_place_of_the_working_one_is_private_again(
+    tmp_path: Path, full: Path
+) -> None:
+    warehouse = loaded(tmp_path, full)
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    shutil.copy(warehouse.published_path, warehouse.path)
+    assert warehouse.path.stat().st_mode & 0o777 == 0o640
+    with warehouse.writer("the next sync", wait_s=0):
+        assert warehouse.path.stat().st_mode & 0o777 == 0o600
 
 
 SPOILT: list[tuple[str, str]] = [
@@ -1218,6 +1419,33 @@ def test_publishing_waits_for_the_writer(tmp_path: Path, full: Path) -> None:
     with warehouse.writer("busy", wait_s=0), pytest.raises(LeaseHeldError, match="busy"):
         publish(warehouse, "r1", "0.1", wait_s=0)
     assert not warehouse.published_path.exists()
+
+
+def test_a_copy_whose_views_cannot_be_read_is_not_published(
+    tmp_path: Path, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = loaded(tmp_path, full)
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    before = warehouse.published_path.read_bytes()
+    opened: list[duckdb.DuckDBPyConnection] = []
+
+    def noted(path: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnection:
+        opened.append(open_for_writing(path, memory_limit_mb))
+        return opened[-1]
+
+    monkeypatch.setattr("resources.publish.open_for_writing", noted)
+    monkeypatch.setattr("resources.publish.marts", lambda: ("bookings", "torn"))
+    with pytest.raises(PublishBlockedError) as blocked:
+        publish(warehouse, "r2", "0.1", wait_s=0)
+    assert f"{warehouse.published_path} was left as it was: marts.torn of its new copy cannot be read" in str(
+        blocked.value
+    )
+    assert len(opened) == 2
+    for connection in opened:
+        with pytest.raises(duckdb.ConnectionException):
+            connection.execute("select 1")
+    assert warehouse.published_path.read_bytes() == before
+    assert [p.name for p in warehouse.published_path.parent.iterdir()] == [warehouse.published_path.name]
 
 
 def test_what_a_kill_left_behind_does_not_hinder(tmp_path: Path, full: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipelines.connect.asking import OTHER_FORMATS
-from pipelines.connect.columns import ENVELOPE, LISTS
+from pipelines.connect.columns import ENVELOPE, IDENTIFIER, LISTS
 from pipelines.connect.described import tokens
 from pipelines.connect.difference import Difference, Weight
 from pipelines.connect.matching import READ, Member, fold, match, members_of
@@ -24,9 +24,11 @@ ELEMENTS = {
     "participants": ({"object"}, None),
     "tags": ({"string", "object"}, "name"),
     "resources": ({"string", "integer", "object"}, "id"),
-    "custom_fields": ({"string", "integer", "object"}, "id"),
+    "custom_fields": ({"string", "integer", "object"}, None),
     "answers": ({"object"}, None),
 }
+# Lists whose elements have names of their own in the contract: the table of those, and the columns that an object must bring.
+INSIDE = {"custom_fields": ("custom_field_columns", ("field_id", "value")), "answers": ("answer_columns", ("value",))}
 WORDS_OF_TRUTH = {"true", "false"}
 NUMBERS = {"money", "number", "integer"}
 MOMENTS = frozenset({"date", "time", "date-time", "duration"})
@@ -236,6 +238,7 @@ class _Level:
         is_generic: bool = False,
     ) -> None:
         self._stream, self._table, self._kinds, self._aliases = stream, table, kinds, aliases
+        self._tables = contract.streams[stream].tables()
         self._is_generic = is_generic
         self._plausible = contract.plausible.columns.get(plausible, {})
         self._known = contract.known.empty_columns
@@ -266,6 +269,18 @@ class _Level:
         told = trouble(self._kinds[column], member.shape) or _trouble_inside(column, member.shape)
         if told is not None:
             yield self._breaking(column, f"{member.name} is {told}, which {column} cannot hold")
+        elif column in INSIDE:
+            yield from self._misfit_inside(column, member)
+
+    def _misfit_inside(self, column: str, member: Member) -> Iterator[Difference]:
+        """Elements without a member that a sync reads; nothing of identifiers, whose resources are described elsewhere."""
+        element, (table, needed) = member.shape.items or EMPTY, INSIDE[column]
+        if element.members.keys() <= IDENTIFIER or "attributes" in element.members:
+            return
+        for inner in needed:
+            if not element.members.keys() & {name.partition(".")[0] for name in self._tables[table][inner]}:
+                told = f"{member.name} is a list of objects without {' or '.join(self._tables[table][inner])}"
+                yield Difference("breaking", self._stream, told, f"streams.{self._stream}.{table}.{inner}")
 
     def _empty(self, column: str) -> Difference:
         is_known = f"{self._prefix}{column}" in self._known

@@ -7,11 +7,12 @@ What lives here: matching what was seen, what that comes to, records that no col
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.matching import Match, Matches, Member, fits, match, members_of
 from pipelines.connect.probe import Seen
+from pipelines.records import JsonObject, object_at
 from pipelines.streams import ACCOUNTS
 from resources.contract import Contract
 from resources.schemas import EMPTY
@@ -73,6 +74,30 @@ def columns_finding(
 
 
 # Records that no column can read
+
+
+# Columns of one element: of a custom field, of a question put to a participant. A value may be anything.
+ELEMENT_KINDS = {
+    "custom_fields": {"field_id": "reference", "value": "free"},
+    "answers": {"question_id": "reference", "label": "text", "value": "free"},
+}
+IDENTIFIER = {"type", "id", "meta", "links"}
+
+
+def elements(
+    stream: str, column: str, records: Iterable[JsonObject], result: Matches, table: str, contract: Contract
+) -> list[Finding]:
+    """Match the members of a list's elements, in the records that were seen; nothing where the list holds no objects. `table`: of the contract's names."""
+    member, names = result.member_of(column), contract.streams[stream].tables()[table]
+    lists = [object_at(record, "attributes").get(member) for record in records] if member else []
+    objects = [one for sent in lists if isinstance(sent, list) for one in sent if isinstance(one, dict)]
+    flat = [one for one in objects if not one.keys() <= IDENTIFIER and "attributes" not in one]
+    if not flat:
+        return []
+    kinds, plausible = ELEMENT_KINDS[column], contract.plausible.columns.get(column, {})
+    members = members_of({"attributes": one} for one in flat)
+    inside = match(kinds, names, plausible, members, {*contract.redact.members, "type"})
+    return [columns_finding(stream, f"members of {column}", inside, ("streams", stream, table), names)]
 
 
 def unread(seen: Seen, result: Matches) -> Finding | None:

@@ -19,7 +19,7 @@ from pipelines.connect.paths import Paths
 from pipelines.connect.places import rate_limit
 from pipelines.connect.probe import Probe, Seen, is_list
 from pipelines.connect.way_in import WayIn, access_of, addresses
-from pipelines.streams import ACCOUNTS, BUILT_IN, streams_of
+from pipelines.streams import ACCOUNTS, BUILT_IN, CUSTOMERS, streams_of
 from resources.contract import AccountReference, Contract
 from resources.openapi import Description
 from resources.settings import Settings
@@ -132,7 +132,7 @@ class _Contact:
             page = one.first or page
         self.probe.add_sample(one, page)
         following = self.probe.follow(page)
-        one.is_all = following is None and not paging.goes_on(page)
+        one.is_all = following is None and not paging.goes_on(self.probe, page)
         if one.stream is ACCOUNTS:
             while following is not None and not self.probe.is_spent:
                 self.probe.add_sample(one, following)
@@ -210,9 +210,15 @@ class _Contact:
             return
         aliases = one.names.columns
         prefix = ("streams", one.name, "columns")
-        self.learned.add(columns.columns_finding(one.name, "columns", self.matches[one.name], prefix, aliases))
-        if (finding := columns.unread(one, self.matches[one.name])) is not None:
+        matched = self.matches[one.name]
+        self.learned.add(columns.columns_finding(one.name, "columns", matched, prefix, aliases))
+        if (finding := columns.unread(one, matched)) is not None:
             self.learned.add(finding)
+        if one.name == CUSTOMERS.name:
+            found = columns.elements(
+                one.name, "custom_fields", one.rows.values(), matched, "custom_field_columns", self.contract
+            )
+            self.learned.add(*found)
 
     def _bookings(self) -> Matches | None:
         matched = None

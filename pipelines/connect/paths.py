@@ -95,8 +95,6 @@ class Paths:
             return f"{told}: a document without a list under data. This product reads JSON:API only; a programmer must teach it another form."
         body = self.probe.body(look).lstrip()
         form = "an array, not a document" if body.startswith(b"[") else "no JSON"
-        if body.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-            form = "JSON that begins with a byte order mark, which JSON may not (RFC 8259)"
         return f"{told}: {form}. A programmer must teach this product that form."
 
     def _rival(self, one: Seen, paths: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.connect.columns import columns_finding, names_of
+from pipelines.connect.columns import columns_finding, elements, names_of
 from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.matching import Matches, fold, match, members_of
@@ -185,7 +185,8 @@ def _participant_columns(
     result = match(kinds, names.participant_columns, plausible, members, others)
     seen.participant_columns = {m.column: names_of(m, names.participant_columns[m.column]) for m in result.found}
     prefix = ("streams", "bookings", "participant_columns")
-    return [columns_finding("bookings", "columns of participants", result, prefix, names.participant_columns)], result
+    finding = columns_finding("bookings", "columns of participants", result, prefix, names.participant_columns)
+    return [finding, *elements("bookings", "answers", resources, result, "answer_columns", contract)], result
 
 
 def _participant_shape(seen: Seen) -> Shape:

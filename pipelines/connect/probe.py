@@ -17,6 +17,7 @@ from resources.appointedd import ApiClient, Look
 from resources.contract import StreamContract
 from resources.errors import BrokenAnswerError
 from resources.links import shown_origin
+from resources.marks import Mark, marks_of
 from resources.openapi import ListEndpoint
 
 # Some dozens. What is not settled by then stays as it is, or off.
@@ -114,6 +115,15 @@ class Probe:
         link = address(at(look.document, self.next_place)) or ""
         origin = shown_origin(urljoin(look.url, link))
         return "" if origin == shown_origin(look.url) else origin
+
+    def signs_of_more(self, look: Look) -> list[Mark]:
+        """What a page without a next link says of further ones, by the marks that a sync knows; counts of records are no matter of one page (`ends`)."""
+        names, count = self.client.contract.document, len(raw_rows(look))
+        size = next(iter(self.size), "")
+        marks = marks_of(look.document or {}, count, look.url, names.shifting_parameters, size, names.ignored_marks)
+        # Of a chain that was followed, the link itself tells the end, and only a plain yes outweighs it.
+        is_behind = look.url in self.followed
+        return [mark for mark in marks if mark.kind != "records" and (mark.kind == "yes" or not is_behind)]
 
     def has_next(self, look: Look) -> bool:
         """Whether a page names the next one."""

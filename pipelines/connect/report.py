@@ -1,6 +1,6 @@
 """How `connect` and `contract` show what they found; the shape of each one's JSON is in the docstring of its `…_json`.
 
-What lives here: rendering. What does not: tables and sentences as such (`pipelines.report`), finding anything out.
+What lives here: rendering. What does not: tables and sentences as such (`pipelines.console`), finding anything out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pipelines.connect.contact import Contact
 from pipelines.connect.difference import Difference
-from pipelines.report import Json, plain, print_lines, print_table
+from pipelines.console import Json, plain, print_lines, print_table
 from resources.openapi import Description
 
 # connect

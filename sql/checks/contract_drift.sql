@@ -2,9 +2,10 @@
 -- stream: accounts, customers, bookings, events, generic
 -- says: Records of {stream} arrive otherwise than the contract says, so a column may be empty or a new member unused: correct the names in the contract file, then run appointedd-warehouse renormalise; what was sent is in document.
 with read as (
-    select min(fetched_at) as first_at, max(fetched_at) as newest_at, arg_max(run_id, committed_at) as run_id
-    from ops.slices
-    where stream = '{stream}'
+    select min(slices.fetched_at) as first_at, max(slices.fetched_at) as newest_at, arg_max(slices.run_id, runs.number) as run_id
+    from ops.slices as slices
+    join ops.runs as runs using (run_id)
+    where slices.stream = '{stream}'
 ),
 newest as (
     select min(slices.fetched_at) as began_at

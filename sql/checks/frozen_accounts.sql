@@ -12,4 +12,5 @@ from core.accounts as accounts
 left join readings using (account_id)
 where accounts.deleted_at is null
     -- Before the first complete reading there is no newest list, and nothing is frozen.
-    and readings.last_listed_at is distinct from (select max(last_listed_at) from readings)
+    and exists (select 1 from readings)
+    and accounts.account_id not in (select account_id from ops.visible_accounts)

@@ -5,7 +5,7 @@ with configured as (
     select overlap_minutes
     from ops.runs
     where overlap_minutes is not null
-    order by started_at desc, run_id desc
+    order by number desc
     limit 1
 )
 select late.account_id, sum(late.rows_count) as rows_count, round(max(late.longest_s) / 60, 1) as longest_minutes, any_value(configured.overlap_minutes) as overlap_minutes
@@ -14,6 +14,6 @@ join ops.slices as slices using (slice_id, part_number)
 cross join configured
 -- What came long ago says little of how the API behaves today.
 where late.stream = '{stream}'
-    and slices.committed_at > (select max(committed_at) from ops.slices) - interval 90 days
+    and slices.fetched_at > (select max(fetched_at) from ops.slices) - interval 90 days
     and late.longest_s > configured.overlap_minutes * 60
 group by late.account_id

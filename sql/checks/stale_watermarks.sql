@@ -5,33 +5,28 @@ with configured as (
     select freshness_hours
     from ops.runs
     where freshness_hours is not null
-    order by started_at desc, run_id desc
+    order by number desc
     limit 1
 ),
 listed as (
     select max(until) as listed_at
     from ops.windows
     where stream = 'accounts'
-),
-visible as (
-    select distinct windows.account_id, listed.listed_at
-    from ops.windows as windows
-    join listed on windows.until = listed.listed_at
-    where windows.stream = 'accounts'
 )
 select
     visible.account_id,
     accounts.name as account_name,
     watermarks.watermark_at,
-    round((epoch(visible.listed_at) - epoch(watermarks.watermark_at)) / 3600, 1) as age_hours
-from visible
+    round((epoch(listed.listed_at) - epoch(watermarks.watermark_at)) / 3600, 1) as age_hours
+from ops.visible_accounts as visible
 cross join configured
+cross join listed
 left join core.accounts as accounts using (account_id)
 -- An account without a watermark is told by watermark_gaps.
 join ops.watermarks as watermarks
     on watermarks.account_id = visible.account_id
     and watermarks.stream = '{stream}'
 -- Measured against the last run's own reading of the server's clock: a local clock is never used for completeness.
-where epoch(visible.listed_at) - epoch(watermarks.watermark_at) > configured.freshness_hours * 3600
+where epoch(listed.listed_at) - epoch(watermarks.watermark_at) > configured.freshness_hours * 3600
     -- A stream that the contract has switched off is not behind.
-    and coalesce(list_contains((select arg_max(streams, started_at) from ops.runs where streams is not null), '{stream}'), true)
+    and coalesce(list_contains((select arg_max(streams, number) from ops.runs where streams is not null), '{stream}'), true)

@@ -4,11 +4,6 @@
 select brakes.account_id, accounts.name as account_name, brakes.gone_count, brakes.rows_count, brakes.stopped_at, brakes.released_at
 from ops.brakes as brakes
 -- A brake of an account that nobody lists any more waits for its return, and frozen_accounts tells of it.
-semi join (
-    select account_id
-    from ops.windows
-    where stream = 'accounts'
-        and until = (select max(until) from ops.windows where stream = 'accounts')
-) as visible on visible.account_id = brakes.account_id
+semi join ops.visible_accounts as visible on visible.account_id = brakes.account_id
 left join core.accounts as accounts using (account_id)
 where brakes.stream = '{stream}' and brakes.ended_by_slice_id is null and brakes.released_at is null

@@ -34,12 +34,6 @@ known as (
     union
     select account_id from ops.windows
 ),
-visible as (
-    select distinct account_id
-    from ops.windows
-    where stream = 'accounts'
-        and until = (select max(until) from ops.windows where stream = 'accounts')
-),
 sweeps as (
     select stream, account_id, max(until) as last_sweep_at
     from ops.windows
@@ -47,13 +41,14 @@ sweeps as (
     group by stream, account_id
 ),
 slices as (
-    select stream, unnest(account_ids) as account_id, run_id, committed_at
+    select stream, unnest(account_ids) as account_id, run_id
     from ops.slices
 ),
 committed as (
-    select stream, account_id, arg_max(run_id, committed_at) as run_id
+    select slices.stream, slices.account_id, arg_max(slices.run_id, runs.number) as run_id
     from slices
-    group by stream, account_id
+    join ops.runs as runs using (run_id)
+    group by slices.stream, slices.account_id
 ),
 quarantined as (
     select stream, count(*) as quarantined_count
@@ -90,7 +85,7 @@ held_back as (
 newest_run as (
     select problems
     from ops.runs
-    order by started_at desc, run_id desc
+    order by number desc
     limit 1
 )
 select
@@ -123,7 +118,7 @@ left join ops.watermarks as watermarks on watermarks.account_id = known.account_
 left join committed on committed.account_id = known.account_id and committed.stream = streams.stream
 left join ops.runs as runs on runs.run_id = committed.run_id
 left join sweeps on sweeps.account_id = known.account_id and sweeps.stream = streams.stream
-left join visible on visible.account_id = known.account_id
+left join ops.visible_accounts as visible on visible.account_id = known.account_id
 left join quarantined on quarantined.stream = streams.stream
 left join unsettled on unsettled.stream = streams.stream
 left join held_back on held_back.account_id = known.account_id and held_back.stream = streams.stream
@@ -144,7 +139,7 @@ comment on column marts.data_status.last_run_kind is 'Kind of that run: nightly,
 comment on column marts.data_status.last_run_status is 'Status of that run: running, green (complete) or red (something may be missing; see problems).';
 comment on column marts.data_status.last_run_ended_at is 'End of that run by the local clock (UTC); null while it runs, or if it was killed.';
 comment on column marts.data_status.last_sweep_at is 'Server time up to which the last complete sweep counts (UTC): deletions before it are known. Null: never swept.';
-comment on column marts.data_status.is_visible is 'Whether the newest complete account list has the account; false: frozen, its rows stay as they are until it returns.';
+comment on column marts.data_status.is_visible is 'Whether the newest account list of an API client has the account; false: frozen, its rows stay as they are until it returns.';
 comment on column marts.data_status.is_zone_assumed is 'Whether the account''s reporting time zone is only assumed; then local days may be wrong.';
 comment on column marts.data_status.published_at is 'When this file was published, by the local clock (UTC); null in a working file that never was.';
 comment on column marts.data_status.problems is 'Sentences that made the newest run red, whatever account they concern; empty for a green one.';

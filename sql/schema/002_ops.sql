@@ -200,7 +200,7 @@ comment on column ops.publications.run_id is 'Run that published; a person with 
 comment on column ops.publications.product_version is 'Version of appointedd-warehouse.';
 
 -- The watermark of a stream of an account: the upper end of the unbroken chain of windows since the open start. Derived, never stored, so that it cannot
--- run ahead of the rows (design promise 2). A window starts a break when it begins after everything before it has ended.
+-- run ahead of the rows (docs/guarantees.md, 2). A window starts a break when it begins after everything before it has ended.
 create view ops.watermarks as
 with chained as (
     select

@@ -1,0 +1,110 @@
+"""What `check` sees of folders, disks and files: whether they can be written, have room, are what their settings say, and are free.
+
+What lives here: looking, and the cure for what is wrong. What does not: the API (`doctor`), repairing, writing to the warehouse.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from pipelines.doctor_lines import DoctorLine, failed
+from resources.database import check_space, connect, count_runs_of_whole_file, refuse_other_files
+from resources.errors import LeaseHeldError, UsageError, WarehouseError
+from resources.lease import lease
+from resources.settings import Settings
+from resources.warehouse import PART_SPACE_BYTES
+
+
+def examine_files(settings: Settings) -> Iterator[DoctorLine]:
+    """The lines of folders, disks, files and lease."""
+    working, published = settings.warehouse_path, settings.warehouse_published_path
+    size = working.stat().st_size if working.is_file() else 0
+    yield _guarded("warehouse folder", lambda: _writable(working.parent))
+    yield _guarded("warehouse disk", lambda: _free(working.parent, PART_SPACE_BYTES))
+    yield _guarded("published folder", lambda: _writable(published.parent))
+    yield _guarded("published disk", lambda: _free(published.parent, size))
+    if working == published:
+        yield DoctorLine(
+            "files",
+            "failed",
+            "WAREHOUSE_PATH and WAREHOUSE_PUBLISHED_PATH name the same file. Give the published file a name of its own: whoever opens it would lock "
+            "the sync out.",
+            2,
+        )
+    try:
+        refuse_other_files("WAREHOUSE_PATH", working)
+        refuse_other_files("WAREHOUSE_PUBLISHED_PATH", published)
+    except UsageError as error:
+        yield failed("files", error)
+        return
+    held = _lease(working)
+    yield held
+    for name, path, is_free in (("warehouse file", working, held.state == "ok"), ("published file", published, True)):
+        if path.exists() and is_free:
+            yield _guarded(name, partial(_whole, path))
+
+
+def _guarded(name: str, look: Callable[[], str]) -> DoctorLine:
+    """A line from a look at a folder; what the system refuses is a failed line with the setting that names another place."""
+    try:
+        return DoctorLine(name, "ok", look())
+    except WarehouseError as error:
+        return failed(name, error)
+    except OSError as error:
+        setting = "WAREHOUSE_PUBLISHED_PATH" if name.startswith("published") else "WAREHOUSE_PATH"
+        return DoctorLine(
+            name, "failed", f"{error.filename or ''}: {error.strerror}. Make it writable, or set {setting}.", 1
+        )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists; the sync makes the rest."""
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def _writable(folder: Path) -> str:
+    place = _existing(folder)
+    if not place.is_dir():
+        raise NotADirectoryError(0, "is not a folder", str(place))
+    with tempfile.TemporaryFile(dir=place):  # trying is the only proof: rights, quotas and read-only disks
+        pass
+    return f"{folder} can be written" if place == folder else f"{folder} will be made in {place}"
+
+
+def _free(folder: Path, needed: int) -> str:
+    place = _existing(folder)
+    check_space(place, needed)
+    return f"{shutil.disk_usage(place).free / 1e9:,.1f} GB free"
+
+
+def _whole(path: Path) -> str:
+    return f"{path} opens, nothing of it is missing; it knows of {count_runs_of_whole_file(path)} runs"
+
+
+def _lease(working: Path) -> DoctorLine:
+    """Whether a sync could start at once; the file is opened too, since another program may hold it."""
+    if not working.exists():
+        return DoctorLine("lease", "ok", f"{working} does not exist yet; the first sync makes it")
+    try:
+        with lease(working, "check", wait_s=0):
+            connect(working, read_only=True).close()
+            with working.open("r+b") as file:
+                # DuckDB asks for this lock too; one that only reads is in the way of whoever writes.
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except LeaseHeldError as error:
+        return DoctorLine("lease", "warning", str(error))
+    except WarehouseError as error:
+        return failed("lease", error)
+    except BlockingIOError:
+        told = f"{working} is open in another program, so a sync could not write it. Close it there; for reading, open the published file"
+        return DoctorLine("lease", "warning", f"{told}, which is never locked.")
+    except OSError as error:
+        return DoctorLine(
+            "lease", "failed", f"{error.filename}: {error.strerror}. Make it writable, or set WAREHOUSE_PATH.", 1
+        )
+    return DoctorLine("lease", "ok", f"nobody writes {working}")
