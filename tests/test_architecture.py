@@ -50,7 +50,7 @@ LAYERS: dict[str, str] = {
         resources.rate resources.connections resources.oauth resources.exchange resources.appointedd
     """,
     "first contact": """
-        pipelines.connect.probe pipelines.connect.columns
+        pipelines.connect.probe pipelines.connect.paths pipelines.connect.columns
         pipelines.connect.paging pipelines.connect.ends pipelines.connect.ordering pipelines.connect.changes pipelines.connect.belonging
         pipelines.connect.shapes
         pipelines.connect.people pipelines.connect.asking pipelines.connect.together pipelines.connect.way_in pipelines.connect.learn
@@ -88,6 +88,7 @@ APART = [("the warehouse", "the API"), ("the command line", "Dagster")]
 QUESTIONS = {
     f"pipelines.connect.{name}"
     for name in (
+        "paths",
         "paging",
         "ends",
         "ordering",

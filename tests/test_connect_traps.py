@@ -81,8 +81,8 @@ def _total(document: Document, following: object) -> None:
     ("tells", "said"),
     [
         (_cursor, "meta.nextCursor holds a mark of the next page"),
-        (_first_and_last, "links.last is another page than links.first"),
-        (_numbers, "meta.last_page counts 7 pages"),
+        (_first_and_last, "links.last is another page than the first"),
+        (_numbers, "meta.last_page counts further pages"),
         (_nothing, "different records were seen, at most 25 on a page"),
         (_total, "meta.total counts 321 records, and 25 came"),
     ],

@@ -19,7 +19,7 @@ from pipelines.connect.findings import Learned
 from pipelines.connect.learn import learn
 from pipelines.streams import BUILT_IN
 from resources.contract import load_contract
-from tests.emulator import Emulator, Fault, Naming, Replace, SetHeaders, Status, Switches, World, on
+from tests.emulator import Emulator, Fault, Naming, Replace, Request, SetHeaders, Status, Switches, World, on
 from tests.emulator.listing import Page, Selection
 from tests.equality import differences, night, query, settings_for
 from tests.test_connect import cli, environment, found, only_reads, told, world
@@ -197,6 +197,63 @@ def test_two_lists_that_look_alike_are_a_persons_choice(small: Emulator, tmp_pat
     finally:
         small.faults.clear()
     assert code == 0, out
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            Status(301, headers={"Location": "https://other.example/v3/x?token=s"}),
+            "HTTP 301 to https://other.example/v3/x. ",
+        ),
+        (Status(200), "HTTP 200, text/html: a page for people"),
+        (Status(404), "HTTP 404. Is APPOINTEDD_BASE_URL right?"),
+        (Status(415), "HTTP 415. Is"),
+        (Status(200, body=b"[]", content_type="application/json"), "an array, not a document"),
+        (Status(200, body=b"{}", content_type="application/json"), "a document without a list under data"),
+    ],
+)
+def test_paths_that_are_all_answered_alike_are_told_once_and_nothing_is_written(
+    small: Emulator, tmp_path: Path, answer: Status, said: str
+) -> None:
+    # Plausible paths that are not there say nothing against it.
+    small.faults += [always(answer, f"/v2/{path}") for path in ("accounts", "customers", "bookings", "events")]
+    try:
+        code, out = cli(environment(small, tmp_path), "connect")
+    finally:
+        small.faults.clear()
+    assert code == 1
+    assert said in out
+    assert out.count("to fill in: ") == 1
+    assert "was left alone" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("status", [406, 415])
+def test_a_media_type_that_is_refused_is_asked_for_plainly(small: Emulator, tmp_path: Path, status: int) -> None:
+    def is_strange(request: Request) -> bool:
+        return request.path.startswith("/v2/") and request.headers.get("accept") != "application/json"
+
+    learned = learned_from(small, tmp_path, Fault(is_strange, Status(status), times=None))
+    assert (learned.needs, found(learned, "http", "media_type")) == ([], "application/json")
+
+
+def test_next_links_without_a_slash_are_followed_as_the_sync_follows_them(small: Emulator, tmp_path: Path) -> None:
+    def edit(document: dict[str, Any]) -> None:
+        if link := document["links"]["next"]:
+            document["links"]["next"] = link.rpartition("/")[2]
+
+    assert learned_from(small, tmp_path, always(edited(edit))).needs == []
+
+
+def test_next_links_to_another_host_name_the_list_and_the_cure(small: Emulator, tmp_path: Path) -> None:
+    def edit(document: dict[str, Any]) -> None:
+        if link := document["links"]["next"]:
+            document["links"]["next"] = link.replace("127.0.0.1", "localhost")
+
+    needs = learned_from(small, tmp_path, always(edited(edit))).needs
+    assert any("customers: its next link leads to another host (http://localhost:" in need for need in needs)
+    assert all("APPOINTEDD_BASE_URL" in need for need in needs)
 
 
 class _Wandering:

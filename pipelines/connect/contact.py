@@ -66,7 +66,8 @@ def make_contact(settings: Settings, openapi: str | None, output: Path | None, *
         override = lay_over(there.text, learned.lines, contract_values())
     except ContractError as error:
         raise ContractError(f"{path}: {error}") from None
-    is_written = not is_dry_run and override.text != there.text
+    # Where no list was found there is nothing to say of this API.
+    is_written = not is_dry_run and override.text != there.text and learned.lists_count > 0
     if is_written:
         _write(path, target, override.text, there)
     return Contact(learned, override, path, is_written, path == used.absolute(), is_first)

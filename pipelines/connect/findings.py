@@ -57,7 +57,7 @@ class Learned:
     """Everything a contact found out.
 
     `empty_columns` and `unmapped`: stream → columns to which nothing maps, attributes that map to no column. `hints`: settings worth a thought.
-    `confidence`: stream → how far the mapping of it can be trusted, with the reason. `requests_count` counts GETs.
+    `confidence`: stream → how far the mapping of it can be trusted, with the reason. `requests_count` counts GETs, `lists_count` lists that were found.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -66,6 +66,7 @@ class Learned:
     confidence: dict[str, tuple[Confidence, str]] = field(default_factory=dict)
     hints: list[str] = field(default_factory=list)
     requests_count: int = 0
+    lists_count: int = 0
 
     def add(self, *findings: Finding) -> None:
         """Note findings, in the order in which they are told."""

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from pipelines.connect import belonging, changes, columns, ends, ordering, paging, people, shapes, together
-from pipelines.connect.described import Hints, contract_path, endpoints, hints
+from pipelines.connect.described import Hints, endpoints, hints
 from pipelines.connect.findings import NO_PAST, Confidence, Finding, Learned, Line, Past
 from pipelines.connect.matching import Matches
+from pipelines.connect.paths import Paths
 from pipelines.connect.places import rate_limit
-from pipelines.connect.probe import Probe, Seen, is_list, rows_of, said
+from pipelines.connect.probe import Probe, Seen, is_list
 from pipelines.connect.way_in import WayIn, access_of, addresses
-from pipelines.streams import ACCOUNTS, BUILT_IN, CUSTOMERS, Stream, streams_of
+from pipelines.streams import ACCOUNTS, BUILT_IN, CUSTOMERS, streams_of
 from resources.contract import AccountReference, Contract
 from resources.openapi import Description
 from resources.settings import Settings
 
 FEW_ROWS = 20
-# Streams of which an API may well hold two lists, an older and a newer; of the others, another list is looked for only where the first is empty.
-RIVALLED = ("customers", "bookings")
 WORST_SKEW_S = 60
 # What may leave rows out unseen where it is not settled.
 DOUBTS = ("cancelled in the default list", "participants")
@@ -70,14 +70,20 @@ class _Contact:
 
     def ask(self) -> None:
         """All questions, those first whose answers the others need."""
-        for stream in self.streams.values():
-            self.learned.add(self._path(stream))
+        paths = Paths(self.probe, self.contract, self.description, self.settings.api_access().base_url, self.past)
+        findings = [paths.find(one) for one in self.seen.values()]
         live = [s for s in self.seen.values() if s.first is not None]
+        self.learned.lists_count = len(live)
         if not live:
+            self.learned.add(*paths.none_found(findings))
+            self.learned.findings = [replace(f, lines=()) for f in self.learned.findings]
             return
+        self.learned.add(*findings)
         for name in self.contract.streams:
             if name not in BUILT_IN:
-                self.learned.add(self._kept_as_documents(name))
+                finding, kept = paths.kept_as_documents(name, self.endpoints.get(name))
+                self.learned.add(finding)
+                self.kept += [kept] if kept else []
         changing = [s for s in live if s.stream is not ACCOUNTS]
         largest = max(live, key=lambda s: len(s.rows))
         is_strict, told = paging.refuses_unknown(self.probe, largest)
@@ -119,78 +125,6 @@ class _Contact:
 
     # Lists
 
-    def _path(self, stream: Stream) -> Finding:
-        """Where a stream's list is: a 404 is an answer."""
-        one, names = self.seen[stream.name], self.contract.streams[stream.name]
-        paths = []
-        if one.endpoint is not None and self.description is not None:
-            paths.append(contract_path(one.endpoint, self.description, self.settings.api_access().base_url))
-        paths = list(dict.fromkeys([*paths, names.path, *self.contract.plausible.paths.get(stream.name, ())]))
-        answers: list[str] = []
-        for path in paths:
-            look = self.probe.get(path)
-            if is_list(look):
-                one.path, one.first = path, look
-                self.probe.add_sample(one, look)
-                told = "in the OpenAPI file, and " if one.endpoint and path == paths[0] else ""
-                missed = f"; {', '.join(answers)}" if answers else ""
-                line = Line(("streams", stream.name, "path"), path, "answered with a list")
-                told = f"{told}answered with a list{missed}"
-                if rival := self._rival(one, [p for p in paths if p != path]):
-                    need = (
-                        f"{stream.name}: two lists look like theirs, {path} ({len(one.rows)} records on its first page) and {rival}, which holds others. "
-                        f"Write the right one into streams.{stream.name}.path."
-                    )
-                    return Finding(stream.name, "list", f"{path} or {rival}", told, "cannot know", "none", need=need)
-                return Finding(stream.name, "list", path, told, "reads it", "certain", (line,))
-            answers.append(f"{path} {said(look)}")
-        need = f"{stream.name}: no list of them was found. Put its path into streams.{stream.name}.path."
-        if any("HTTP 403" in a for a in answers):
-            need = f"{stream.name}: the API client may not read them (HTTP 403). Its creator can change its permissions in Appointedd."
-        # What was never seen must not pass for proven in a later contact.
-        unseen = () if self.past.is_again else ("filters", "account_filter")
-        off = tuple(Line(("streams", stream.name, key), False, "its list was not seen") for key in unseen)
-        return Finding(stream.name, "list", "not found", ", ".join(answers), "would fail", "none", off, need)
-
-    def _rival(self, one: Seen, paths: Sequence[str]) -> str:
-        """Another list that looks like the stream's own and holds other records; only described ones where there is a file, none where a person chose."""
-        is_likely = not one.rows or one.name in RIVALLED
-        if f"streams.{one.name}.path" in self.past.own_keys or not is_likely or (one.stream is ACCOUNTS and one.rows):
-            return ""
-        if self.description is not None:
-            base = self.settings.api_access().base_url
-            described = {contract_path(e, self.description, base) for e in self.description.lists}
-            paths = [path for path in paths if path in described]
-        for path in paths:
-            rows = rows_of(self.probe.get(path)).keys()
-            if rows and not rows & one.rows.keys():
-                return path
-        return ""
-
-    def _kept_as_documents(self, name: str) -> Finding:
-        """A list that is stored generically, as intent events are: where it is, and of which type; nothing in it needs to be matched."""
-        names, endpoint = self.contract.streams[name], self.endpoints.get(name)
-        paths = [names.path, *self.contract.plausible.paths.get(name, ())]
-        if endpoint is not None and self.description is not None:
-            paths = [contract_path(endpoint, self.description, self.settings.api_access().base_url)]
-        answers: list[str] = []
-        for path in paths:
-            look = self.probe.get(path)
-            if is_list(look):
-                break
-            answers.append(f"{path} {said(look)}")
-        else:
-            return Finding(name, "list", "not found", ", ".join(answers), "leaves it", "none")
-        if names.enabled:
-            self.kept.append(Seen(streams_of(self.contract)[name], names, endpoint, path, look))
-        will = "reads it" if names.enabled else f"leaves it, until streams.{name}.enabled is true"
-        lines = [Line(("streams", name, "path"), path, "answered with a list")]
-        types = list(dict.fromkeys(str(r.get("type")) for r in rows_of(look).values()))
-        if types and not set(types) <= set(names.types):
-            lines.append(Line(("streams", name, "types"), types, "the type of every record seen"))
-        told = "in the OpenAPI file, and " if endpoint else ""
-        return Finding(name, "list", path, f"{told}answered with a list", will, "certain", tuple(lines))
-
     def _sample(self, one: Seen) -> None:
         """The largest page that is served, unfiltered; of the accounts all that can be had in a few pages."""
         page = self.probe.page(one)
@@ -198,7 +132,7 @@ class _Contact:
             page = one.first or page
         self.probe.add_sample(one, page)
         following = self.probe.follow(page)
-        one.is_all = following is None and not paging.goes_on(page)
+        one.is_all = following is None and not paging.goes_on(self.probe, page)
         if one.stream is ACCOUNTS:
             while following is not None and not self.probe.is_spent:
                 self.probe.add_sample(one, following)

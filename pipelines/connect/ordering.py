@@ -112,7 +112,7 @@ def _order_of(probe: Probe, seen: Seen, hints: Hints, contract: Contract, known:
 def _left_out(probe: Probe, seen: Seen, looks: Sequence[Look], changed: str) -> str:
     """What shows that a list in order is short of rows; nothing where nothing does. `looks`: its first pages, both ways."""
     came = set().union(*(rows_of(look) for look in looks))
-    short = next((look for look in looks if not goes_on(look) and seen.rows.keys() - rows_of(look).keys()), None)
+    short = next((look for look in looks if not goes_on(probe, look) and seen.rows.keys() - rows_of(look).keys()), None)
     if short is not None:
         # What left the list meanwhile is no loss, and what came to it is on none of the earlier pages.
         still = rows_of(probe.again(probe.page(seen))).keys()

@@ -10,10 +10,11 @@ from urllib.parse import urljoin
 
 from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import Finding, Line
-from pipelines.connect.places import address, at, counts, next_marks, next_places, shifting, signs_of_more
+from pipelines.connect.places import address, at, counts, next_marks, next_places, shifting
 from pipelines.connect.probe import Probe, Seen, is_list, raw_rows, rows_of, said
 from resources.appointedd import Look
 from resources.contract import Contract
+from resources.marks import Mark
 from resources.pages import count_of
 
 # No server is known to like more, and a page must fit in memory.
@@ -94,16 +95,16 @@ def _largest(
         if not is_list(look):
             continue
         came = len(raw_rows(look))
-        if came < size and goes_on(look):
+        if came < size and goes_on(probe, look):
             return str(came), f"of {size} asked for {came} came, so that is its maximum"
         return str(size), f"{size} is let through" + (f" ({came} came)" if came != size else "")
     return str(default), f"{', '.join(map(str, sizes))} are refused; {default} is its own default"
 
 
-def goes_on(look: Look) -> bool:
+def goes_on(probe: Probe, look: Look) -> bool:
     """Whether an answer names a next page, in any way that can be told."""
     document = look.document or {}
-    return bool(next_places(document) or next_marks(document) or signs_of_more(document) or _has_link_header(look))
+    return bool(next_places(document) or next_marks(document) or probe.signs_of_more(look) or _has_link_header(look))
 
 
 def _has_link_header(look: Look) -> bool:
@@ -113,13 +114,16 @@ def _has_link_header(look: Look) -> bool:
 def next_link(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Finding]:
     """Where the next link stands, proven by following one; whether it numbers pages."""
     size_name = next(iter(probe.size), "")
-    short = [look for s in seen for look in _short_pages(probe, s, size_name)]
-    for look in short:
+    short_of = {one.name: list(_short_pages(probe, one, size_name)) for one in seen}
+    short = [look for looks in short_of.values() for look in looks]
+    for name, look in ((name, look) for name, looks in short_of.items() for look in looks):
         for place in unique([contract.document.next], next_places(look.document or {})):
             link = address(at(look.document, place))
             if link is None:
                 continue
             probe.next_place = place
+            if origin := probe.leads_away(look):
+                return [_led_away(name, place, origin)]
             following = probe.follow(look)
             if following is None or not is_list(following):
                 status = following.status if following else "nothing"
@@ -135,12 +139,8 @@ def next_link(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Fi
         ]
     for one in seen:
         for look in probe.answers_to(one):
-            if signs := signs_of_more(look.document or {}):
-                return [
-                    unserved(
-                        "next link", f"{one.name}: {signs[0]}", "seen on a page without a link to the next", "none"
-                    )
-                ]
+            if signs := probe.signs_of_more(look):
+                return [_marked(one.name, signs[0])]
             if _has_link_header(look):
                 return [
                     unserved(
@@ -162,6 +162,32 @@ def next_link(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Fi
             "low",
         )
     ]
+
+
+def _marked(stream: str, mark: Mark) -> Finding:
+    said = {
+        "yes": "says that there is more",
+        "next": "holds a mark of the next page",
+        "pages": "counts further pages",
+        "last": "is another page than the first",
+        "records": "counts further records",
+    }
+    told = f"{stream}: {mark.place} {said[mark.kind]}"
+    need = (
+        f"next link: {told}, and no link leads there. This product follows links only; a programmer must teach it this form. "
+        f'Where it means something else: document.ignored_marks = ["{mark.place}"].'
+    )
+    evidence = "seen on a page without a link to the next"
+    return Finding("", "next link", told, evidence, "cannot read beyond the first page", "none", need=need)
+
+
+def _led_away(stream: str, place: str, origin: str) -> Finding:
+    need = (
+        f"{stream}: its next link leads to another host ({origin}), and no token is sent there. "
+        f"If that is the same server, use that host in APPOINTEDD_BASE_URL."
+    )
+    told = f"{place} of a page that is not the last"
+    return Finding("", "next link", f"at {origin}", told, "cannot read beyond the first page", "none", need=need)
 
 
 def _next_found(place: str, look: Look, following: Look, size_name: str, contract: Contract) -> Finding:

@@ -5,6 +5,7 @@ What lives here: pure looks at decoded documents. What does not: asking for them
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,11 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 from pipelines.records import JsonObject, identifier_id
 from resources.pages import count_of
 
+# How a link begins, or that it is a path with a query; a bare word is a mark.
+_LINK = re.compile(r"https?://|/|\?|\.{1,2}/|[\w.~%/-]+\?[^\s=]+=")
 CONTENT = ("data", "included", "errors", "jsonapi")
-# Members beside the content that speak of pages, folded.
-_MORE = ("hasmore", "hasnext", "hasnextpage", "ismore", "moreavailable")
-_LAST_PAGE = ("lastpage", "totalpages", "pagecount", "pagestotal", "pages", "numpages")
-_THIS_PAGE = ("currentpage", "page", "current", "pagenumber", "number")
 
 
 def at(document: Mapping[str, Any] | None, dotted: str) -> Any:
@@ -38,12 +37,10 @@ def beside(document: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Ite
 
 
 def address(value: object) -> str | None:
-    """A link's address, where a value looks like a link: text that begins like an address, or an object with href."""
+    """A link's address, where a value looks like a link, as a sync will follow it: text that begins like an address or has a query, or an object with href."""
     if isinstance(value, Mapping):
         value = value.get("href")
-    if isinstance(value, str) and value.startswith(("http://", "https://", "/", "?", "./")):
-        return value
-    return None
+    return value if isinstance(value, str) and _LINK.match(value) else None
 
 
 def _folded(path: str) -> str:
@@ -74,30 +71,6 @@ def next_marks(document: Mapping[str, Any]) -> list[str]:
             and not address(value)
         ):
             found.append(path)
-    return found
-
-
-def signs_of_more(document: Mapping[str, Any]) -> list[str]:
-    """What a list document says of further pages without a link to the next one, each as a few words; on the last page nothing."""
-    found = [f"{path} holds a mark of the next page" for path in next_marks(document) if "next" in path.casefold()]
-    values = dict(beside(document))
-    for path, value in values.items():
-        holder, dot, last = path.rpartition(".")
-        name = _folded(last)
-        if name in _MORE and value is True:
-            found.append(f"{path} is true")
-        elif name in _LAST_PAGE:
-            count = count_of(value)
-            own = [
-                count_of(v) for p, v in values.items() if p.rpartition(".")[0] == holder and _folded(p) in _THIS_PAGE
-            ]
-            # Numbers may begin at 0.
-            if count is not None and count > max([1, *(number for number in own if number is not None)]):
-                found.append(f"{path} counts {count} pages")
-        elif name == "last" and value:
-            begin = next((n for n in ("first", "self") if values.get(f"{holder}{dot}{n}")), None)
-            if begin is not None and values[f"{holder}{dot}{begin}"] != value:
-                found.append(f"{path} is another page than {holder}{dot}{begin}")
     return found
 
 

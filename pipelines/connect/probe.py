@@ -16,6 +16,8 @@ from pipelines.streams import Stream
 from resources.appointedd import ApiClient, Look
 from resources.contract import StreamContract
 from resources.errors import BrokenAnswerError
+from resources.links import shown_origin
+from resources.marks import Mark, marks_of
 from resources.openapi import ListEndpoint
 
 # Some dozens. What is not settled by then stays as it is, or off.
@@ -80,6 +82,11 @@ class Probe:
         self.answers.append(look)
         self.count += count
 
+    def body(self, look: Look) -> bytes:
+        """The same answer once more, as it came: only where nothing could be made of it."""
+        self.count += 1
+        return self.client.exchange.get(look.url, None, is_any=True).content
+
     def again(self, look: Look) -> Look:
         """The same question once more, answered anew."""
         self.count += 1
@@ -95,13 +102,28 @@ class Probe:
         return self.get(seen.path, {**self.size, **(query or {})})
 
     def follow(self, look: Look) -> Look | None:
-        """The page behind a page; None at the end."""
+        """The page behind a page; None at the end, or where the link leads to another host, which no token is sent to."""
         link = address(at(look.document, self.next_place))
-        if link is None:
+        if link is None or self.leads_away(look):
             return None
         following = self.get(urljoin(look.url, link))
         self.followed.add(following.url)
         return following
+
+    def leads_away(self, look: Look) -> str:
+        """The origin that a page's next link leads to, where it is not the API's own; else nothing."""
+        link = address(at(look.document, self.next_place)) or ""
+        origin = shown_origin(urljoin(look.url, link))
+        return "" if origin == shown_origin(look.url) else origin
+
+    def signs_of_more(self, look: Look) -> list[Mark]:
+        """What a page without a next link says of further ones, by the marks that a sync knows; counts of records are no matter of one page (`ends`)."""
+        names, count = self.client.contract.document, len(raw_rows(look))
+        size = next(iter(self.size), "")
+        marks = marks_of(look.document or {}, count, look.url, names.shifting_parameters, size, names.ignored_marks)
+        # Of a chain that was followed, the link itself tells the end, and only a plain yes outweighs it.
+        is_behind = look.url in self.followed
+        return [mark for mark in marks if mark.kind != "records" and (mark.kind == "yes" or not is_behind)]
 
     def has_next(self, look: Look) -> bool:
         """Whether a page names the next one."""
@@ -151,7 +173,13 @@ def is_list(look: Look) -> bool:
 
 def said(look: Look) -> str:
     """What an answer says that is no list, in a few words."""
-    return f"HTTP {look.status}{': ' + look.told if look.told and look.status == 200 else ''}"
+    told = f": {look.told}" if look.told and look.status == 200 else ""
+    return f"HTTP {look.status}{f', {content_type(look)}' if look.status == 200 and not told else told}"
+
+
+def content_type(look: Look) -> str:
+    """The media type of an answer, without its parameters."""
+    return look.headers.get("content-type", "no content type").partition(";")[0].strip()
 
 
 def raw_rows(look: Look) -> list[Any]:

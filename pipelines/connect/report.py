@@ -87,6 +87,8 @@ def _show_end(done: Contact) -> None:
     if done.is_written:
         reasons = ", each with its reason" if count else ""
         print_lines(f"Wrote {done.path}: {changes} changed{reasons}, after {asked}.")
+    elif not done.learned.lists_count:
+        print_lines(f"No list was found, so {done.path} was left alone. {asked}.")
     elif done.override.changes or done.is_first:
         print_lines(f"Dry run: {done.path} was left alone; {changes} would change. {asked}.")
     else:

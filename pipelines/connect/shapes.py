@@ -87,7 +87,7 @@ def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract, past: 
     refused: set[str] = set()
     proven: list[dict[str, str]] = []  # queries of a filter that is honoured, which bring nothing today
     for query in tried:
-        if probe.is_spent or refused & query.keys() or (proven and proven[0].keys() != query.keys()):
+        if probe.is_spent or query in proven or refused & query.keys() or (proven and proven[0].keys() != query.keys()):
             continue
         look = probe.page(seen, query)
         if not is_list(look):

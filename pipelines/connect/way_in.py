@@ -96,7 +96,7 @@ class WayIn:
             try:
                 count += 1
                 look = client.look(self._path, {})
-                if look.status == 406:  # the media type is not acceptable: plain JSON will be
+                if look.status in (406, 415):  # the media type is not acceptable: plain JSON may be
                     http = http.model_copy(update={"media_type": PLAIN})
                     client.close()
                     count += 1
