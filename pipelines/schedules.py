@@ -53,9 +53,8 @@ KILLED = (
 
 def killed_runs(instance: dg.DagsterInstance, location: str | None, now: datetime) -> list[dg.DagsterRun]:
     """Runs of a code location (None: of all) that Dagster takes for going on, though no process of this machine does them."""
-    living = living_dagster_runs(
-        instance
-    )  # first, or a run that ends between both looks would be taken for a killed one
+    # First, or a run that ends between both looks would be taken for a killed one.
+    living = living_dagster_runs(instance)
     records = instance.get_run_records(dg.RunsFilter(statuses=GOING, updated_before=now - STARTS_WITHIN))
     going = [record.dagster_run for record in records if record.dagster_run.run_id not in living]
     return [run for run in going if location in (None, _location_of(run) or location)]
