@@ -53,7 +53,7 @@ LAYERS: dict[str, str] = {
         pipelines.connect.probe pipelines.connect.paths pipelines.connect.columns
         pipelines.connect.paging pipelines.connect.ends pipelines.connect.ordering pipelines.connect.changes pipelines.connect.belonging
         pipelines.connect.shapes
-        pipelines.connect.people pipelines.connect.asking pipelines.connect.together pipelines.connect.way_in pipelines.connect.learn
+        pipelines.connect.people pipelines.connect.asking pipelines.connect.empty pipelines.connect.together pipelines.connect.way_in pipelines.connect.learn
         pipelines.connect.contact pipelines.connect.answering pipelines.connect.compare
     """,
     "reading": """
@@ -91,6 +91,7 @@ QUESTIONS = {
         "paths",
         "paging",
         "ends",
+        "empty",
         "ordering",
         "changes",
         "belonging",

@@ -5,6 +5,7 @@ What lives here: servers that lose records without a word, made of the emulator.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from resources.contract import load_contract
-from tests.emulator import Emulator, Fault, Request, Status, Switches
+from tests.emulator import Emulator, Fault, Request, Response, Status, Switches
+from tests.emulator.api import Api
 from tests.emulator.listing import Page, Selection
 from tests.emulator.messages import bad_parameter
 from tests.emulator.query import Query, QueryReader
@@ -340,3 +342,43 @@ def test_the_first_cancelled_booking_of_a_server_that_hides_them_comes_the_same_
         assert differences(settings.warehouse_path, here.truth()) == []
     cancelled = "select count(*) from core.bookings where status = 'cancelled' and deleted_at is null"
     assert query(settings.warehouse_path, cancelled) == [(1,)]
+
+
+# ---- nights without a change -------------------------------------------------------------------------------------------------
+
+
+class _Empty:
+    """Lists without a record are answered otherwise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, is_missing: bool) -> None:
+        answer = Api.answer
+
+        def answered(api: Api, request: Request) -> Response:
+            response = answer(api, request)
+            document = json.loads(response.body)
+            if document.get("data") != []:
+                return response
+            if is_missing:
+                return Response(404, b'{"errors": [{"title": "Nothing found"}]}', response.headers)
+            return Response(200, json.dumps({**document, "data": None}).encode(), response.headers)
+
+        monkeypatch.setattr(Api, "answer", answered)
+
+
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_a_night_without_changes_is_green_however_an_empty_list_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_missing: bool
+) -> None:
+    _Empty(monkeypatch, is_missing=is_missing)
+    here = world(customers=40, bookings=90)
+    with Emulator(here) as emulator:
+        code, out = cli(environment(emulator, tmp_path), "connect")
+        assert code == 0, out
+        contract = load_contract(tmp_path / "own.toml")
+        assert contract.document.null_is_empty != is_missing
+        assert {contract.streams[name].filters for name in ALL} == {not is_missing}
+        settings = settings_for(emulator, tmp_path)
+        assert night(settings, contract).problems == []
+        here.clock.advance(timedelta(days=3))
+        assert night(settings, contract).problems == []
+        assert differences(settings.warehouse_path, here.truth()) == []

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.connect import belonging, changes, columns, ends, ordering, paging, people, shapes, together
+from pipelines.connect import belonging, changes, columns, empty, ends, ordering, paging, people, shapes, together
 from pipelines.connect.described import Hints, endpoints, hints
 from pipelines.connect.findings import NO_PAST, Confidence, Finding, Learned, Line, Past
 from pipelines.connect.matching import Matches
@@ -74,6 +74,7 @@ class _Contact:
         findings = [paths.find(one) for one in self.seen.values()]
         live = [s for s in self.seen.values() if s.first is not None]
         self.learned.lists_count = len(live)
+        self.probe.takes_null = True  # of lists that were found; a path is believed by a list alone
         if not live:
             self.learned.add(*paths.none_found(findings))
             self.learned.findings = [replace(f, lines=()) for f in self.learned.findings]
@@ -114,6 +115,7 @@ class _Contact:
             )
         )
         matched = self._bookings()
+        self.learned.add(*empty.empty(self.probe, changing, self._settled_contract()))
         self.learned.add(*together.together(self.probe, changing, self._settled_contract(), unnamed, accounts))
         if (ignoring := paging.filtered_total(self.probe, live, self._settled("document", "total"))) is not None:
             self.learned.add(ignoring)

@@ -91,6 +91,8 @@ class Paths:
             return f"{told}. {setting} It often ends with a version. Else put the paths into streams.….path."
         if "html" in content_type(look):
             return f"{told}: a page for people, such as a login. {setting}"
+        if look.document is not None and look.document.get("data", ()) is None:
+            return f"{told}: data is null. If that is this API's empty list, say so: document.null_is_empty = true."
         if look.document is not None:
             return f"{told}: a document without a list under data. This product reads JSON:API only; a programmer must teach it another form."
         body = self.probe.body(look).lstrip()

@@ -6,7 +6,7 @@ What lives here: asking, and reading rows out of answers. What does not: what to
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urljoin
 
@@ -57,6 +57,9 @@ class Probe:
         self.next_place = client.contract.document.next
         self.size: dict[str, str] = {}  # the page size, once it is known to work
         self.followed: set[str] = set()  # addresses of answers that are not a list's first page
+        # Whether data that is null is an empty list, and the addresses of answers that were taken for one.
+        self.takes_null = client.contract.document.null_is_empty
+        self.nulls: set[str] = set()
         self._kept: dict[tuple[str, tuple[tuple[str, str], ...]], Look] = {}
 
     @property
@@ -71,14 +74,21 @@ class Probe:
             if self.count >= 2 * MOST_REQUESTS:
                 raise BrokenAnswerError(f"connect stopped after {self.count} requests without coming to an end.")
             self.count += 1
-            look = self.client.look(path, query)
+            look = self._listed(self.client.look(path, query))
             self.answers.append(look)
             self._kept[key] = look
         return self._kept[key]
 
+    def _listed(self, look: Look) -> Look:
+        document = look.document or {"data": ()}
+        if not self.takes_null or look.status != 200 or document.get("data", ()) is not None:
+            return look
+        self.nulls.add(look.url)
+        return replace(look, document={**document, "data": []})
+
     def keep(self, path: str, look: Look, count: int) -> None:
         """Take over an answer that was got before there was a probe, and how many requests that took."""
-        self._kept[(path, ())] = look
+        self._kept[(path, ())] = look = self._listed(look)
         self.answers.append(look)
         self.count += count
 

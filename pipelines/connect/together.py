@@ -51,10 +51,15 @@ class _Stream:
         self, probe: Probe, seen: Seen, contract: Contract, is_unnamed: bool, account_ids: Sequence[str]
     ) -> None:
         self.probe, self.seen, self.contract = probe, seen, contract
-        self.sent = {key: (name, ",".join(values)) for key, (name, values) in sent(seen.stream, contract).items()}
+        # Where rows name their account, a list is asked for one alone only here and there, and what comes is told by the rows.
+        self.sent = {
+            key: (name, ",".join(values))
+            for key, (name, values) in sent(seen.stream, contract).items()
+            if key != "account" or is_unnamed
+        }
         self.changed = changed_name(seen) or ""
         self.sample = all_instants(seen.rows, seen, contract, self.changed)
-        self.asks = list(self._asks(account_ids if is_unnamed and "account" in self.sent else ()))
+        self.asks = list(self._asks(account_ids if "account" in self.sent else ()))
 
     def settle(self) -> Finding | None:
         """What is left off, or that nothing need be; None where only one thing is sent anyway."""
@@ -77,7 +82,7 @@ class _Stream:
                 has_window = False
                 off.append(Line(("streams", name, "filters"), False, f"sent together, {reason}"))
         # A walk of the whole list sends all but the bounds.
-        if len(self.asks) > 1 or self.asks[0].name:
+        if any(ask.name for ask in self.asks):
             reason = self._trouble(with_sort=has_sort, with_window=False)
             if reason and has_sort and not self._trouble(with_sort=False, with_window=False):
                 reasons.append(reason)
@@ -133,7 +138,8 @@ class _Stream:
             for key, (name, value) in self.sent.items()
             if key in ("page_size", "include") or (key == "sort" and with_sort)
         }
-        for ask in self.asks:
+        # Without bounds, only what narrows a list down can be dropped unseen.
+        for ask in self.asks if with_window else [ask for ask in self.asks if ask.name]:
             query = {**base, **ask.query}
             trial = self._trial(ask) if with_window else None
             if trial is not None:
