@@ -853,7 +853,8 @@ def test_a_folder_that_cannot_be_used_is_a_sentence(loaded: Loaded, tmp_path: Pa
     (tmp_path / "file").touch()
     done = cli(loaded.env | {"WAREHOUSE_PATH": str(tmp_path / "file" / "warehouse.duckdb")}, "sync")
     assert (done.code, done.out) == (1, "")
-    assert f"WAREHOUSE_PATH: {tmp_path / 'file' / 'warehouse.duckdb'} cannot be written (File exists)." in done.err
+    told = f"WAREHOUSE_PATH: {tmp_path / 'file' / 'warehouse.duckdb'} cannot be written ({tmp_path / 'file'}: File exists)."
+    assert told in done.err
 
 
 def test_version_and_help() -> None:

@@ -112,13 +112,15 @@ def deep_stack() -> Iterator[None]:
 
 
 def strict(body: bytes) -> Any:
-    """What the standard library reads; raises ValueError, RecursionError or InvalidOperation where it refuses."""
+    """What the standard library reads behind a byte order mark, which RFC 8259 lets a reader pass over; raises ValueError, RecursionError or
+    InvalidOperation where it refuses.
+    """
 
     def refuse(word: str) -> None:
         raise ValueError(word)
 
     with deep_stack():
-        value = json.loads(body.decode("utf-8"), parse_float=Decimal, parse_constant=refuse)
+        value = json.loads(body.decode("utf-8-sig"), parse_float=Decimal, parse_constant=refuse)
         return without_surrogates(value)
 
 
@@ -134,7 +136,8 @@ def without_surrogates(value: Any) -> Any:
 def is_document(value: Any) -> bool:
     return (
         isinstance(value, dict)
-        and isinstance(value.get("data"), dict | list)
+        and "data" in value
+        and isinstance(value["data"], dict | list | None)
         and "errors" not in value
         and isinstance(value.get("included") or [], list)
     )
