@@ -85,3 +85,5 @@ comment on column ops.newest_reconciliations.distinct_count is 'Distinct keys re
 comment on column ops.newest_reconciliations.walks_count is 'How often the list was walked.';
 comment on column ops.newest_reconciliations.verdict is 'settled, unsettled or different.';
 comment on column ops.newest_reconciliations.account_id is 'Account whose own total was compared; null: all accounts of the slice together.';
+
+comment on table ops.publications is 'One row per published file, which holds it itself and so tells its own age; in the working file from the moment on when the published one stood in its place.';
