@@ -98,6 +98,8 @@ def _widest(slices: Sequence[Slice], oldest: datetime) -> dict[tuple[bool, bool]
         before = found.get(bounds)
         if before is not None and until is not None and before.filter_until is not None:
             until = max(until, before.filter_until)
+        if before is not None and since is not None and before.filter_since is not None:
+            since = min(since, before.filter_since)
         found[bounds] = replace(piece, filter_since=since, filter_until=until)
     return found
 

@@ -36,7 +36,8 @@ from pipelines.slots import plain
 from pipelines.streams import BOOKINGS, CUSTOMERS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_PLAIN_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+# A midnight without a zone is a day as well: there is nothing to convert.
+_PLAIN_DAY = re.compile(r"(\d{4}-\d\d-\d\d)([Tt ]00:00(:00(\.0+)?)?)?", re.ASCII)
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)", re.ASCII)
 _TEXT: dict[type, Form] = {str: as_is}
 _NUMBER: dict[type, Form] = {int: str, Decimal: digits}
@@ -140,8 +141,8 @@ def _day(listing: Listing, value: object, field_id: str, place: int) -> date | N
     try:
         if isinstance(value, int | Decimal) and not isinstance(value, bool):
             return None if zone is None else (EPOCH + timedelta(seconds=float(value))).astimezone(ZoneInfo(zone)).date()
-        if isinstance(value, str) and _PLAIN_DAY.fullmatch(value):
-            return date.fromisoformat(value)
+        if isinstance(value, str) and (plain_day := _PLAIN_DAY.fullmatch(value)):
+            return date.fromisoformat(plain_day[1])
         if isinstance(value, str) and _INSTANT.fullmatch(value):
             at = datetime.fromisoformat(value).astimezone(UTC)
             if at.time() == time.min:

@@ -44,9 +44,14 @@ def examine_files(settings: Settings) -> Iterator[DoctorLine]:
         return
     held = _lease(working)
     yield held
-    for name, path, is_free in (("warehouse file", working, held.state == "ok"), ("published file", published, True)):
-        if path.exists() and is_free:
-            yield _guarded(name, partial(_whole, path))
+    if working.exists() and held.state == "ok":
+        try:
+            with lease(working, "check", wait_s=0):  # whoever opens the file is in the way of who writes it
+                yield _guarded("warehouse file", partial(_whole, working))
+        except LeaseHeldError:
+            pass  # a sync has begun meanwhile, and looks for itself
+    if published.exists():
+        yield _guarded("published file", partial(_whole, published))
 
 
 def _guarded(name: str, look: Callable[[], str]) -> DoctorLine:

@@ -145,7 +145,7 @@ def read_status(warehouse: Warehouse, now: datetime) -> Status:
         (late,) = _rows(
             connection,
             """
-            with recent as (select * from ops.slices where fetched_at > (select max(fetched_at) from ops.slices) - interval 90 days)
+            with recent as (select * from ops.slices where fetched_at > (select newest_at from ops.newest_reading) - interval 90 days)
             select
                 (select overlap_minutes from ops.runs where overlap_minutes is not null order by number desc limit 1)
                     as configured_minutes,

@@ -23,7 +23,14 @@ from pipelines.run import Run, StreamReport, counted, disbelieve, ended_by
 from pipelines.splitting import CoarseFilterError
 from pipelines.streams import Stream, changing
 from pipelines.walker import Walker
-from resources.errors import AbilityRefusedError, ApiError, PublishBlockedError, WarehouseError, told
+from resources.errors import (
+    AbilityRefusedError,
+    ApiError,
+    PublishBlockedError,
+    PublishedUnrecordedError,
+    WarehouseError,
+    told,
+)
 from resources.publish import publish
 from resources.state import State
 from resources.warehouse import Warehouse, Writer
@@ -140,7 +147,7 @@ def _walk_plans(
     spared: Collection[str] = (),
     alone: Mapping[str, tuple[str, ...]] | None = None,
 ) -> None:
-    """Plan, read and commit; plan a stream again where the server refuses an ability, or where rows turn out not to name their account.
+    """Plan, read and commit; plan a stream again where the server refuses or loses an ability, or where rows turn out not to name their account.
 
     `only`: these API clients; None: all. `spared`: accounts that need not be asked for alone. `alone`: API client → accounts that are asked for each by
     itself, and no others of it.
@@ -173,11 +180,7 @@ def _learn(run: Run, asked: Asked, finding: PlanAgain, writer: Writer, tell: Tel
     """Take down why a stream's plan must be made again; gives the API client whose rows of it nobody can tell apart, if that is what was found."""
     stream, report = asked.stream, asked.report
     if isinstance(finding, AbilityRefusedError):
-        for client in run.clients.values():
-            client.do_without(finding)
-        tell(str(finding))
-        report.warnings.append(str(finding))
-        return set()
+        return _do_without(run, asked, finding, tell)
     client_and_stream = (finding.api_client, stream.name)
     if isinstance(finding, CoarseFilterError):
         tell(
@@ -193,6 +196,31 @@ def _learn(run: Run, asked: Asked, finding: PlanAgain, writer: Writer, tell: Tel
         return set()
     report.problems.append(problem)
     return {client_and_stream}
+
+
+def _do_without(run: Run, asked: Asked, refusal: AbilityRefusedError, tell: Tell) -> set[tuple[str, str]]:
+    """Ask without an ability from here on; gives the API clients that can do nothing without it, whose rows of the stream are given up."""
+    stream, report = asked.stream, asked.report
+    # What is done without already, and is refused again, would be planned the same way for ever.
+    is_again = all((refusal.stream, refusal.ability) in client.without for client in run.clients.values())
+    for client in run.clients.values():
+        client.do_without(refusal)
+    stuck = {
+        (name, stream.name)
+        for name in run.clients
+        if is_again or (refusal.ability == "account_filter" and (name, stream.name) in run.needs_account)
+    }
+    if stuck:
+        report.problems.append(
+            f"{stream.name}: the rows do not name their account, and the API does not keep to {run.contract.parameters.account!r}, so nobody can tell whose "
+            f"they are: make one API client for each account."
+            if refusal.ability == "account_filter"
+            else f"{stream.name}: the API refuses again what is not sent any more. ({refusal})"
+        )
+        return stuck
+    tell(str(refusal))
+    report.warnings.append(str(refusal))
+    return set()
 
 
 def _heeds_no_account(run: Run, stream: Stream, slices: Sequence[Slice]) -> str | None:
@@ -237,6 +265,9 @@ def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:
     try:
         report.findings = [str(finding) for finding in publish(warehouse, report.run_id, version)]
         report.published = True
+    except PublishedUnrecordedError as unrecorded:
+        report.published, report.publish_problem = True, str(unrecorded)
+        note_end(warehouse, report.run_id, report.problems)
     except PublishBlockedError as blocked:
         report.publish_problem = str(blocked)
         with warehouse.writer(f"noting what kept run {report.run_id} from publishing") as writer:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from pipelines.renormalise import renormalise_stream
-from pipelines.streams import CUSTOMERS
+from pipelines.streams import CUSTOMERS, shape_of
 from resources.contract import Contract
 from resources.settings import Settings
 from resources.warehouse import Writer
@@ -53,6 +53,7 @@ def account_zones(writer: Writer, settings: Settings, contract: Contract, warnin
     if changed:
         # Before the zones are written down: a run that is killed in between finds them changed again, and reads the rest.
         read, _ = renormalise_stream(writer, CUSTOMERS, contract, zones, set(changed))
+        writer.note_shape(CUSTOMERS.name, shape_of(CUSTOMERS, contract), of_all_rows=False)
         warnings.append(
             f"The time zone of {len(changed)} accounts changed; the dates of {read} customers were read again."
         )

@@ -25,6 +25,7 @@ def note_run(place: Path, run_id: str) -> None:
     # Not there: its folder was removed; or somebody looked before it was locked, and took it for one that was left behind.
     while descriptor < 0 or not path.exists():
         if descriptor >= 0:
+            del _own[key]  # first: what is closed may be another file's number soon
             os.close(descriptor)
         descriptor, name = tempfile.mkstemp(prefix=_prefix(place), dir=key.parent)
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -111,8 +111,8 @@ class ApiClient:
         """Walk one list to the end that the server gives it: the next link absent or null.
 
         `filters` are optional parameters of a window or account; `own` is one of the stream's queries in the contract.
-        Raises `AbilityRefusedError` (first page), `DeadCursorError` (a later page was refused), `BrokenAnswerError`, `GaveUpError`,
-        `UnprovenEndError`, `ClientRefusedError`.
+        Raises `AbilityRefusedError` (refused on the first page, or lost in a next link), `DeadCursorError` (a later page was refused), `BrokenAnswerError`,
+        `GaveUpError`, `UnprovenEndError`, `ClientRefusedError`.
         """
         of_stream = self.contract.streams[stream]
         optional = self._optional(stream, of_stream) | dict(filters)

@@ -55,7 +55,7 @@ class SliceError(ApiError):
 
 
 class AbilityRefusedError(SliceError):
-    """The server refused an optional query parameter on a first page.
+    """The server refused an optional query parameter on a first page, or lost a filter in a next link.
 
     `ability` is the name of the contract's switch: page_size, filters, upper_bound, account_filter, sort or include.
     """
@@ -88,6 +88,10 @@ class UnprovenEndError(SliceError):
 
 class WarehouseError(ProductError):
     """The warehouse file cannot be used, or holds what it must not hold (exit code 1)."""
+
+
+class PublishedUnrecordedError(WarehouseError):
+    """The published file is new, and the working file could not note it."""
 
 
 class LeaseHeldError(WarehouseError):

@@ -18,7 +18,7 @@ from pathlib import Path
 import duckdb
 
 from resources.database import WRITE_ERRORS, check_space, end_query, not_written, transaction
-from resources.errors import PublishBlockedError, WarehouseError, writable
+from resources.errors import PublishBlockedError, PublishedUnrecordedError, WarehouseError, writable
 from resources.generic import generic_streams, refresh_views
 from resources.lease import lease
 from resources.migrations import open_for_writing
@@ -56,7 +56,8 @@ def run_checks(connection: duckdb.DuckDBPyConnection, chosen: Iterable[Check]) -
 def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRITER_WAIT_S) -> list[Finding]:
     """Publish the warehouse; gives the findings of the warning checks.
 
-    Raises `PublishBlockedError` where a blocking check finds rows or a view of the copy cannot be read: the published file is then left as it was.
+    Raises `PublishBlockedError` where a blocking check finds rows or a view of the copy cannot be read: the published file is then left as it was; and
+    `PublishedUnrecordedError` where it is new, and only writing that down failed.
     """
     with lease(warehouse.path, f"publishing, run {run_id}", wait_s=wait_s):
         with _opened(warehouse.path, warehouse.memory_limit_mb) as connection:
@@ -68,14 +69,20 @@ def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRI
                     f"{warehouse.published_path} was not replaced, because it would be wrong:\n{told}"
                 )
         # What is published says that the run is over. The working file says so only when it is: a kill in between leaves a run that goes on.
+        publication = (datetime.now(UTC), run_id, version)
         with (
             _copied(warehouse.path, warehouse.published_path) as copy,
             _opened(copy, warehouse.memory_limit_mb) as connection,
         ):
-            _end(connection, run_id, version)
+            _end(connection, *publication)
             _try_marts(connection, warehouse.published_path)
-        with _opened(warehouse.path, warehouse.memory_limit_mb) as connection:
-            _end(connection, run_id, version)
+        try:
+            with _opened(warehouse.path, warehouse.memory_limit_mb) as connection:
+                _end(connection, *publication)
+        except WarehouseError as error:
+            raise PublishedUnrecordedError(
+                f"{warehouse.published_path} is new and complete, but the working file could not note that the run is over: {error}"
+            ) from error
     return findings
 
 
@@ -94,11 +101,11 @@ def _opened(path: Path, memory_limit_mb: int) -> Iterator[duckdb.DuckDBPyConnect
         connection.close()
 
 
-def _end(connection: duckdb.DuckDBPyConnection, run_id: str, version: str) -> None:
+def _end(connection: duckdb.DuckDBPyConnection, at: datetime, run_id: str, version: str) -> None:
     """The run is over; one that had problems stays red."""
     Runs(connection).end_run(run_id, [], [])
     with transaction(connection):
-        connection.execute("insert into ops.publications values (?, ?, ?)", [datetime.now(UTC), run_id, version])
+        connection.execute("insert into ops.publications values (?, ?, ?)", [at, run_id, version])
 
 
 def _try_marts(copy: duckdb.DuckDBPyConnection, published: Path) -> None:

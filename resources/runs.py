@@ -80,7 +80,7 @@ class Runs:
             self.connection.execute(
                 """
                 update ops.runs set
-                    ended_at = case when $is_over then $now else ended_at end,
+                    ended_at = case when $is_over or len(problems) + len($problems::VARCHAR[]) > 0 then $now else ended_at end,
                     problems = list_distinct(list_concat(problems, $problems::VARCHAR[])),
                     warnings = list_distinct(list_concat(warnings, $warnings::VARCHAR[])),
                     status = case when len(problems) + len($problems::VARCHAR[]) > 0 then 'red' when $is_over then 'green' else 'running' end

@@ -155,8 +155,13 @@ class Writer(State, Runs):
             ).fetchall()
             known = {"slices": [slice_id for (slice_id,) in slices]}
             self.connection.execute("delete from ops.windows where list_contains($slices, slice_id)", known)
+            # A list of which nothing is served has no window, and is dated by the same clock.
             self.connection.execute(
-                "update ops.slices set is_last_part = false where list_contains($slices, slice_id)", known
+                """
+                update ops.slices set is_last_part = false
+                where list_contains($slices, slice_id) or (stream = $stream and until > $after)
+                """,
+                known | {"stream": stream, "after": after},
             )
         return len(slices)
 

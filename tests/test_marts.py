@@ -770,8 +770,9 @@ BAD = {
         "update ops.account_time_zones set reporting_time_zone = 'GMT Standard Time' where account_id = 'nyc'",
     ],
     "frozen_accounts": [
-        "delete from ops.windows where stream = 'accounts' and account_id = 'nyc'",
-        "update ops.windows set until = until - interval 1 day where stream = 'accounts' and account_id = 'nyc'",
+        "update ops.slices set account_ids = ['lon'] where stream = 'accounts'",
+        "insert into ops.slices select * replace ('s-newer' as slice_id, ['lon'] as account_ids, until + interval 1 day as until) "
+        "from ops.slices where stream = 'accounts' and is_last_part",
     ],
     "no_cancelled_bookings": [
         """
@@ -789,6 +790,7 @@ BAD = {
         for stream in ("customers", "bookings", "events")
     },
 }
+UNLISTED = "update ops.slices set account_ids = ['lon'] where stream = 'accounts'"
 BRAKE = "insert into ops.brakes values ('{}', 'nyc', 's', 'r', 60, 100, now(), null, {})"
 LATE = (
     "update ops.runs set overlap_minutes = 60; update ops.slices set fetched_at = '2024-11-01 04:00:00+00';"
@@ -839,7 +841,7 @@ INNOCENT = [
     ("standing_brakes_bookings", BRAKE.format("bookings", "null") + "; update ops.brakes set released_at = now()"),
     (
         "standing_brakes_bookings",
-        BRAKE.format("bookings", "null") + "; delete from ops.windows where account_id = 'nyc'",
+        BRAKE.format("bookings", "null") + "; " + UNLISTED,
     ),
     ("stale_watermarks_events", AGED.format("events", 49) + "; update ops.runs set streams = ['bookings']"),
     (
@@ -889,9 +891,9 @@ INNOCENT = [
         "update core.booking_customers set status = 'Pending' where booking_id = 'gone' or deleted_at is not null",
     ),
     ("unknown_statuses_events", "update core.events set status = null"),
-    ("frozen_accounts", "delete from ops.windows"),
+    ("frozen_accounts", "delete from ops.windows; delete from ops.slices"),
     ("no_cancelled_bookings", "delete from core.bookings where status = 'cancelled'"),
-    ("watermark_gaps_bookings", "delete from ops.windows where account_id = 'nyc'"),
+    ("watermark_gaps_bookings", "delete from ops.windows where account_id = 'nyc'; " + UNLISTED),
 ]
 
 

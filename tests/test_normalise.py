@@ -427,6 +427,10 @@ def test_a_capability_url_inside_a_custom_field_is_removed() -> None:
         (-631152000, "UTC", date(1950, 1, 1)),
         (-2208988800, "UTC", date(1900, 1, 1)),
         ("1990-07-04", "UTC", date(1990, 7, 4)),
+        *(
+            (f"1990-07-04{zero}", "Pacific/Auckland", date(1990, 7, 4))
+            for zero in ("T00:00", " 00:00:00", "T00:00:00.000")
+        ),
         (
             "1990-07-04T00:00:00Z",
             "America/New_York",

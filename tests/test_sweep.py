@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import duckdb
 import pytest
@@ -529,6 +530,28 @@ def test_a_sweep_may_stop_at_every_account(tmp_path: Path) -> None:
             "select account_ids, is_last_part from ops.slices where stream = 'bookings' and kind = 'sweep' order by committed_at desc limit 1",
         )
         assert part == ([], True)
+
+
+def test_an_account_filter_that_next_links_lose_ends_the_stream_and_not_the_nights_patience(tmp_path: Path) -> None:
+    """Rows do not name their account, so nothing is left to tell them apart by; asked without the filter, the plan would be made for ever."""
+
+    def forget(body: bytes) -> bytes:
+        document = json.loads(body)
+        if link := document["links"].get("next"):
+            parts = urlsplit(link)
+            kept = [(name, value) for name, value in parse_qsl(parts.query) if name != "filter[account]"]
+            document["links"]["next"] = urlunsplit(parts._replace(query=urlencode(kept)))
+        return json.dumps(document).encode()
+
+    world = small_world()
+    with Emulator(world, Switches(account_in="absent", account_filter=EVERYWHERE, paging="number")) as emulator:
+        emulator.faults.append(Fault(lambda r: r.path == LIST, Replace(forget), times=None))
+        contract = contract_with(tmp_path, FILTERED + '[parameters]\npage_size_value = "10"\n')
+        report = night(settings_for(emulator, tmp_path), contract)
+        (problem,) = problems_of(report, "bookings")
+        assert "make one API client for each account" in problem
+        assert "'filter[account]'" in problem
+        assert len(emulator.requests) < 100
 
 
 # ---- several API clients -------------------------------------------------------------------------------------------------------

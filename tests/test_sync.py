@@ -233,7 +233,7 @@ def test_several_api_clients_share_their_accounts_out(world: World, tmp_path: Pa
         assert {account for (account,) in query(settings.warehouse_path, seen)} == set(ids[1:])
 
 
-@pytest.mark.parametrize("cure", ["another name", "no totals", "switched off"])
+@pytest.mark.parametrize("cure", ["another name", "no totals", "switched off", "served by another"])
 def test_a_difference_that_nobody_can_look_at_again_holds_nothing_back(cure: str, world: World, tmp_path: Path) -> None:
     with Emulator(world, Switches(meta_total="present")) as emulator:
 
@@ -264,6 +264,12 @@ def test_a_difference_that_nobody_can_look_at_again_holds_nothing_back(cure: str
                 "client_secret": emulator.environment()["APPOINTEDD_CLIENT_SECRET"],
             }
             own = {"appointedd_client_id": None, "appointedd_client_secret": None, "appointedd_clients": [client]}
+            settings = settings_for(emulator, tmp_path, **own)
+        elif cure == "served by another":
+            # The same client under two names: the first serves all accounts now, and the second, whose evidence it was, none.
+            secret = emulator.environment()["APPOINTEDD_CLIENT_SECRET"]
+            both = [{"name": n, "client_id": "emu-client", "client_secret": secret} for n in ("first", "default")]
+            own = {"appointedd_client_id": None, "appointedd_client_secret": None, "appointedd_clients": both}
             settings = settings_for(emulator, tmp_path, **own)
         elif cure == "switched off":
             contract = contract_with(tmp_path, "[streams.events]\nenabled = false\n")

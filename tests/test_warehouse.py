@@ -28,6 +28,7 @@ from pipelines.plan import BEGINNING, Window, watermark
 from pipelines.records import Fetched, index
 from pipelines.renormalise import renormalise_stream
 from pipelines.streams import ACCOUNTS, BOOKINGS, CUSTOMERS, Stream
+from pipelines.sync import RunReport, publish_run
 from resources import merging, sql_files
 from resources.content import same_content
 from resources.contract import Contract, load_contract
@@ -1326,6 +1327,29 @@ def test_a_published_file_that_cannot_be_written_is_told_by_its_setting(
         publish(warehouse, "r1", "0.1", wait_s=0)
     told = rf"WAREHOUSE_PUBLISHED_PATH: {re.escape(str(tmp_path / place))} cannot be written \(\S+: {why}\)\. Give it rights and room"
     assert re.match(told, str(refused.value))
+
+
+def test_a_published_file_that_only_could_not_be_noted_is_told_as_published(
+    tmp_path: Path, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse, opened = loaded(tmp_path, full), []
+
+    def refused(path: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnection:
+        opened.append(path)
+        if len(opened) == 3:  # the checks, the copy, the note
+            raise WarehouseError("There is no room.")
+        return open_for_writing(path, memory_limit_mb)
+
+    report = RunReport("r1", "nightly", [])
+    with monkeypatch.context() as patch:
+        patch.setattr("resources.publish.open_for_writing", refused)
+        publish_run(warehouse, report, "0.1")
+    assert report.published
+    assert (report.publish_problem or "").endswith(
+        "is new and complete, but the working file could not note that the run is over: There is no room."
+    )
+    with warehouse.writer("looking", wait_s=0) as writer:
+        assert rows(writer, "select status, len(problems) from ops.runs") == [("red", 1)]
 
 
 def test_what_a_client_left_beside_the_published_file_does_not_close_the_next_one(

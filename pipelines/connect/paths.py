@@ -15,6 +15,7 @@ from pipelines.connect.probe import Probe, Seen, content_type, is_list, rows_of,
 from pipelines.streams import ACCOUNTS, streams_of
 from resources.appointedd import Look
 from resources.contract import Contract
+from resources.errors import GaveUpError
 from resources.openapi import Description, ListEndpoint
 
 # Streams of which an API may well hold two lists, an older and a newer; of the others, another list is looked for only where the first is empty.
@@ -95,7 +96,10 @@ class Paths:
             return f"{told}: data is null. If that is this API's empty list, say so: document.null_is_empty = true."
         if look.document is not None:
             return f"{told}: a document without a list under data. This product reads JSON:API only; a programmer must teach it another form."
-        body = self.probe.body(look).lstrip()
+        try:
+            body = self.probe.body(look).lstrip()
+        except GaveUpError as error:
+            return f"{told}, and then: {error}"
         form = "an array, not a document" if body.startswith(b"[") else "no JSON"
         return f"{told}: {form}. A programmer must teach this product that form."
 

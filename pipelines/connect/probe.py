@@ -15,10 +15,11 @@ from pipelines.records import JsonObject, identifier_id
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient, Look
 from resources.contract import StreamContract
-from resources.errors import BrokenAnswerError
+from resources.errors import BrokenAnswerError, GaveUpError
 from resources.links import shown_origin
 from resources.marks import Mark, marks_of
 from resources.openapi import ListEndpoint
+from resources.retries import TooLargeError, TroubleError
 
 # Some dozens. What is not settled by then stays as it is, or off.
 MOST_REQUESTS = 120
@@ -93,9 +94,12 @@ class Probe:
         self.count += count
 
     def body(self, look: Look) -> bytes:
-        """The same answer once more, as it came: only where nothing could be made of it."""
+        """The same answer once more, as it came: only where nothing could be made of it. Raises `GaveUpError` where it does not come again."""
         self.count += 1
-        return self.client.exchange.get(look.url, None, is_any=True).content
+        try:
+            return self.client.exchange.get(look.url, None, is_any=True).content
+        except (TroubleError, TooLargeError) as error:
+            raise GaveUpError(f"{look.url}: {error}; it had answered before. Try again.") from error
 
     def again(self, look: Look) -> Look:
         """The same question once more, answered anew."""

@@ -14,6 +14,6 @@ join ops.slices as slices using (slice_id, part_number)
 cross join configured
 -- What came long ago says little of how the API behaves today.
 where late.stream = '{stream}'
-    and slices.fetched_at > (select max(fetched_at) from ops.slices) - interval 90 days
+    and slices.fetched_at > (select newest_at from ops.newest_reading) - interval 90 days
     and late.longest_s > configured.overlap_minutes * 60
 group by late.account_id

@@ -41,14 +41,14 @@ sweeps as (
     group by stream, account_id
 ),
 slices as (
-    select stream, unnest(account_ids) as account_id, run_id
-    from ops.slices
+    select slices.stream, unnest(slices.account_ids) as account_id, slices.run_id, runs.number
+    from ops.slices as slices
+    join ops.runs as runs using (run_id)
 ),
 committed as (
-    select slices.stream, slices.account_id, arg_max(slices.run_id, runs.number) as run_id
+    select stream, account_id, arg_max(run_id, number) as run_id
     from slices
-    join ops.runs as runs using (run_id)
-    group by slices.stream, slices.account_id
+    group by stream, account_id
 ),
 quarantined as (
     select stream, count(*) as quarantined_count

@@ -12,31 +12,44 @@ from (
 ) as numbered
 where numbered.run_id = runs.run_id;
 
+create view ops.newest_reading as
+select max(slices.fetched_at) as newest_at
+from ops.slices as slices
+join ops.runs as runs using (run_id)
+where runs.number = (select max(number) from ops.runs semi join ops.slices using (run_id));
+comment on view ops.newest_reading is 'When the newest run that committed anything read its last page: one row. A clock of the API that was ahead for a night is no matter to it.';
+comment on column ops.newest_reading.newest_at is 'Server time (UTC).';
+
+-- A list of which this API client serves nothing has no window, and its slice no account: so slices, not windows.
+create view ops.newest_account_lists as
+select api_client, until as listed_at, account_ids
+from ops.slices
+where stream = 'accounts' and is_last_part
+qualify row_number() over (partition by api_client order by until desc, committed_at desc) = 1;
+comment on view ops.newest_account_lists is 'The newest account list of each API client that ever had one: one row per API client.';
+comment on column ops.newest_account_lists.api_client is 'API client.';
+comment on column ops.newest_account_lists.listed_at is 'When it was read (server time, UTC).';
+comment on column ops.newest_account_lists.account_ids is 'The accounts of the list that the API client serves: those that no earlier one lists, and that SYNC_ACCOUNTS does not leave out.';
+
 create view ops.visible_accounts as
-with lists as (
-    select slices.api_client, windows.account_id, windows.until
-    from ops.windows as windows
-    join ops.slices as slices on slices.slice_id = windows.slice_id and slices.is_last_part
-    where windows.stream = 'accounts'
-),
-newest as (
-    select api_client, max(until) as listed_at
-    from lists
-    group by api_client
-),
-configured as (
+with configured as (
     select arg_max(api_clients, number) as api_clients
     from ops.runs
     where api_clients is not null
+),
+served as (
+    select unnest(lists.account_ids) as account_id, lists.listed_at
+    from ops.newest_account_lists as lists
+    cross join configured
+    -- Of an API client whose list could not be read since, the last one that was counts; of one that the settings have no more, none does.
+    where coalesce(
+        list_contains(configured.api_clients, lists.api_client), lists.listed_at = (select max(listed_at) from ops.newest_account_lists)
+    )
 )
-select lists.account_id, max(lists.until) as listed_at
-from lists
-join newest on newest.api_client = lists.api_client and newest.listed_at = lists.until
-cross join configured
--- Of an API client whose list could not be read since, the last one that was counts; of one that the settings have no more, none does.
-where coalesce(list_contains(configured.api_clients, lists.api_client), lists.until = (select max(listed_at) from newest))
-group by lists.account_id;
-comment on view ops.visible_accounts is 'Accounts in the newest list of an API client that the newest run''s settings name: one row per account.';
+select account_id, max(listed_at) as listed_at
+from served
+group by account_id;
+comment on view ops.visible_accounts is 'Accounts that an API client of the newest run''s settings serves, by its newest list: one row per account.';
 comment on column ops.visible_accounts.account_id is 'Account.';
 comment on column ops.visible_accounts.listed_at is 'When that list was read (server time, UTC).';
 
@@ -69,11 +82,18 @@ select newest.* exclude (number)
 from newest
 cross join configured
 left join swept using (stream, api_client)
+left join ops.newest_account_lists as lists using (api_client)
 -- Nobody will ever write again of a list that is not read any more, and a later sweep that left no evidence has read the list whole all the same.
 where coalesce(swept.number <= newest.number, true)
     and coalesce(list_contains(configured.api_clients, newest.api_client), true)
     and coalesce(list_contains(configured.streams, newest.stream), true)
-    and (newest.account_id is null or newest.account_id in (select account_id from ops.visible_accounts));
+    and (
+        newest.stream = 'accounts'
+        or coalesce(
+            case when newest.account_id is null then len(lists.account_ids) > 0 else list_contains(lists.account_ids, newest.account_id) end,
+            true
+        )
+    );
 comment on view ops.newest_reconciliations is 'The row of ops.reconciliations that counts for each stream, API client and account that are still read: the newest; same columns.';
 comment on column ops.newest_reconciliations.slice_id is 'Slice that was walked.';
 comment on column ops.newest_reconciliations.run_id is 'Run.';
