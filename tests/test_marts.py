@@ -727,6 +727,10 @@ def test_marts_and_checks_stand_on_an_empty_warehouse() -> None:
 
 DOUBLE = "insert into core.{0} select * from core.{0} limit 1"
 LATER_WALK = "insert into ops.reconciliations values ('s-later', 'run-1', '{}', '{}', 5, 5, 4, 2, '{}', null)"
+NEWER_LIST = """
+insert into ops.slices select * replace ('s-newer' as slice_id, ['lon'] as account_ids, until + interval 1 day as until)
+from ops.slices where stream = 'accounts' and is_last_part
+"""
 BAD = {
     "no_accounts": ["delete from core.accounts"],
     **{f"unique_{stream}": [DOUBLE.format(stream)] for stream in STREAMS},
@@ -771,8 +775,7 @@ BAD = {
     ],
     "frozen_accounts": [
         "update ops.slices set account_ids = ['lon'] where stream = 'accounts'",
-        "insert into ops.slices select * replace ('s-newer' as slice_id, ['lon'] as account_ids, until + interval 1 day as until) "
-        "from ops.slices where stream = 'accounts' and is_last_part",
+        NEWER_LIST,
     ],
     "no_cancelled_bookings": [
         """
