@@ -48,8 +48,8 @@ def examine_files(settings: Settings) -> Iterator[DoctorLine]:
         try:
             with lease(working, "check", wait_s=0):  # whoever opens the file is in the way of who writes it
                 yield _guarded("warehouse file", partial(_whole, working))
-        except LeaseHeldError:
-            pass  # a sync has begun meanwhile, and looks for itself
+        except LeaseHeldError as error:  # a sync has begun meanwhile
+            yield DoctorLine("warehouse file", "warning", f"not looked at: {error}")
     if published.exists():
         yield _guarded("published file", partial(_whole, published))
 
