@@ -97,9 +97,9 @@ class Members:
                 strangers.append(Stranger(level, name, have))
         odd = [
             (name, type(one).__name__, place)
+            for name in sorted(set[str]().union(*relationships))
             for place, sent in zip(places, relationships, strict=True)
-            for name, one in sent.items()
-            if one is not None and type(one) is not dict
+            if (one := sent.get(name)) is not None and type(one) is not dict
         ]
         links = {name: _linkages(sent) for name, sent in columns[1].items()}
         return cls(places, columns[0], _told(links), arounds, strangers, odd)
@@ -258,7 +258,11 @@ def formed(values: Values, types: set[type], forms: Mapping[type, Form]) -> Valu
     if len(types) == 1:
         form = forms.get(*types)
         return [None] * len(values) if form is None else list(map(form, values))
-    return [None if (form := forms.get(type(value))) is None else form(value) for value in values]
+    same = {one for one in types if forms.get(one) is as_is} | {_NULL}
+    return [
+        value if type(value) in same else None if (form := forms.get(type(value))) is None else form(value)
+        for value in values
+    ]
 
 
 def identifiers(values: Values, types: set[type]) -> Values:
@@ -334,10 +338,11 @@ class Judge:
 
     def texts(self, values: Values, places: Sequence[int], path: str) -> list[str | None]:
         """Texts inside lists; None where one is absent or empty, and drift besides where it is something else."""
-        for place, value in zip(places, values, strict=True):
-            if value is not None and not isinstance(value, str):
-                self.notes.add("bad_value", path, f"{type(value).__name__} where text is due", place)
-        return [value or None if isinstance(value, str) else None for value in values]
+        if not types_of(values) <= {str, _NULL}:
+            for place, value in zip(places, values, strict=True):
+                if value is not None and not isinstance(value, str):
+                    self.notes.add("bad_value", path, f"{type(value).__name__} where text is due", place)
+        return [value or None if type(value) is str else None for value in values]
 
     def note_unknown(self, members: Members, prefix: str) -> None:
         """Members that map to no column, and relationships that are none."""

@@ -6,7 +6,6 @@ What lives here: participants in whatever form they came (named, included, embed
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -186,12 +185,18 @@ def _complete(
             if status == "" and not people.partials[row]:
                 words[row], raws[row] = judge.words["participant"].get(""), ""
         sheet["status"], sheet["status_raw"] = words, raws
-    equals: Counter[tuple[int, str]] = Counter()
-    for row, own_id in enumerate(people.ids):
+    if None in people.ids:
+        people.ids = _keyed(people.ids, people.places, [f"customer:{customer or ''}" for customer in customers])
+
+
+def _keyed(ids: Values, lists: Sequence[int], stems: Sequence[str]) -> list[str | None]:
+    """The ids, and a key where there is none: its stem, and which one of that stem it is in its list."""
+    keys, met = list(ids), dict[tuple[int, str], int]()
+    for row, (own_id, number, stem) in enumerate(zip(ids, lists, stems, strict=True)):
         if own_id is None:
-            stem = f"customer:{customers[row] or ''}"
-            equals[people.places[row], stem] += 1
-            people.ids[row] = f"{stem}:{equals[people.places[row], stem]}"
+            nth = met[number, stem] = met.get((number, stem), 0) + 1
+            keys[row] = f"{stem}:{nth}"
+    return keys
 
 
 def _excepted(people: _People, whole: Sequence[bool], are_open: Sequence[bool]) -> list[list[str] | None] | None:
@@ -231,15 +236,11 @@ def _answers(listing: Listing, members: Members, people: _People) -> tuple[Sheet
             judge.notes.add("bad_value", "questions", told, people.places[row])
     rows, own = elements.rows, elements.members
     labels = [None if label is MISSING else label for label in _or_none(own, names["label"], len(rows))[0]]
-    ids = list(identifiers(*_or_none(own, names["question_id"], len(rows))))
+    ids = identifiers(*_or_none(own, names["question_id"], len(rows)))
     if None in ids:  # missing in old data (5.15)
-        equals: Counter[tuple[int, str]] = Counter()
-        for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
-            if ids[number] is None:
-                # A label that is no text could hold anything, so it is named by its type alone.
-                stem = f"({type(label).__name__})" if isinstance(label, dict | list) else str(label)
-                equals[row, stem] += 1
-                ids[number] = f"label:{stem}:{equals[row, stem]}"
+        # A label that is no text could hold anything, so it is named by its type alone.
+        named = [f"({type(label).__name__})" if type(label) in (dict, list) else label for label in labels]
+        ids = _keyed(ids, rows, [f"label:{label}" for label in named])
     values = free_values(elements, names, judge, "questions")
     given, types = without_blanks(values, types_of(values))
     sheet: Sheet = {
