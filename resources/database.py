@@ -35,20 +35,20 @@ LEAST_FREE_BYTES = 64 * 1024 * 1024
 LOG_MB = 256
 # Until then memory holds it too, uncompressed; what does not fit there is written to disk and read again. So it is a share of what memory may hold.
 LOG_SHARE = 0.6
-# One thread for the connection that writes: for ten thousand rows at a time a second one costs more than it saves, and the cores are for reading and shaping.
-WRITER_THREADS = 1
+# One thread for each connection, the caller's own. Closing the last connection, DuckDB 1.5.6 frees what a thread of its own may still be letting go of,
+# and the process ends with SIGSEGV (docs/decisions.md). For ten thousand rows at a time a second thread costs the writer more than it saves, too.
+THREADS = 1
 
 
 def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) -> duckdb.DuckDBPyConnection:
     """A connection in UTC; raises `WarehouseError` where the file is in use or cannot be opened."""
-    config: dict[str, str | bool | int | float | list[str]] = {}
+    config: dict[str, str | bool | int | float | list[str]] = {"threads": THREADS}
     if memory_limit_mb:
-        config = {
+        config |= {
             "memory_limit": f"{memory_limit_mb}MB",
             "preserve_insertion_order": "false",
             "storage_compatibility_version": STORAGE,
             "wal_autocheckpoint": f"{min(LOG_MB, int(memory_limit_mb * LOG_SHARE))}MB",
-            "threads": WRITER_THREADS,
         }
     try:
         connection = duckdb.connect(path, read_only=read_only, config=config)

@@ -71,7 +71,7 @@ def night(
 
 def query(path: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
     """Rows of a query on a closed warehouse."""
-    with duckdb.connect(path, read_only=True) as connection:
+    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
         connection.execute("set TimeZone = 'UTC'")
         return connection.execute(sql, values).fetchall()
 
@@ -96,7 +96,7 @@ def differences(
 ) -> list[str]:
     """What the live rows of `core` have otherwise than the truth; empty where they are equal."""
     found: list[str] = []
-    with duckdb.connect(path, read_only=True) as connection:
+    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
         connection.execute("set TimeZone = 'UTC'")
         for table, expected_rows in truth.items():
             types = dict(

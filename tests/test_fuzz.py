@@ -733,7 +733,7 @@ def odd_nights(world: World, folder: Path, seed: int, nights: int, share: float)
         chosen.warehouse_path, "select sum(quarantined_count), (select count(*) from ops.quarantine) from ops.slices"
     )[0]
     assert quarantined == held > 0, seed
-    with duckdb.connect(chosen.warehouse_path, read_only=True) as connection:
+    with duckdb.connect(chosen.warehouse_path, read_only=True, config={"threads": 1}) as connection:
         guards = [c for c in checks() if c.name.startswith(CHECKED)]
         assert len(guards) > 6
         assert [str(f) for f in run_checks(connection, guards) if f.count] == [], seed

@@ -80,7 +80,7 @@ class Analyst:
             if not self.path.exists():
                 continue
             try:
-                with duckdb.connect(self.path, read_only=True) as connection:
+                with duckdb.connect(self.path, read_only=True, config={"threads": 1}) as connection:
                     connection.execute("select count(*) from marts.data_status").fetchall()
                     connection.execute("select count(*), max(updated_at) from marts.bookings").fetchall()
             except Exception as error:  # noqa: BLE001  whatever it is, the test tells it

@@ -179,7 +179,7 @@ class Season:
 
 def windows_of_sweeps(path: Path, run_id: str, *, reads_only: bool = False) -> set[tuple[str, str]]:
     """Stream and account of each sweep that a run completed; `reads_only`: without first loads that were proved by what the API counts."""
-    with duckdb.connect(path, read_only=True) as connection:
+    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
         return set(
             connection.execute(
                 """

@@ -96,7 +96,7 @@ def leaking_files(folder: Path, world: World) -> dict[str, set[str]]:
 def dump(path: Path) -> str:
     """Every value of every table of a DuckDB file, as text."""
     lines = []
-    with duckdb.connect(path, read_only=True) as connection:
+    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
         for schema, table in connection.execute("select schema_name, table_name from duckdb_tables()").fetchall():
             rows = connection.sql(f"select t::VARCHAR from {schema}.{table} as t").fetchall()  # noqa: S608  names from the catalogue
             lines += [text for (text,) in rows]
@@ -201,7 +201,7 @@ def test_nights_full_of_capability_urls_store_none(
     assert all(LINK.encode() in body for body in sent if b'"id"' in body)
     assert leaking_files(tmp_path, world) == {}
     assert leaks(told(caplog) + repr(reports), world) == set()
-    with duckdb.connect(settings.warehouse_path, read_only=True) as connection:
+    with duckdb.connect(settings.warehouse_path, read_only=True, config={"threads": 1}) as connection:
         for table in ("ops.quarantine", "ops.drift", "core.customer_custom_fields", "history.records"):
             (count,) = connection.execute(f"select count(*) from {table}").fetchone() or (0,)  # noqa: S608  names above
             assert count, table
@@ -267,7 +267,7 @@ def linked(body: bytes) -> bytes:
 def rows_with(path: Path, text: str) -> dict[str, int]:
     """Tables of a DuckDB file in which a text stands in any value, with the number of such rows."""
     found = {}
-    with duckdb.connect(path, read_only=True) as connection:
+    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
         for schema, table in connection.execute("select schema_name, table_name from duckdb_tables()").fetchall():
             counted = f"select count(*) from {schema}.{table} as t where contains(t::VARCHAR, ?)"  # noqa: S608  names from the catalogue
             (count,) = connection.execute(counted, [text]).fetchone() or (0,)

@@ -165,6 +165,15 @@ def test_no_query_draws_a_progress_bar_into_the_output(tmp_path: Path) -> None:
         assert writer.connection.execute("select current_setting('enable_progress_bar')").fetchone() == (False,)
 
 
+def test_no_connection_has_threads_of_its_own(tmp_path: Path) -> None:
+    # Closing the last connection while one of DuckDB's threads still lets go of a query ends the process with SIGSEGV (docs/decisions.md).
+    warehouse, asked = warehouse_in(tmp_path), "select current_setting('threads')"
+    with warehouse.writer("a test", wait_s=0) as writer:
+        assert writer.connection.execute(asked).fetchone() == (1,)
+    with warehouse.reader() as (connection, _):
+        assert connection.execute(asked).fetchone() == (1,)
+
+
 def test_new_rows_are_inserted_with_everything_they_carry(writer: Writer) -> None:
     counts = put(writer, booking(price=12.1, status="Confirmed"), booking("b2", account="a2"))
     assert counts == Counts(read=2, inserted=2)
