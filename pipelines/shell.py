@@ -18,7 +18,6 @@ import duckdb
 from pipelines.console import print_lines, print_table, shown
 from resources.database import connect
 from resources.errors import UsageError, WarehouseError
-from resources.sql_files import marts
 
 PROMPT, MORE = "sql> ", "...> "
 # So many rows are shown as a table; the rest is only mentioned, since a forgotten `limit` must not flood a terminal.
@@ -87,6 +86,12 @@ def prompt(path: Path) -> None:
         converse(connection, input)
 
 
+def _views(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The views for questions, those of lists that the contract adds too."""
+    rows = connection.execute("select view_name from duckdb_views() where schema_name = 'marts' order by 1").fetchall()
+    return [f"marts.{name}" for (name,) in rows]
+
+
 def _edit_lines() -> None:
     """Arrow keys and history for `input`, where Python has them. No history file: statements may quote personal data."""
     try:
@@ -110,7 +115,7 @@ def converse(connection: duckdb.DuckDBPyConnection, ask: Callable[[str], str]) -
                     print_lines(HELP)
                     text = ""
                 case ".views":
-                    print_lines(*(f"marts.{name}" for name in marts()))
+                    print_lines(*_views(connection))
                     text = ""
                 case whole if whole.endswith(";"):
                     text = ""

@@ -73,6 +73,11 @@ def refresh_views(connection: duckdb.DuckDBPyConnection) -> None:
                 f"null, and document in core.{stream} holds everything as sent. Times in UTC."
             )
             connection.execute(f"comment on view marts.{stream} is '{told}'")
+            for column, comment in connection.execute(
+                "select column_name, comment from duckdb_columns() where schema_name = 'core' and table_name = ? and list_contains(?, column_name)",
+                [stream, OWN_COLUMNS],
+            ).fetchall():
+                connection.execute(f"comment on column marts.{stream}.{column} is {_quoted(comment)}")
 
 
 def _add_columns(connection: duckdb.DuckDBPyConnection, stream: str) -> None:

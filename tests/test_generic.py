@@ -17,6 +17,7 @@ from pipelines.commands import renormalise_once
 from pipelines.definitions import build
 from pipelines.plan import Request
 from pipelines.preview import preview
+from pipelines.shell import converse
 from pipelines.status import read_status
 from pipelines.streams import BUILT_IN, streams_of
 from resources.contract import RESERVED, Contract, load_contract
@@ -141,6 +142,23 @@ def test_attributes_become_typed_columns_of_a_view(emulator: Emulator, world: Wo
     linked = query(settings.warehouse_published_path, "select record_id, resources_ids from marts.signals")
     assert {i: sorted(ids) for i, ids in linked} == {e.id: sorted(e.resources) for e in world.events.rows()}
     assert values == [(Decimal(12), "kept", '["a"]'), (Decimal("12.1"), "kept", '["a"]')]
+
+
+def test_the_view_tells_what_its_own_columns_hold(things: duckdb.DuckDBPyConnection) -> None:
+    store(things, "r1", {"attributes": {"member": 1}})
+    refresh_views(things)
+    told = things.execute(
+        "select column_name from duckdb_columns() where schema_name = 'marts' and table_name = 'things' and comment like '%.' order by 1"
+    ).fetchall()
+    assert told == [("account_id",), ("created_at",), ("record_id",), ("updated_at",)]
+
+
+def test_the_shell_lists_its_view_too(things: duckdb.DuckDBPyConnection, capsys: pytest.CaptureFixture[str]) -> None:
+    refresh_views(things)
+    typed = iter([".views", ".quit"])
+    converse(things, lambda _prompt: next(typed))
+    said = capsys.readouterr().out.splitlines()
+    assert sorted(said) == sorted(f"marts.{name}" for name in (*marts(), "things"))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ runs the checks (Dagster, publishing).
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -675,6 +676,57 @@ def test_accounts_keep_deleted_ones_for_their_names(warehouse: duckdb.DuckDBPyCo
         deleted_at=None,
     )
     assert one(warehouse, "accounts", "account_id = 'old'")["deleted_at"] is not None
+
+
+def test_days_are_found_by_the_accounts_name_before_they_are_added_up(warehouse: duckdb.DuckDBPyConnection) -> None:
+    question = "select * from marts.daily_bookings where account_name = 'London' and date_basis = 'occurring_on'"
+    (_, plan), *_ = warehouse.execute(f"explain (format json) {question}").fetchall()
+    (node,) = json.loads(plan)
+    while "GROUP_BY" not in node["name"]:
+        assert node["name"] != "FILTER"
+        node = node["children"][0]
+    days = select(warehouse, question)
+    assert {row["account_id"] for row in days} == {"lon"}
+    assert sum(row["bookings_count"] for row in days) == 6
+
+
+def test_the_readmes_questions_are_answered(warehouse: duckdb.DuckDBPyConnection) -> None:
+    (block,) = re.findall(r"```sql\n(.*?)```", (SQL.parent / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    warehouse.execute("delete from core.bookings where booking_id <> 'unmarked'")
+    # Read as confirmed on 1 March, as cancelled on 4 March; the README asks for 3 March.
+    for table, values, fetched, status in (
+        ("core.bookings", {"booking_id": "was", "deleted_at": None}, "2026-03-04", "cancelled"),
+        ("core.bookings", {"booking_id": "new"}, "2026-03-04", "confirmed"),
+        ("core.bookings", {"booking_id": "gone", "deleted_at": "2026-03-04"}, "2026-03-04", "confirmed"),
+        ("core.bookings", {"booking_id": "gone-before", "deleted_at": "2026-03-02"}, "2026-03-02", "confirmed"),
+        ("history.records", {"record_id": "was"}, "2026-03-01", "confirmed"),
+        ("history.records", {"record_id": "gone"}, "2026-03-01", "confirmed"),
+        ("history.records", {"record_id": "gone-before"}, "2026-03-01", "confirmed"),
+    ):
+        until = "2026-03-02" if values.get("record_id") == "gone-before" else "2026-03-04"
+        past = {
+            "stream": "bookings",
+            "content_hash": "h",
+            "superseded_at": until + " 02:00:00Z",
+            "superseded_by_slice_id": "s",
+        }
+        insert(
+            warehouse,
+            table,
+            account_id="lon",
+            document=json.dumps({"data": {"attributes": {"status": status}}}),
+            fetched_at=fetched + " 02:00:00Z",
+            **values,
+            **(past if table == "history.records" else {}),
+        )
+    streams, days, then = (select(warehouse, one.query) for one in duckdb.extract_statements(block))
+    assert {row["stream"] for row in streams} == set(STREAMS)
+    assert {row["account_name"] for row in days} == {"London"}
+    assert sorted((row["booking_id"], row["status"]) for row in then) == [
+        ("gone", "confirmed"),
+        ("unmarked", None),
+        ("was", "confirmed"),
+    ]
 
 
 # --- what every mart promises

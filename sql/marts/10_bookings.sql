@@ -107,12 +107,12 @@ left join resources
     on resources.account_id = localised.account_id
     and resources.booking_id = localised.booking_id;
 
-comment on view marts.bookings is 'One row per live booking, empty and cancelled ones too. Key: account_id, booking_id. Local days in the account''s zone; amounts in major units, no currency known: never add those of different accounts.';
+comment on view marts.bookings is 'One row per live booking, empty and cancelled ones too. Key: account_id, booking_id. Local days in the account''s zone; amounts in major units, no currency known: never add those of different accounts. Filtered by account_id it answers sooner than by name.';
 comment on column marts.bookings.account_id is 'Account the booking belongs to.';
-comment on column marts.bookings.account_name is 'Account name; null where the account was never listed.';
+comment on column marts.bookings.account_name is 'Account name as it is now, null where the account was never listed. Two accounts may have the same: group by account_id.';
 comment on column marts.bookings.account_slug is 'Account slug; null where the account was never listed.';
 comment on column marts.bookings.booking_id is 'Booking id; unique within the account.';
-comment on column marts.bookings.event_id is 'Event the booking belongs to, if any: marts.events.';
+comment on column marts.bookings.event_id is 'Event the booking belongs to, if any: marts.events, which lacks deleted ones.';
 comment on column marts.bookings.service_id is 'Booked service.';
 comment on column marts.bookings.service_name is 'Name of the booked service, where the API sends it.';
 comment on column marts.bookings.status is 'confirmed or cancelled; an unknown status stands as sent.';

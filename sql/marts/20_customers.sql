@@ -109,7 +109,7 @@ left join marts.utc_offsets as lasts
 
 comment on view marts.customers is 'One row per live customer of an account; the same person in two accounts is two rows. Key: account_id, customer_id. Personal data. Amounts in major units, no currency known: never add those of different accounts.';
 comment on column marts.customers.account_id is 'Account the customer belongs to.';
-comment on column marts.customers.account_name is 'Account name; null where the account was never listed.';
+comment on column marts.customers.account_name is 'Account name as it is now, null where the account was never listed. Two accounts may have the same: group by account_id.';
 comment on column marts.customers.account_slug is 'Account slug; null where the account was never listed.';
 comment on column marts.customers.customer_id is 'Customer id; unique within the account.';
 comment on column marts.customers.first_name is 'First name. Personal data.';
@@ -119,7 +119,7 @@ comment on column marts.customers.mobile is 'Mobile number as sent. Personal dat
 comment on column marts.customers.phone is 'Phone number as sent. Personal data.';
 comment on column marts.customers.is_marketing_opted_in is 'Whether the customer consented to marketing.';
 comment on column marts.customers.tags is 'Tags in alphabetical order; an empty list for none.';
-comment on column marts.customers.bookings_count is 'Participations that are not cancelled, past and future.';
+comment on column marts.customers.bookings_count is 'Participations that are not cancelled, past and future; two where the customer stands on one booking twice.';
 comment on column marts.customers.cancelled_bookings_count is 'Participations that are cancelled, alone or with their booking.';
 comment on column marts.customers.no_show_count is 'Participations that are not cancelled and marked as no-show; can be forgiven, that is lowered, months later.';
 comment on column marts.customers.first_booking_on is 'Local day of the first start among the participations that are not cancelled.';

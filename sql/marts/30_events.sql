@@ -77,7 +77,7 @@ where events.deleted_at is null;
 
 comment on view marts.events is 'One row per live event: by working assumption a scheduled group session that people book into. Key: account_id, event_id. Local times in the account''s zone.';
 comment on column marts.events.account_id is 'Account the event belongs to.';
-comment on column marts.events.account_name is 'Account name; null where the account was never listed.';
+comment on column marts.events.account_name is 'Account name as it is now, null where the account was never listed. Two accounts may have the same: group by account_id.';
 comment on column marts.events.account_slug is 'Account slug; null where the account was never listed.';
 comment on column marts.events.event_id is 'Event id; unique within the account.';
 comment on column marts.events.service_id is 'Service the event offers.';

@@ -12,7 +12,7 @@ with dated as (
 )
 select
     account_id,
-    any_value(account_name) as account_name,
+    account_name,
     day_on,
     date_basis,
     any_value(reporting_time_zone) as reporting_time_zone,
@@ -30,16 +30,17 @@ select
     count(*) filter (where is_internal) as internal_count,
     count(*) filter (where not is_internal) as external_count
 from dated
-group by account_id, day_on, date_basis;
+-- The name too, though it follows from the id: a filter on it reaches the bookings only so.
+group by account_id, account_name, day_on, date_basis;
 
-comment on view marts.daily_bookings is 'One row per account, local day and date_basis. Every live booking stands once under each basis: always choose one. Amounts per account only, never added up across accounts: no currency is known.';
+comment on view marts.daily_bookings is 'One row per account, local day and date_basis. Every live booking stands once under each basis: always choose one. A day without bookings has no row. Amounts per account only, never added up across accounts: no currency is known.';
 comment on column marts.daily_bookings.account_id is 'Account.';
-comment on column marts.daily_bookings.account_name is 'Account name; null where the account was never listed.';
+comment on column marts.daily_bookings.account_name is 'Account name as it is now, null where the account was never listed. Two accounts may have the same: group by account_id.';
 comment on column marts.daily_bookings.day_on is 'Local day in the account''s zone; null for bookings without the time in question.';
 comment on column marts.daily_bookings.date_basis is 'created_on: bookings made that day; occurring_on: bookings that start that day. Filter on one of them, or everything counts twice.';
 comment on column marts.daily_bookings.reporting_time_zone is 'IANA time zone of day_on: the account''s.';
 comment on column marts.daily_bookings.is_zone_assumed is 'Whether that zone is only assumed; then days may be wrong.';
-comment on column marts.daily_bookings.bookings_count is 'Bookings, cancelled ones included.';
+comment on column marts.daily_bookings.bookings_count is 'Bookings, cancelled ones included, unlike the columns of this name in marts.customers and marts.events; live_bookings_count is without them.';
 comment on column marts.daily_bookings.cancelled_count is 'Bookings that are cancelled now, whenever that happened.';
 comment on column marts.daily_bookings.cancellation_ratio is 'cancelled_count / bookings_count. For several days divide the sums; never average the ratios.';
 comment on column marts.daily_bookings.live_bookings_count is 'Bookings that are not cancelled: bookings_count less cancelled_count.';

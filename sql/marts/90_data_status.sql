@@ -127,7 +127,7 @@ left join compared as whole_total on whole_total.account_id is null and whole_to
 
 comment on view marts.data_status is 'Is it complete? One row per account and stream, frozen, deleted and new accounts too. Key: account_id, stream. Times in UTC.';
 comment on column marts.data_status.account_id is 'Account.';
-comment on column marts.data_status.account_name is 'Account name; null where the account was never listed.';
+comment on column marts.data_status.account_name is 'Account name as it is now, null where the account was never listed. Two accounts may have the same: group by account_id.';
 comment on column marts.data_status.stream is 'accounts, customers, bookings, events, or one that the contract adds.';
 comment on column marts.data_status.complete_until_at is 'Every change before this instant (server time, UTC) is in the warehouse; null while the oldest history is still missing. Rows may be newer.';
 comment on column marts.data_status.complete_through_on is 'Last whole local day whose changes are all in the warehouse; null where complete_until_at is.';
