@@ -8,7 +8,7 @@ of the walk.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -74,6 +74,22 @@ def filters_of(piece: Slice, client: ApiClient) -> dict[str, str]:
     if piece.only_account is not None:
         query[names.account] = piece.only_account
     return query
+
+
+def first_pages(piece: Slice, client: ApiClient) -> Iterator[Page]:
+    """The first page of each list of a slice, each asked for when it is taken. Raises the errors of `ApiClient.pages`."""
+    for own in client.contract.streams[piece.stream].queries:
+        yield next(client.pages(piece.stream, filters_of(piece, client), own))
+
+
+def total_of(pages: Iterable[Page]) -> int | None:
+    """What the API counts in some lists together, by a page of each; None where one of them does not tell."""
+    total = 0
+    for page in pages:
+        if page.total is None:
+            return None
+        total += page.total
+    return total
 
 
 def _instant(instant: datetime) -> str:
