@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from pipelines.parts import AccountsUnnamedError, ReadPart
 from pipelines.plan import BEGINNING, MARGIN, Request, Slice, Window
-from pipelines.reading import AccountsUnnamedError, ReadPart, read_slice
+from pipelines.reading import read_slice
 from pipelines.streams import ACCOUNTS
 from resources.appointedd import ApiClient
 from resources.errors import AbilityRefusedError, ApiError, SliceError, told

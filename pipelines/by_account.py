@@ -13,8 +13,9 @@ from datetime import datetime
 
 import polars as pl
 
+from pipelines.parts import ReadPart
 from pipelines.plan import Slice
-from pipelines.reading import ReadPart, first_pages, read_slice, total_of
+from pipelines.reading import first_pages, read_slice, total_of
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient
 from resources.errors import AbilityRefusedError

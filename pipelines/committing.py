@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import polars as pl
 
+from pipelines.parts import ReadPart
 from pipelines.plan import Slice
 from pipelines.proof import Listings, Proof
-from pipelines.reading import ReadPart
 from pipelines.run import Ready, Run, StreamReport, commit_parts, new_run_id
 from pipelines.streams import Stream
 from resources.part import Brake

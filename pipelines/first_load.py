@@ -15,9 +15,10 @@ from datetime import datetime
 
 from pipelines.lanes import Asked
 from pipelines.normalise import empty
+from pipelines.parts import ReadPart
 from pipelines.plan import BEGINNING, WIDER, Slice, Window
 from pipelines.proof import Listings
-from pipelines.reading import ReadPart, first_pages, total_of
+from pipelines.reading import first_pages, total_of
 from pipelines.run import Ready, Run, StreamReport, commit_parts, counted
 from pipelines.splitting import EARLIEST
 from pipelines.streams import Stream

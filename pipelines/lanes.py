@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pipelines.committing import Committer
+from pipelines.parts import AccountsUnnamedError, ComingPart
 from pipelines.plan import Request, Slice
 from pipelines.progress import Progress, Tell
 from pipelines.proof import Listings
-from pipelines.reading import AccountsUnnamedError, ComingPart
 from pipelines.run import Run, StreamReport, counted
 from pipelines.splitting import CoarseFilterError, Splitter
 from pipelines.streams import Stream

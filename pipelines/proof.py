@@ -18,8 +18,8 @@ from pipelines.accounts import read_accounts
 from pipelines.by_account import honours_filter
 from pipelines.extract import DriftKey
 from pipelines.normalise import Batch, empty
+from pipelines.parts import ReadPart
 from pipelines.plan import BEGINNING, Slice
-from pipelines.reading import ReadPart
 from pipelines.run import Run, StreamReport
 from pipelines.streams import Stream
 from resources.errors import ApiError, SliceError, told

@@ -18,8 +18,8 @@ import polars as pl
 from pipelines.accounts import all_accounts, list_accounts
 from pipelines.beside import ShapingProcesses, is_of_use
 from pipelines.normalise import together
+from pipelines.parts import ReadPart
 from pipelines.plan import BEGINNING, CLOCK_TOLERANCE, MARGIN, Request, Window
-from pipelines.reading import ReadPart
 from pipelines.streams import ACCOUNTS, Stream, streams_of
 from pipelines.zones import account_zones
 from resources.alive import living_runs, note_run

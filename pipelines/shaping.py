@@ -1,6 +1,6 @@
 """Work on pages that is done beside fetching them: a thread that shapes, or those that ask other processes to, and a limit to what waits for them.
 
-What lives here: those threads, their queue, the bytes that wait in it. What does not: what shaping is (`reading`, `normalise`), the
+What lives here: those threads, their queue, the bytes that wait in it. What does not: what shaping is (`parts`, `normalise`), the
 threads that fetch and the one that commits (`walker`). One thread shapes, since that holds the interpreter's lock: with as many as fetch, they fought over it.
 """
 

@@ -16,11 +16,12 @@ from dataclasses import replace
 
 from pipelines.committing import COMMIT_AFTER_S, pages_together
 from pipelines.lanes import Asked, Lane, PlanAgain
+from pipelines.parts import ComingPart
 from pipelines.plan import Slice
 from pipelines.progress import Tell
 from pipelines.proof import Listings, ignored_filter
 from pipelines.queues import Parts, Todo
-from pipelines.reading import ComingPart, parts_of
+from pipelines.reading import parts_of
 from pipelines.run import Run
 from pipelines.shaping import AtOnce, Shaper
 from pipelines.splitting import LargeSliceError

@@ -57,7 +57,7 @@ LAYERS: dict[str, str] = {
         pipelines.connect.contact pipelines.connect.answering pipelines.connect.compare
     """,
     "reading": """
-        pipelines.beside pipelines.shaping pipelines.reading pipelines.queues pipelines.accounts pipelines.by_account pipelines.sweep
+        pipelines.beside pipelines.shaping pipelines.parts pipelines.reading pipelines.queues pipelines.accounts pipelines.by_account pipelines.sweep
     """,
     "the warehouse": """
         resources.lease resources.database resources.sql_files resources.migrations

@@ -14,10 +14,11 @@ import stamina
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import reading as slice_reading
+from pipelines import parts as slice_parts
 from pipelines.completeness import MOST_WALKS, Verdict, Walk, judge
+from pipelines.parts import PAGES_PER_PART, AccountsUnnamedError, ReadPart
 from pipelines.plan import BEGINNING, Slice, Window
-from pipelines.reading import PAGES_PER_PART, AccountsUnnamedError, ReadPart, filters_of, parts_of, read_slice
+from pipelines.reading import filters_of, parts_of, read_slice
 from pipelines.shaping import AtOnce
 from pipelines.streams import CUSTOMERS
 from resources.appointedd import ApiClient, open_clients
@@ -333,7 +334,7 @@ def test_a_long_walk_comes_in_parts_and_only_the_last_ends_it() -> None:
 
 
 def test_pages_that_hold_much_come_in_shorter_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slice_reading, "BYTES_OF_A_PAGE", 10)  # so a page of 20 customers weighs as much as many
+    monkeypatch.setattr(slice_parts, "BYTES_OF_A_PAGE", 10)  # so a page of 20 customers weighs as much as many
     with reading() as (emulator, client):
         parts = read(client)
         assert [p.pages_count for p in parts] == [1, 1, 1]

@@ -169,7 +169,7 @@ _WAITS_FOR_A_PART = """
 import threading
 from concurrent.futures import Future
 import polars as pl
-from pipelines.reading import ComingPart
+from pipelines.parts import ComingPart
 pl.LazyFrame({"n": [1]}).collect()  # from here on a wait without an end is deaf
 threading.Timer(0.5, print, [""], {"flush": True}).start()
 ComingPart(1, False, Future()).is_shaped(3600)
