@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from pipelines.parts import AccountsUnnamedError, ReadPart
+from pipelines.parts import ReadPart
 from pipelines.plan import BEGINNING, MARGIN, Request, Slice, Window
 from pipelines.reading import read_slice
 from pipelines.streams import ACCOUNTS
@@ -109,8 +109,6 @@ def read_accounts(client: ApiClient, request: Request) -> ReadPart:
             client.do_without(refusal)
             log.info("%s", refusal)
             continue
-        except AccountsUnnamedError:
-            raise AssertionError("an account names itself") from None
         if len(parts) != 1:
             raise SliceError(
                 f"API client {client.name!r}: the account list is longer than {len(parts)} parts can hold."

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipelines.beside import Question, ShapingProcesses
-from pipelines.extract import DriftKey, NoAccountError
+from pipelines.extract import DriftKey
 from pipelines.normalise import Batch, combine, normalise, normalise_pages
 from pipelines.plan import Slice
 from pipelines.records import Fetched, index
@@ -35,10 +35,6 @@ PAGES_WHILE_IDLE = 4
 PAGES_PER_PART = 100
 # Wherever pages are counted for what they hold, one that is larger than this counts as several: a page of 100 bookings has 0.2 MB.
 BYTES_OF_A_PAGE = 256 * 1024
-
-
-class AccountsUnnamedError(Exception):
-    """Rows do not name their account and the API client sees several (evidence G19)."""
 
 
 @dataclass
@@ -68,7 +64,7 @@ class ComingPart:
         return self.shaped.done() or bool(wait((self.shaped,), within_s).done)
 
     def result(self) -> ReadPart:
-        """The part that was shaped; raises what shaping raised: `AccountsUnnamedError`."""
+        """The part that was shaped; raises what shaping raised: `NoAccountError`."""
         return self.shaped.result()
 
 
@@ -191,20 +187,17 @@ def batch_of(
     keeps: frozenset[str] | None,
     beside: ShapingProcesses | None = None,
 ) -> Batch:
-    """Pages of one slice as one batch. The only step that looks into their records. `beside`: processes that are asked first."""
+    """Pages of one slice as one batch. The only step that looks into their records. `beside`: processes that are asked first. Raises `NoAccountError`."""
     bodies = [Body(page.body, page.fetched_at) for page in pages if page.body is not None]
-    try:
-        if len(bodies) == len(pages):
-            question = Question(stream, contract, bodies, zones, default_account, keeps)
-            answer = None if beside is None else beside.batch_of(question)
-            if answer is not None:
-                return answer
-            with suppress(NotPlainError):
-                return normalise_pages(stream, contract, bodies, zones, default_account, keeps)
-        fetched = []
-        for page in pages:
-            included = index(page.included)
-            fetched += [Fetched(record, included, page.fetched_at) for record in page.records]
-        return normalise(stream, contract, fetched, zones, default_account, keeps)
-    except NoAccountError:
-        raise AccountsUnnamedError from None
+    if len(bodies) == len(pages):
+        question = Question(stream, contract, bodies, zones, default_account, keeps)
+        answer = None if beside is None else beside.batch_of(question)
+        if answer is not None:
+            return answer
+        with suppress(NotPlainError):
+            return normalise_pages(stream, contract, bodies, zones, default_account, keeps)
+    fetched = []
+    for page in pages:
+        included = index(page.included)
+        fetched += [Fetched(record, included, page.fetched_at) for record in page.records]
+    return normalise(stream, contract, fetched, zones, default_account, keeps)

@@ -86,7 +86,7 @@ def parts_of(
 ) -> Iterator[ComingPart]:
     """Walk a slice; yields its parts, the last one with `is_last` and the evidence that it is complete. `shaper` does what is done with pages.
 
-    Raises the errors of `ApiClient.pages`, and `AccountsUnnamedError`. Ends early, without a last part, when `is_stopped` says so.
+    Raises the errors of `ApiClient.pages`, and `NoAccountError`. Ends early, without a last part, when `is_stopped` says so.
     """
     drafts = Drafts(piece, stream, client.contract, zones, default_account, shaper)
     try:

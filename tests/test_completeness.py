@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from pipelines import parts as slice_parts
 from pipelines.completeness import MOST_WALKS, Verdict, Walk, judge
-from pipelines.parts import PAGES_PER_PART, AccountsUnnamedError, ReadPart
+from pipelines.extract import NoAccountError
+from pipelines.parts import PAGES_PER_PART, ReadPart
 from pipelines.plan import BEGINNING, Slice, Window
 from pipelines.reading import filters_of, parts_of, read_slice
 from pipelines.shaping import AtOnce
@@ -366,7 +367,7 @@ def test_a_stop_ends_without_a_last_part() -> None:
 
 def test_rows_without_account_are_told_apart() -> None:
     with reading(Switches(account_in="absent")) as (_, client):
-        with pytest.raises(AccountsUnnamedError):
+        with pytest.raises(NoAccountError):
             read(client)
         parts = list(read_slice(piece_of(client), CUSTOMERS, client, {}, "mine", lambda: False))
         assert set(parts[0].batch.rows.get_column("account_id")) == {"mine"}
