@@ -6,9 +6,10 @@ other streams (`walker`), the order of a night (`sync`).
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -25,11 +26,15 @@ from pipelines.zones import account_zones
 from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import Contract
-from resources.errors import ProductError
+from resources.errors import ProductError, WarehouseError
 from resources.exchange import Traffic
 from resources.part import Brake, Commit, Counts, Part, Table
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
+
+log = logging.getLogger(__name__)
+# A process that is told to end has seconds, not the hours that a writer may wait.
+NOTE_WAIT_S = 2.0
 
 
 @dataclass
@@ -140,15 +145,22 @@ def open_run(
     with ExitStack() as stack:
         clients = {c.name: stack.enter_context(c) for c in open_clients(settings, contract)}
         report = StreamReport(ACCOUNTS.name)
-        with counted(report, clients.values()), warehouse.writer(f"{request.kind}, run {run_id}") as writer:
+
+        def end(writer: Writer, ended: Sequence[str]) -> None:
+            writer.end_run(run_id, [*report.problems, *ended], report.warnings, is_over=ends_with_accounts)
+
+        purpose = f"{request.kind}, run {run_id}"
+        with (
+            counted(report, clients.values()),
+            noted_end(warehouse, purpose, run_id, ACCOUNTS.name, end) as writer,
+        ):
             writer.end_killed_runs(living_runs(warehouse.path))
             note_run(warehouse.path, run_id)
             writer.ensure_tables([s.name for s in streams_of(contract).values() if s.is_generic])
             writer.start_run(
                 run_id, request.kind, started_by, version, warehouse.limits, list(streams_of(contract)), list(clients)
             )
-            with noted_end(writer, run_id, ACCOUNTS.name):
-                seen = list_accounts(clients, request, settings.sync_accounts, report.problems)
+            seen = list_accounts(clients, request, settings.sync_accounts, report.problems)
             served = seen.served
             if seen.read:
                 disbelieve(writer, ACCOUNTS.name, seen.end, report)
@@ -159,7 +171,6 @@ def open_run(
                 commit_parts(writer, run_id, ACCOUNTS.target, [Ready(part)], report)
             zones = account_zones(writer, settings, contract, report.warnings)
             report.watermarks = {a: m for a, m in writer.watermarks(ACCOUNTS.name).items() if a in all_accounts(served)}
-            writer.end_run(run_id, report.problems, report.warnings, is_over=ends_with_accounts)
         yield Run(
             run_id=run_id,
             request=request,
@@ -180,14 +191,39 @@ def open_run(
 
 
 @contextmanager
-def noted_end(writer: Writer, run_id: str, what: str) -> Iterator[None]:
-    """Whatever ends the `with` early (a signal, a full disk, a bug) is a problem of the run's row, which must not stand as running; it is raised on."""
+def noted_end(
+    warehouse: Warehouse, purpose: str, run_id: str, what: str, end: Callable[[Writer, Sequence[str]], None]
+) -> Iterator[Writer]:
+    """The writer for one step of a run, which reads `what`. However the step ends, the run's row says so: by `end`, which writes it.
+
+    What ends the step early (a signal, a full disk, a bug) is given to `end` as a problem and raised on.
+    """
+    untold = None
     try:
-        yield
-    except BaseException as error:
-        if writer.is_open:
-            writer.end_run(run_id, [f"{what}: was not read to its end: {ended_by(error)}"], [])
-        raise
+        with warehouse.writer(purpose) as writer:
+            try:
+                yield writer
+            except BaseException as error:
+                problem = f"{what}: not read to the end: {ended_by(error)}"
+                if writer.is_open:
+                    end(writer, [problem])
+                else:  # it was giving way to another run, or the file must be opened again
+                    untold = problem
+                raise
+            end(writer, ())
+    finally:
+        if untold:
+            note_end(warehouse, run_id, [untold])
+
+
+def note_end(warehouse: Warehouse, run_id: str, problems: Sequence[str]) -> None:
+    """Write down what ended a run, where that can be done at once."""
+    try:
+        with warehouse.writer(f"noting what ended run {run_id}", wait_s=NOTE_WAIT_S) as writer:
+            writer.end_run(run_id, problems, [])
+    except WarehouseError as error:
+        # The first error is the one to tell; a row that still stands as running is ended by the next run.
+        log.warning("The end of run %s could not be written down: %s", run_id, error)
 
 
 def ended_by(error: BaseException) -> str:

@@ -263,6 +263,23 @@ def test_a_sweep_that_cannot_open_the_file_again_is_red(
     healed(emulator, tmp_path)
 
 
+def test_a_run_that_cannot_commit_its_account_list_is_red(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise WarehouseError("warehouse.duckdb: the disk is full.")
+
+    settings = settings_for(emulator, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "commit", refused)
+        with pytest.raises(WarehouseError, match="full"):
+            night(settings)
+    assert query(settings.warehouse_path, "select status, problems from ops.runs") == [
+        ("red", ["accounts: not read to the end: warehouse.duckdb: the disk is full."])
+    ]
+    healed(emulator, tmp_path)
+
+
 @pytest.mark.long
 def test_two_syncs_at_once_both_end_well(emulator: Emulator, tmp_path: Path) -> None:
     own = environment(emulator, tmp_path)
