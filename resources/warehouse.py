@@ -30,6 +30,7 @@ from resources.database import (
     transaction,
 )
 from resources.errors import LeaseHeldError, SettingsError, WarehouseError
+from resources.frames import registered
 from resources.generic import ensure_tables
 from resources.lease import Lease, lease
 from resources.migrations import open_for_writing
@@ -71,7 +72,7 @@ class Writer(State, Runs):
 
     def set_time_zones(self, zones: pl.DataFrame) -> None:
         """Replace `ops.account_time_zones` for the accounts in the frame."""
-        with transaction(self.connection), merging.registered(self.connection, zones=zones):
+        with transaction(self.connection), registered(self.connection, zones=zones):
             self.connection.execute(
                 "delete from ops.account_time_zones where account_id in (select account_id from zones)"
             )

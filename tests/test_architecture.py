@@ -61,7 +61,7 @@ LAYERS: dict[str, str] = {
     """,
     "the warehouse": """
         resources.lease resources.database resources.sql_files resources.migrations
-        resources.ledger resources.merging resources.erasing resources.generic
+        resources.frames resources.ledger resources.merging resources.erasing resources.generic
         resources.state resources.runs resources.warehouse resources.publish
     """,
     "runs": """
@@ -120,6 +120,7 @@ ONLY_IN = {
     },
     "duckdb": {
         "resources.database",
+        "resources.frames",
         "resources.generic",
         "resources.ledger",
         "resources.erasing",

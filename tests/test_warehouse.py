@@ -35,6 +35,7 @@ from resources.contract import Contract, load_contract
 from resources.database import connect, transaction
 from resources.envelope import decode
 from resources.errors import ContractError, LeaseHeldError, PublishBlockedError, SettingsError, WarehouseError
+from resources.frames import registered
 from resources.merging import COMPARED_AT_ONCE
 from resources.migrations import open_for_writing
 from resources.part import Commit, Counts, Part, Reconciliation
@@ -446,7 +447,7 @@ def test_a_row_without_a_document_takes_the_one_that_comes(writer: Writer) -> No
 
 def test_json_is_handed_over_as_json_and_not_parsed_again(writer: Writer) -> None:
     frame = pl.DataFrame({"key": ["a", "b"], "document": ['{"a":0.10}', None], "text": ["{}", None]})
-    with merging.registered(writer.connection, ["document", "absent"], incoming=frame):
+    with registered(writer.connection, ["document", "absent"], incoming=frame):
         kinds = {name: str(kind) for name, kind, *_ in writer.connection.execute("from incoming").description or ()}
         assert kinds == {"key": "VARCHAR", "document": "JSON", "text": "VARCHAR"}
         assert rows(writer, "select key, document, text from incoming where key <> 'c' order by key") == frame.rows()
