@@ -158,25 +158,19 @@ def merge_children(
 
 def tombstone(connection: duckdb.DuckDBPyConnection, table: Table, part: Part, gone: pl.DataFrame) -> int:
     """Turn rows into tombstones, their children with them; gives how many were still live."""
-    on_gone = _equal("stored", "gone", table.key)
     statements = _Statements(
         connection,
         "tombstone.sql",
         table=table.stream,
         id=table.key[-1],
         key=", ".join(table.key),
-        on_gone=on_gone,
+        on_gone=_is_stored("gone", table.key),
     )
     with registered(connection, gone=gone):
         statements.run("history", slice_id=part.slice_id)
         changed = statements.run("rows", slice_id=part.slice_id).fetchone()
         for child in table.children:
-            connection.execute(
-                f"""
-                update core.{child} as stored set deleted_at = gone.at from gone
-                where {on_gone} and stored.deleted_at is null
-                """  # noqa: S608  names come from the catalogue
-            )
+            _mark(connection, child, table.key)
     return int(changed[0]) if changed else 0
 
 
@@ -190,11 +184,11 @@ def renormalise(
         if c in rows.columns and c not in ("document", "content_hash", "fetched_at")
     ]
     different = " or ".join(f"stored.{c} is distinct from incoming.{c}" for c in columns)
-    on_key = _equal("stored", "incoming", table.key)
+    on_key = _is_stored("incoming", table.key)
     with registered(connection, _json_columns(connection, table.stream), incoming=rows):
         changed = connection.execute(
             f"""
-            update core.{table.stream} as stored set {_assignments(columns, "incoming")}
+            update core.{table.stream} as stored set {", ".join(f"{c} = incoming.{c}" for c in columns)}
             from incoming where {on_key} and ({different})
             """  # noqa: S608  names come from the catalogue
         ).fetchone()
@@ -213,11 +207,15 @@ def mark(connection: duckdb.DuckDBPyConnection, table: Table, gone: Mapping[str,
     """Mark children as gone, by table: their key, `at`."""
     for child, frame in gone.items():
         if frame.height:
-            on_key = _equal("stored", "gone", (*table.key, *table.children[child]))
             with registered(connection, gone=frame):
-                connection.execute(
-                    f"update core.{child} as stored set deleted_at = gone.at from gone where {on_key} and stored.deleted_at is null"  # noqa: S608  names come from the catalogue
-                )
+                _mark(connection, child, (*table.key, *table.children[child]))
+
+
+def _mark(connection: duckdb.DuckDBPyConnection, child: str, key: Sequence[str]) -> None:
+    """Mark the live children that the frame `gone` names by a key of theirs, or of their parent's."""
+    connection.execute(
+        f"update core.{child} as stored set deleted_at = gone.at from gone where {_is_stored('gone', key)} and stored.deleted_at is null"  # noqa: S608  names come from the catalogue
+    )
 
 
 def _wholeness(table: Table) -> list[str]:
@@ -275,9 +273,5 @@ def _json_columns(connection: duckdb.DuckDBPyConnection, table: str) -> Collecti
     return [name for name, kind in _columns_of(connection, table).items() if kind == "JSON"]
 
 
-def _equal(left: str, right: str, columns: Sequence[str]) -> str:
-    return " and ".join(f"{left}.{c} = {right}.{c}" for c in columns)
-
-
-def _assignments(columns: Sequence[str], source: str) -> str:
-    return ", ".join(f"{c} = {source}.{c}" for c in columns)
+def _is_stored(frame: str, key: Sequence[str]) -> str:
+    return " and ".join(f"stored.{c} = {frame}.{c}" for c in key)
