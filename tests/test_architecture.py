@@ -32,7 +32,7 @@ LAYERS: dict[str, str] = {
         pipelines.connect.findings pipelines.connect.difference pipelines.connect.honoured
     """,
     "contracts": """
-        resources.contract resources.openapi_source resources.openapi
+        resources.contract resources.abilities resources.openapi_source resources.openapi
     """,
     "decisions": """
         pipelines.streams pipelines.slots pipelines.documents pipelines.columns pipelines.lists pipelines.participants pipelines.children
