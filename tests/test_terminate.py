@@ -44,12 +44,6 @@ def world() -> World:
     return World(seed=7, accounts=2, customers=40, bookings=130, events=8, years=1)
 
 
-@pytest.fixture
-def emulator(world: World) -> Iterator[Emulator]:
-    with Emulator(world) as running:
-        yield running
-
-
 def environment(emulator: Emulator, folder: Path) -> dict[str, str]:
     zones = {a.id: a.time_zone for a in emulator.world.accounts}
     return {

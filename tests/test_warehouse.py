@@ -1074,15 +1074,6 @@ def test_a_contract_that_no_longer_takes_a_record_changes_nothing(writer: Writer
 # ---- the file ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of sql/ that a test may add to: the next version of the product."""
-    folder = tmp_path / "sql"
-    shutil.copytree(sql_files.SQL_FOLDER, folder)
-    monkeypatch.setattr(sql_files, "SQL_FOLDER", folder)
-    return folder
-
-
 def test_a_new_file_is_for_its_owner_alone_in_utc_and_old_clients_can_read_it(tmp_path: Path) -> None:
     warehouse = warehouse_in(tmp_path / "new" / "folder")
     with warehouse.writer("a test", wait_s=0) as writer:
