@@ -35,7 +35,7 @@ class AtOnce:
     beside = None
     is_idle = False
 
-    def submit(self, work: Callable[[], T], size: int = 0) -> Future[T]:
+    def submit(self, work: Callable[[], T], size: int = 0) -> Future[T]:  # noqa: ARG002  as the other one's
         """Do it."""
         done: Future[T] = Future()
         _do(work, done)
