@@ -18,10 +18,13 @@ from pipelines.streams import Stream
 from resources.appointedd import ApiClient
 from resources.contract import AccountReference
 from resources.errors import BrokenAnswerError, DeadCursorError, UnprovenEndError
+from resources.exchange import Query
 from resources.pages import Page
 from resources.part import Reconciliation
 
 RESTARTS = 3
+# The walks of one list, and what they come to.
+Walked = tuple[list[Walk], Verdict]
 
 
 def filters_of(piece: Slice, client: ApiClient) -> dict[str, str]:
@@ -90,7 +93,7 @@ def parts_of(
     """
     drafts = Drafts(piece, stream, client.contract, zones, default_account, shaper)
     try:
-        evidence = yield from _walks(piece, stream, client, drafts, is_stopped, note_page)
+        evidence = yield from _walks(piece, client, drafts, is_stopped, note_page)
     except Exception:
         if not is_stopped():
             drafts.settled()  # what is wrong with rows that came before it is told first
@@ -101,51 +104,65 @@ def parts_of(
 
 def _walks(
     piece: Slice,
-    stream: Stream,
     client: ApiClient,
     drafts: Drafts,
     is_stopped: Callable[[], bool],
     note_page: Callable[[Page], None],
-) -> Generator[ComingPart, None, list[tuple[list[Walk], Verdict]] | None]:
+) -> Generator[ComingPart, None, list[Walked] | None]:
     """Walk the lists of a slice; yields the parts that are full on the way, and gives the walks of each list with its verdict; None when stopped."""
-    evidence: list[tuple[list[Walk], Verdict]] = []
-    for own in client.contract.streams[stream.name].queries:
-        walks: list[Walk] = []
-        known: set[int] = set()
-        restarts = 0
-        verdict: Verdict = "again"
-        while verdict == "again":
-            # Which account a record is of costs decoding it, so that is asked only where a walk came short, or where ids were seen to begin anew in each.
-            is_exact = bool(walks) or stream.name in client.ids_repeat
-            counted = _Counted(client.contract.account_reference if is_exact else None)
-            try:
-                for page in client.pages(stream.name, filters_of(piece, client), own):
-                    if is_stopped():
-                        return None
-                    note_page(page)
-                    counted.add(page)
-                    drafts.add(page)
-                    if drafts.is_full and page.next_url is not None:
-                        yield drafts.part()
-            except DeadCursorError:
-                restarts += 1
-                if restarts > RESTARTS:
-                    raise
-                continue  # what was read is merged all the same; the walk starts again
-            walks.append(counted.walk(known))
-            known |= counted.keys
-            if counted.distinct_count > len(counted.keys):
-                client.ids_repeat.add(stream.name)
-            verdict = judge(walks)
-        if verdict == "unproven":
-            raise UnprovenEndError(
-                f"{stream.name}: after {len(walks)} walks new records still came, because the list moves under its numbered pages. "
-                f"Run again at a quieter time, or give the contract a cursor or a smaller window (abilities.filters)."
-            )
-        evidence.append((walks, verdict))
+    evidence: list[Walked] = []
+    for own in client.contract.streams[piece.stream].queries:
+        walked = yield from _walk(piece, own, client, drafts, is_stopped, note_page)
+        if walked is None:
+            return None
+        evidence.append(walked)
     if drafts.began_at is None:
-        raise BrokenAnswerError(f"{stream.name}: the walk ended without a page.")
+        raise BrokenAnswerError(f"{piece.stream}: the walk ended without a page.")
     return evidence
+
+
+def _walk(
+    piece: Slice,
+    own: Query,
+    client: ApiClient,
+    drafts: Drafts,
+    is_stopped: Callable[[], bool],
+    note_page: Callable[[Page], None],
+) -> Generator[ComingPart, None, Walked | None]:
+    """Walk one list, `own` being its query in the contract, as often as it takes to be sure of it. Otherwise as `_walks`."""
+    walks: list[Walk] = []
+    known: set[int] = set()
+    restarts = 0
+    verdict: Verdict = "again"
+    while verdict == "again":
+        # Which account a record is of costs decoding it, so that is asked only where a walk came short, or where ids were seen to begin anew in each.
+        is_exact = bool(walks) or piece.stream in client.ids_repeat
+        counted = _Counted(client.contract.account_reference if is_exact else None)
+        try:
+            for page in client.pages(piece.stream, filters_of(piece, client), own):
+                if is_stopped():
+                    return None
+                note_page(page)
+                counted.add(page)
+                drafts.add(page)
+                if drafts.is_full and page.next_url is not None:
+                    yield drafts.part()
+        except DeadCursorError:
+            restarts += 1
+            if restarts > RESTARTS:
+                raise
+            continue  # what was read is merged all the same; the walk starts again
+        walks.append(counted.walk(known))
+        known |= counted.keys
+        if counted.distinct_count > len(counted.keys):
+            client.ids_repeat.add(piece.stream)
+        verdict = judge(walks)
+    if verdict == "unproven":
+        raise UnprovenEndError(
+            f"{piece.stream}: after {len(walks)} walks new records still came, because the list moves under its numbered pages. "
+            f"Run again at a quieter time, or give the contract a cursor or a smaller window (abilities.filters)."
+        )
+    return walks, verdict
 
 
 class _Counted:
@@ -200,7 +217,7 @@ class _Counted:
         )
 
 
-def _evidence(evidence: list[tuple[list[Walk], Verdict]]) -> tuple[Reconciliation, ...]:
+def _evidence(evidence: list[Walked]) -> tuple[Reconciliation, ...]:
     """One row of evidence for a slice: where a total came, or where one walk was not enough."""
     lasts = [walks[-1] for walks, _ in evidence]
     walks_count = max(len(walks) for walks, _ in evidence)
