@@ -18,7 +18,7 @@ from pipelines.streams import ACCOUNTS, BUILT_IN, Stream, generic, shape_of, str
 from pipelines.sync import RunReport, publish_run, sync_all
 from pipelines.zones import account_zones
 from resources.contract import Contract
-from resources.errors import ContractError, UsageError, WarehouseError
+from resources.errors import ContractError, UsageError, WarehouseError, must_exist
 from resources.settings import Settings
 from resources.state import StandingBrake
 from resources.warehouse import Warehouse, Writer
@@ -97,8 +97,7 @@ def renormalise_once(
     Where it leaves a column empty that held values, nothing is published, so that analysts keep what they have until it is put right.
     """
     warehouse = Warehouse(settings)
-    if not warehouse.path.exists():
-        raise WarehouseError(f"{warehouse.path} does not exist yet. The first sync makes it: appointedd-warehouse sync")
+    must_exist(warehouse.path)
     report = RenormaliseReport(new_run_id(), "renormalise", [])
     with warehouse.writer(f"renormalise, run {report.run_id}") as writer:
 
@@ -167,8 +166,7 @@ def _switched_off(writer: Writer, contract: Contract, chosen: Sequence[Stream]) 
 def release(settings: Settings, account: str | None, streams: Sequence[Stream]) -> list[StandingBrake]:
     """Let the next sweep of an account, by id or slug, retire what its brakes held back; gives all brakes that stand. Without an account, only that."""
     warehouse = Warehouse(settings)
-    if not warehouse.path.exists():
-        raise WarehouseError(f"{warehouse.path} does not exist yet. The first sync makes it: appointedd-warehouse sync")
+    must_exist(warehouse.path)
     with warehouse.writer("release") as writer:
         brakes = writer.standing_brakes()
         if account is None:

@@ -29,7 +29,7 @@ from resources.database import (
     refuse_other_files,
     transaction,
 )
-from resources.errors import LeaseHeldError, SettingsError, WarehouseError
+from resources.errors import LeaseHeldError, SettingsError, must_exist
 from resources.frames import registered
 from resources.generic import ensure_tables
 from resources.lease import Lease, lease
@@ -212,8 +212,7 @@ class Warehouse:
     @contextmanager
     def reader(self, wait_s: float = READER_WAIT_S) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
         """A reading connection to the working file or, where somebody writes it, to the published one; and which it is."""
-        if not self.path.exists():
-            raise WarehouseError(f"{self.path} does not exist yet. The first sync makes it: appointedd-warehouse sync")
+        must_exist(self.path)
         try:
             with lease(self.path, "reading the status", wait_s=wait_s), self._reading(self.path) as connection:
                 yield connection, self.path
