@@ -100,32 +100,17 @@ def renormalise_once(
     must_exist(warehouse.path)
     report = RenormaliseReport(new_run_id(), "renormalise", [])
     with warehouse.writer(f"renormalise, run {report.run_id}") as writer:
-
-        def shape(stream: Stream, zones: Mapping[str, str]) -> None:
-            seen, columns = Seen(), [column.name for column in stream.columns]
-            filled = writer.filled(stream.table, columns)
-            shape_now = shape_of(stream, contract)
-            writer.note_shape(stream.name, shape_now, of_all_rows=False)  # it may be stopped half-way
-            read, changed = renormalise_stream(writer, stream, contract, zones, seen=seen)
-            writer.note_shape(stream.name, shape_now, of_all_rows=True)
-            report.rows.append((stream.name, read, changed, erase_redacted(writer, stream, contract)))
-            report.own_problems += unfit(stream.name, seen.drift, read)
-            report.emptied += _emptied(stream, contract, filled - writer.filled(stream.table, columns))
-            if seen.at is not None:
-                found = [(k.kind, k.path, k.detail, count, seen.examples.get(k)) for k, count in seen.drift.items()]
-                writer.note_drift(stream.name, found, seen.at)
-
         writer.ensure_tables([s.name for s in streams if s.is_generic])
         writer.start_run(report.run_id, report.kind, STARTED_BY, version, warehouse.limits)
         problem = "The run was stopped before it had shaped all rows."
         try:
             # Accounts first: the zones that other streams are read with may come from them.
             if ACCOUNTS in streams:
-                shape(ACCOUNTS, {})
+                _shape_again(writer, ACCOUNTS, contract, {}, report)
             zones = account_zones(writer, settings, contract, report.own_warnings)
             for stream in streams:
                 if stream is not ACCOUNTS:
-                    shape(stream, zones)
+                    _shape_again(writer, stream, contract, zones, report)
             for stream in _switched_off(writer, contract, streams):
                 if erased := erase_redacted(writer, stream, contract):
                     report.rows.append((stream.name, 0, 0, erased))
@@ -140,6 +125,24 @@ def renormalise_once(
     if not report.emptied:
         _publish(warehouse, report, version)
     return report
+
+
+def _shape_again(
+    writer: Writer, stream: Stream, contract: Contract, zones: Mapping[str, str], report: RenormaliseReport
+) -> None:
+    """Shape one stream again, take out of it what is redacted now, and put into the report what came of it."""
+    seen, columns = Seen(), [column.name for column in stream.columns]
+    filled = writer.filled(stream.table, columns)
+    shape_now = shape_of(stream, contract)
+    writer.note_shape(stream.name, shape_now, of_all_rows=False)  # it may be stopped half-way
+    read, changed = renormalise_stream(writer, stream, contract, zones, seen=seen)
+    writer.note_shape(stream.name, shape_now, of_all_rows=True)
+    report.rows.append((stream.name, read, changed, erase_redacted(writer, stream, contract)))
+    report.own_problems += unfit(stream.name, seen.drift, read)
+    report.emptied += _emptied(stream, contract, filled - writer.filled(stream.table, columns))
+    if seen.at is not None:
+        found = [(k.kind, k.path, k.detail, count, seen.examples.get(k)) for k, count in seen.drift.items()]
+        writer.note_drift(stream.name, found, seen.at)
 
 
 def _emptied(stream: Stream, contract: Contract, columns: Collection[str]) -> list[str]:

@@ -16,7 +16,7 @@ from datetime import datetime
 
 import polars as pl
 
-from pipelines.accounts import all_accounts, list_accounts
+from pipelines.accounts import AccountLists, all_accounts, list_accounts
 from pipelines.beside import ShapingProcesses, is_of_use
 from pipelines.normalise import together
 from pipelines.parts import ReadPart
@@ -161,16 +161,11 @@ def open_run(
                 run_id, request.kind, started_by, version, warehouse.limits, list(streams_of(contract)), list(clients)
             )
             seen = list_accounts(clients, request, settings.sync_accounts, report.problems)
-            served = seen.served
-            if seen.read:
-                disbelieve(writer, ACCOUNTS.name, seen.end, report)
-            for name, part in seen.read.items():
-                own = part.batch.rows.filter(pl.col("account_id").is_in(served[name]))
-                part.slice = replace(part.slice, accounts=served[name], window=Window(BEGINNING, seen.end))
-                part.batch = replace(part.batch, rows=own)
-                commit_parts(writer, run_id, ACCOUNTS.target, [Ready(part)], report)
+            _commit_accounts(writer, run_id, seen, report)
             zones = account_zones(writer, settings, contract, report.warnings)
-            report.watermarks = {a: m for a, m in writer.watermarks(ACCOUNTS.name).items() if a in all_accounts(served)}
+            report.watermarks = {
+                a: m for a, m in writer.watermarks(ACCOUNTS.name).items() if a in all_accounts(seen.served)
+            }
         yield Run(
             run_id=run_id,
             request=request,
@@ -179,7 +174,7 @@ def open_run(
             warehouse=warehouse,
             clients={n: c for n, c in clients.items() if n in seen.read},
             end=seen.end,
-            accounts=served,
+            accounts=seen.served,
             listed=seen.listed,
             zones=zones,
             accounts_report=report,
@@ -188,6 +183,17 @@ def open_run(
             version=version,
             beside=stack.enter_context(closing(ShapingProcesses())) if is_of_use(settings.sync_concurrency) else None,
         )
+
+
+def _commit_accounts(writer: Writer, run_id: str, seen: AccountLists, report: StreamReport) -> None:
+    """Commit the account lists, of each API client the accounts that it serves in this run."""
+    if seen.read:
+        disbelieve(writer, ACCOUNTS.name, seen.end, report)
+    for name, part in seen.read.items():
+        own = part.batch.rows.filter(pl.col("account_id").is_in(seen.served[name]))
+        part.slice = replace(part.slice, accounts=seen.served[name], window=Window(BEGINNING, seen.end))
+        part.batch = replace(part.batch, rows=own)
+        commit_parts(writer, run_id, ACCOUNTS.target, [Ready(part)], report)
 
 
 @contextmanager
