@@ -13,12 +13,12 @@ from pipelines import plan
 from pipelines.plan import Request, Window
 from pipelines.proof import unfit
 from pipelines.renormalise import Seen, erase_redacted, renormalise_stream
-from pipelines.run import new_run_id, open_run
+from pipelines.run import new_run_id, noted_end, open_run
 from pipelines.streams import ACCOUNTS, BUILT_IN, Stream, generic, shape_of, streams_of
 from pipelines.sync import RunReport, publish_run, sync_all
 from pipelines.zones import account_zones
 from resources.contract import Contract
-from resources.errors import ContractError, UsageError, WarehouseError, must_exist
+from resources.errors import UsageError, WarehouseError, must_exist
 from resources.settings import Settings
 from resources.state import StandingBrake
 from resources.warehouse import Warehouse, Writer
@@ -99,29 +99,24 @@ def renormalise_once(
     warehouse = Warehouse(settings)
     must_exist(warehouse.path)
     report = RenormaliseReport(new_run_id(), "renormalise", [])
-    with warehouse.writer(f"renormalise, run {report.run_id}") as writer:
+
+    def end(writer: Writer, ended: Sequence[str]) -> None:
+        writer.end_run(report.run_id, [*report.problems, *ended], report.own_warnings)
+
+    purpose = f"renormalise, run {report.run_id}"
+    with noted_end(warehouse, purpose, report.run_id, "", end) as writer:
         writer.ensure_tables([s.name for s in streams if s.is_generic])
         writer.start_run(report.run_id, report.kind, STARTED_BY, version, warehouse.limits)
-        problem = "The run was stopped before it had shaped all rows."
-        try:
-            # Accounts first: the zones that other streams are read with may come from them.
-            if ACCOUNTS in streams:
-                _shape_again(writer, ACCOUNTS, contract, {}, report)
-            zones = account_zones(writer, settings, contract, report.own_warnings)
-            for stream in streams:
-                if stream is not ACCOUNTS:
-                    _shape_again(writer, stream, contract, zones, report)
-            for stream in _switched_off(writer, contract, streams):
-                if erased := erase_redacted(writer, stream, contract):
-                    report.rows.append((stream.name, 0, 0, erased))
-            problem = ""
-        except ContractError as error:
-            problem = str(error)
-            raise
-        finally:
-            writer.end_run(
-                report.run_id, [*report.problems, problem] if problem else report.problems, report.own_warnings
-            )
+        # Accounts first: the zones that other streams are read with may come from them.
+        if ACCOUNTS in streams:
+            _shape_again(writer, ACCOUNTS, contract, {}, report)
+        zones = account_zones(writer, settings, contract, report.own_warnings)
+        for stream in streams:
+            if stream is not ACCOUNTS:
+                _shape_again(writer, stream, contract, zones, report)
+        for stream in _switched_off(writer, contract, streams):
+            if erased := erase_redacted(writer, stream, contract):
+                report.rows.append((stream.name, 0, 0, erased))
     if not report.emptied:
         _publish(warehouse, report, version)
     return report

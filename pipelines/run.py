@@ -152,7 +152,7 @@ def open_run(
         purpose = f"{request.kind}, run {run_id}"
         with (
             counted(report, clients.values()),
-            noted_end(warehouse, purpose, run_id, ACCOUNTS.name, end) as writer,
+            noted_end(warehouse, purpose, run_id, f"{ACCOUNTS.name}: not read to the end: ", end) as writer,
         ):
             writer.end_killed_runs(living_runs(warehouse.path))
             note_run(warehouse.path, run_id)
@@ -198,11 +198,11 @@ def _commit_accounts(writer: Writer, run_id: str, seen: AccountLists, report: St
 
 @contextmanager
 def noted_end(
-    warehouse: Warehouse, purpose: str, run_id: str, what: str, end: Callable[[Writer, Sequence[str]], None]
+    warehouse: Warehouse, purpose: str, run_id: str, early: str, end: Callable[[Writer, Sequence[str]], None]
 ) -> Iterator[Writer]:
-    """The writer for one step of a run, which reads `what`. However the step ends, the run's row says so: by `end`, which writes it.
+    """The writer for one step of a run. However the step ends, the run's row says so: by `end`, which writes it.
 
-    What ends the step early (a signal, a full disk, a bug) is given to `end` as a problem and raised on.
+    What ends the step early (a signal, a full disk, a bug) is raised on, and given to `end` as a problem: a sentence that begins with `early`.
     """
     untold = None
     try:
@@ -210,7 +210,7 @@ def noted_end(
             try:
                 yield writer
             except BaseException as error:
-                problem = f"{what}: not read to the end: {ended_by(error)}"
+                problem = early + ended_by(error)
                 if writer.is_open:
                     end(writer, [problem])
                 else:  # it was giving way to another run, or the file must be opened again

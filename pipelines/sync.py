@@ -103,7 +103,7 @@ def _written_down(run: Run, reports: Sequence[StreamReport]) -> Iterator[Writer]
         writer.end_run(run.run_id, problems, warnings, is_over=not run.ends_with_publishing)
 
     purpose = f"{run.request.kind} of {names}, run {run.run_id}"
-    with noted_end(run.warehouse, purpose, run.run_id, names, end) as writer:
+    with noted_end(run.warehouse, purpose, run.run_id, f"{names}: not read to the end: ", end) as writer:
         writer.start_run(run.run_id, run.request.kind, run.started_by, run.version, run.warehouse.limits)
         yield writer
 

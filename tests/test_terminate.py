@@ -17,7 +17,9 @@ import dagster as dg
 import pytest
 import stamina
 
+from pipelines.commands import renormalise_once
 from pipelines.status import read_status
+from pipelines.streams import BOOKINGS
 from resources import connections, exchange, rate
 from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
@@ -270,6 +272,27 @@ def test_a_run_that_cannot_commit_its_account_list_is_red(
             night(settings)
     assert query(settings.warehouse_path, "select status, problems from ops.runs") == [
         ("red", ["accounts: not read to the end: warehouse.duckdb: the disk is full."])
+    ]
+    healed(emulator, tmp_path)
+
+
+def test_shaping_again_that_loses_its_file_half_way_is_red(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is of no use any more, as after a full disk: what ended it is raised and written down, not what writing to it raises."""
+
+    def refused(writer: Writer, *_: object) -> None:
+        writer.connection.close()
+        raise WarehouseError("warehouse.duckdb: the disk is full.")
+
+    settings = settings_for(emulator, tmp_path)
+    assert night(settings, publish=True).problems == []
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "renormalise", refused)
+        with pytest.raises(WarehouseError, match="full"):
+            renormalise_once(settings, load_contract(None), [BOOKINGS], "0")
+    assert query(settings.warehouse_path, "select status, problems from ops.runs where kind = 'renormalise'") == [
+        ("red", ["warehouse.duckdb: the disk is full."])
     ]
     healed(emulator, tmp_path)
 
