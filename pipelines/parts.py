@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipelines.beside import Question, ShapingProcesses
-from pipelines.extract import DriftKey
+from pipelines.drift import DriftKey
 from pipelines.normalise import Batch, combine, normalise, normalise_pages
 from pipelines.plan import Slice
 from pipelines.records import Fetched, index

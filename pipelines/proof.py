@@ -16,7 +16,7 @@ import polars as pl
 
 from pipelines.accounts import read_accounts
 from pipelines.by_account import honours_filter
-from pipelines.extract import DriftKey
+from pipelines.drift import DriftKey
 from pipelines.normalise import Batch, empty
 from pipelines.parts import ReadPart
 from pipelines.plan import BEGINNING, Slice
