@@ -1,6 +1,7 @@
 """Which accounts a run is about: the lists that the API clients gave, which of them serves which account, and what `SYNC_ACCOUNTS` chooses.
 
-What lives here: reading the lists and sharing the accounts out. What does not: committing them (`run`), time zones (`zones`).
+What lives here: reading the lists, at the start of a run and once more on the way, and sharing the accounts out. What does not: committing them (`run`),
+time zones (`zones`).
 """
 
 from __future__ import annotations
@@ -119,6 +120,33 @@ def read_accounts(client: ApiClient, request: Request) -> ReadPart:
                 f"accounts the API client may read, and that its creator is still an administrator of them."
             )
         return parts[0]
+
+
+class Listings:
+    """The accounts that each API client lists now, read once for all streams until something more was read (`forget`)."""
+
+    def __init__(self, clients: Mapping[str, ApiClient], request: Request) -> None:
+        self._clients = clients
+        self._request = request
+        self._known: dict[str, set[str] | ApiError] = {}
+
+    def forget(self) -> None:
+        """What is read from here on must be listed again."""
+        self._known.clear()
+
+    def of(self, api_client: str) -> set[str]:
+        """The accounts of one API client; raises `ApiError`, for all streams where it was raised once: it comes after many attempts."""
+        known = self._known.get(api_client)
+        if known is None:
+            try:
+                found = read_accounts(self._clients[api_client], self._request).batch.rows
+                known = set(found.get_column("account_id"))
+            except ApiError as error:
+                known = error
+            self._known[api_client] = known
+        if isinstance(known, ApiError):
+            raise known
+        return known
 
 
 def _shared_out(listed: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from pipelines.accounts import Listings
 from pipelines.lanes import Asked
 from pipelines.normalise import empty
 from pipelines.parts import ReadPart
 from pipelines.plan import BEGINNING, WIDER, Slice, Window
-from pipelines.proof import Listings
 from pipelines.reading import first_pages, total_of
 from pipelines.run import Ready, Run, StreamReport, commit_parts, counted
 from pipelines.splitting import EARLIEST
@@ -104,7 +104,7 @@ def prove_by_count(run: Run, loads: Sequence[Load], writer: Writer) -> None:
     from list and total.
     """
     questions = [question for load in loads if (question := _question(run, load, writer)) is not None]
-    listings, proved = Listings(run), []
+    listings, proved = Listings(run.clients, run.request), []
     for question, counts in zip(questions, _asked(run, questions), strict=True):
         load = question.load
         refused = next((count for count in counts if isinstance(count, ApiError)), None)

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pipelines.accounts import Listings
 from pipelines.committing import Committer
 from pipelines.extract import NoAccountError
 from pipelines.parts import ComingPart
 from pipelines.plan import Request, Slice
 from pipelines.progress import Progress, Tell
-from pipelines.proof import Listings
 from pipelines.run import Run, StreamReport, counted
 from pipelines.splitting import CoarseFilterError, Splitter
 from pipelines.streams import Stream
