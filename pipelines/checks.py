@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from pipelines.run import note_end
+from pipelines.ending import note_end
 from pipelines.streams import ACCOUNTS, Stream
 from resources.dagster_resources import WarehouseResource
 from resources.publish import run_checks

@@ -6,10 +6,9 @@ other streams (`walker`), the order of a night (`sync`).
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,6 +17,7 @@ import polars as pl
 
 from pipelines.accounts import AccountLists, all_accounts, list_accounts
 from pipelines.beside import ShapingProcesses, is_of_use
+from pipelines.ending import noted_end
 from pipelines.normalise import together
 from pipelines.parts import ReadPart
 from pipelines.plan import BEGINNING, CLOCK_TOLERANCE, MARGIN, Request, Window
@@ -26,15 +26,10 @@ from pipelines.zones import account_zones
 from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import Contract
-from resources.errors import ProductError, WarehouseError
 from resources.exchange import Traffic
 from resources.part import Brake, Commit, Counts, Part, Table
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
-
-log = logging.getLogger(__name__)
-# A process that is told to end has seconds, not the hours that a writer may wait.
-NOTE_WAIT_S = 2.0
 
 
 @dataclass
@@ -194,53 +189,6 @@ def _commit_accounts(writer: Writer, run_id: str, seen: AccountLists, report: St
         part.slice = replace(part.slice, accounts=seen.served[name], window=Window(BEGINNING, seen.end))
         part.batch = replace(part.batch, rows=own)
         commit_parts(writer, run_id, ACCOUNTS.target, [Ready(part)], report)
-
-
-@contextmanager
-def noted_end(
-    warehouse: Warehouse, purpose: str, run_id: str, early: str, end: Callable[[Writer, Sequence[str]], None]
-) -> Iterator[Writer]:
-    """The writer for one step of a run. However the step ends, the run's row says so: by `end`, which writes it.
-
-    What ends the step early (a signal, a full disk, a bug) is raised on, and given to `end` as a problem: a sentence that begins with `early`.
-    """
-    untold = None
-    try:
-        with warehouse.writer(purpose) as writer:
-            try:
-                yield writer
-            except BaseException as error:
-                problem = early + ended_by(error)
-                if writer.is_open:
-                    end(writer, [problem])
-                else:  # it was giving way to another run, or the file must be opened again
-                    untold = problem
-                raise
-            end(writer, ())
-    finally:
-        if untold:
-            note_end(warehouse, run_id, [untold])
-
-
-def note_end(warehouse: Warehouse, run_id: str, problems: Sequence[str]) -> None:
-    """Write down what ended a run, where that can be done at once."""
-    try:
-        with warehouse.writer(f"noting what ended run {run_id}", wait_s=NOTE_WAIT_S) as writer:
-            writer.end_run(run_id, problems, [])
-    except WarehouseError as error:
-        # The first error is the one to tell; a row that still stands as running is ended by the next run.
-        log.warning("The end of run %s could not be written down: %s", run_id, error)
-
-
-def ended_by(error: BaseException) -> str:
-    """What ended something, for a sentence: the product's own words, or the kind of what stopped it."""
-    # DuckDB turns a signal during a query into a RuntimeError.
-    stop = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-    if (
-        type(stop).__name__ == "DagsterExecutionInterruptedError"
-    ):  # by its name, so that the command line loads no Dagster
-        return "it was told to end, by Terminate in Dagster or by a signal"
-    return str(stop) if isinstance(stop, ProductError) else f"stopped by {type(stop).__name__}"
 
 
 def disbelieve(writer: Writer, stream: str, end: datetime, report: StreamReport) -> None:

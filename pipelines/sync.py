@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from pipelines.accounts import all_accounts
+from pipelines.ending import ended_by, note_end, noted_end
 from pipelines.first_load import FirstLoads
 from pipelines.lanes import Asked, PlanAgain
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
 from pipelines.progress import Tell
 from pipelines.proof import ignored_filter
-from pipelines.run import Run, StreamReport, counted, disbelieve, ended_by, note_end, noted_end
+from pipelines.run import Run, StreamReport, counted, disbelieve
 from pipelines.splitting import CoarseFilterError
 from pipelines.streams import Stream, changing
 from pipelines.walker import Walker

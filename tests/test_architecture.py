@@ -66,7 +66,8 @@ LAYERS: dict[str, str] = {
     """,
     "runs": """
         pipelines.renormalise pipelines.zones
-        pipelines.run pipelines.proof pipelines.committing pipelines.sweeping pipelines.lanes pipelines.walker pipelines.first_load pipelines.sync
+        pipelines.ending pipelines.run
+        pipelines.proof pipelines.committing pipelines.sweeping pipelines.lanes pipelines.walker pipelines.first_load pipelines.sync
     """,
     "Dagster": """
         resources.dagster_resources pipelines.assets pipelines.checks pipelines.schedules pipelines.definitions
