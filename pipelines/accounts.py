@@ -1,6 +1,7 @@
 """Which accounts a run is about: the lists that the API clients gave, which of them serves which account, and what `SYNC_ACCOUNTS` chooses.
 
-What lives here: reading the lists and sharing the accounts out. What does not: committing them (`run`), time zones (`zones`).
+What lives here: reading the lists, at the start of a run and once more on the way, and sharing the accounts out. What does not: committing them (`run`),
+time zones (`zones`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from pipelines.parts import ReadPart
 from pipelines.plan import BEGINNING, MARGIN, Request, Slice, Window
-from pipelines.reading import AccountsUnnamedError, ReadPart, read_slice
+from pipelines.reading import read_slice
 from pipelines.streams import ACCOUNTS
 from resources.appointedd import ApiClient
 from resources.errors import AbilityRefusedError, ApiError, SliceError, told
@@ -108,8 +110,6 @@ def read_accounts(client: ApiClient, request: Request) -> ReadPart:
             client.do_without(refusal)
             log.info("%s", refusal)
             continue
-        except AccountsUnnamedError:
-            raise AssertionError("an account names itself") from None
         if len(parts) != 1:
             raise SliceError(
                 f"API client {client.name!r}: the account list is longer than {len(parts)} parts can hold."
@@ -120,6 +120,33 @@ def read_accounts(client: ApiClient, request: Request) -> ReadPart:
                 f"accounts the API client may read, and that its creator is still an administrator of them."
             )
         return parts[0]
+
+
+class Listings:
+    """The accounts that each API client lists now, read once for all streams until something more was read (`forget`)."""
+
+    def __init__(self, clients: Mapping[str, ApiClient], request: Request) -> None:
+        self._clients = clients
+        self._request = request
+        self._known: dict[str, set[str] | ApiError] = {}
+
+    def forget(self) -> None:
+        """What is read from here on must be listed again."""
+        self._known.clear()
+
+    def of(self, api_client: str) -> set[str]:
+        """The accounts of one API client; raises `ApiError`, for all streams where it was raised once: it comes after many attempts."""
+        known = self._known.get(api_client)
+        if known is None:
+            try:
+                found = read_accounts(self._clients[api_client], self._request).batch.rows
+                known = set(found.get_column("account_id"))
+            except ApiError as error:
+                known = error
+            self._known[api_client] = known
+        if isinstance(known, ApiError):
+            raise known
+        return known
 
 
 def _shared_out(listed: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

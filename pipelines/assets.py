@@ -15,10 +15,11 @@ from typing import Any
 
 import dagster as dg
 
+from pipelines.ending import note_end
 from pipelines.plan import Request, Window, change_days, complete_days, days
 from pipelines.run import Run, StreamReport, open_run
 from pipelines.streams import ACCOUNTS, BUILT_IN, Stream
-from pipelines.sync import RunReport, note_end, publish_run, sync_streams
+from pipelines.sync import RunReport, publish_run, sync_streams
 from resources.dagster_resources import AppointeddResource, WarehouseResource, close_run, once
 from resources.errors import SettingsError, UsageError
 from resources.settings import Settings

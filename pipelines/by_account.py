@@ -13,8 +13,9 @@ from datetime import datetime
 
 import polars as pl
 
+from pipelines.parts import ReadPart
 from pipelines.plan import Slice
-from pipelines.reading import ReadPart, filters_of, read_slice
+from pipelines.reading import first_pages, read_slice, total_of
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient
 from resources.errors import AbilityRefusedError
@@ -40,8 +41,9 @@ def compare(
         return
     counts = dict(met.group_by("account_id").len().iter_rows())
     for account in piece.accounts:
+        alone = replace(piece, accounts=(account,), only_account=account)
         try:
-            total = _total(stream, client, account)
+            total = total_of(first_pages(alone, client))
         except AbilityRefusedError as refusal:
             client.do_without(refusal)
             return
@@ -51,7 +53,6 @@ def compare(
         if total == count:
             yield Reconciliation(total, total, count, 1, "settled", account), []
             continue
-        alone = replace(piece, accounts=(account,), only_account=account)
         parts = list(read_slice(alone, stream, client, zones, account, is_stopped))
         if not parts or not parts[-1].is_last:
             return  # stopped
@@ -106,19 +107,5 @@ def _widest(slices: Sequence[Slice], oldest: datetime) -> dict[tuple[bool, bool]
 
 def _first_keys(piece: Slice, client: ApiClient) -> set[str]:
     """Ids on the first page of each list of a slice."""
-    firsts = [
-        next(client.pages(piece.stream, filters_of(piece, client), own))
-        for own in client.contract.streams[piece.stream].queries
-    ]
+    firsts = first_pages(piece, client)
     return {str(r["id"]) for page in firsts for r in page.records if isinstance(r, dict) and "id" in r}
-
-
-def _total(stream: Stream, client: ApiClient, account: str) -> int | None:
-    """What the API counts for one account, over all queries of the contract; None where it does not count."""
-    total = 0
-    for own in client.contract.streams[stream.name].queries:
-        page = next(client.pages(stream.name, {client.contract.parameters.account: account}, own))
-        if page.total is None:
-            return None
-        total += page.total
-    return total

@@ -9,8 +9,8 @@ from typing import Any
 
 import dagster as dg
 
+from pipelines.ending import note_end
 from pipelines.streams import ACCOUNTS, Stream
-from pipelines.sync import note_end
 from resources.dagster_resources import WarehouseResource
 from resources.publish import run_checks
 from resources.sql_files import Check, checks

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date, tzinfo
 
 from pipelines import plan
+from pipelines.ending import noted_end
 from pipelines.plan import Request, Window
 from pipelines.proof import unfit
 from pipelines.renormalise import Seen, erase_redacted, renormalise_stream
@@ -18,7 +19,7 @@ from pipelines.streams import ACCOUNTS, BUILT_IN, Stream, generic, shape_of, str
 from pipelines.sync import RunReport, publish_run, sync_all
 from pipelines.zones import account_zones
 from resources.contract import Contract
-from resources.errors import ContractError, UsageError, WarehouseError
+from resources.errors import UsageError, WarehouseError, must_exist
 from resources.settings import Settings
 from resources.state import StandingBrake
 from resources.warehouse import Warehouse, Writer
@@ -97,50 +98,47 @@ def renormalise_once(
     Where it leaves a column empty that held values, nothing is published, so that analysts keep what they have until it is put right.
     """
     warehouse = Warehouse(settings)
-    if not warehouse.path.exists():
-        raise WarehouseError(f"{warehouse.path} does not exist yet. The first sync makes it: appointedd-warehouse sync")
+    must_exist(warehouse.path)
     report = RenormaliseReport(new_run_id(), "renormalise", [])
-    with warehouse.writer(f"renormalise, run {report.run_id}") as writer:
 
-        def shape(stream: Stream, zones: Mapping[str, str]) -> None:
-            seen, columns = Seen(), [column.name for column in stream.columns]
-            filled = writer.filled(stream.table, columns)
-            shape_now = shape_of(stream, contract)
-            writer.note_shape(stream.name, shape_now, of_all_rows=False)  # it may be stopped half-way
-            read, changed = renormalise_stream(writer, stream, contract, zones, seen=seen)
-            writer.note_shape(stream.name, shape_now, of_all_rows=True)
-            report.rows.append((stream.name, read, changed, erase_redacted(writer, stream, contract)))
-            report.own_problems += unfit(stream.name, seen.drift, read)
-            report.emptied += _emptied(stream, contract, filled - writer.filled(stream.table, columns))
-            if seen.at is not None:
-                found = [(k.kind, k.path, k.detail, count, seen.examples.get(k)) for k, count in seen.drift.items()]
-                writer.note_drift(stream.name, found, seen.at)
+    def end(writer: Writer, ended: Sequence[str]) -> None:
+        writer.end_run(report.run_id, [*report.problems, *ended], report.own_warnings)
 
+    purpose = f"renormalise, run {report.run_id}"
+    with noted_end(warehouse, purpose, report.run_id, "", end) as writer:
         writer.ensure_tables([s.name for s in streams if s.is_generic])
         writer.start_run(report.run_id, report.kind, STARTED_BY, version, warehouse.limits)
-        problem = "The run was stopped before it had shaped all rows."
-        try:
-            # Accounts first: the zones that other streams are read with may come from them.
-            if ACCOUNTS in streams:
-                shape(ACCOUNTS, {})
-            zones = account_zones(writer, settings, contract, report.own_warnings)
-            for stream in streams:
-                if stream is not ACCOUNTS:
-                    shape(stream, zones)
-            for stream in _switched_off(writer, contract, streams):
-                if erased := erase_redacted(writer, stream, contract):
-                    report.rows.append((stream.name, 0, 0, erased))
-            problem = ""
-        except ContractError as error:
-            problem = str(error)
-            raise
-        finally:
-            writer.end_run(
-                report.run_id, [*report.problems, problem] if problem else report.problems, report.own_warnings
-            )
+        # Accounts first: the zones that other streams are read with may come from them.
+        if ACCOUNTS in streams:
+            _shape_again(writer, ACCOUNTS, contract, {}, report)
+        zones = account_zones(writer, settings, contract, report.own_warnings)
+        for stream in streams:
+            if stream is not ACCOUNTS:
+                _shape_again(writer, stream, contract, zones, report)
+        for stream in _switched_off(writer, contract, streams):
+            if erased := erase_redacted(writer, stream, contract):
+                report.rows.append((stream.name, 0, 0, erased))
     if not report.emptied:
         _publish(warehouse, report, version)
     return report
+
+
+def _shape_again(
+    writer: Writer, stream: Stream, contract: Contract, zones: Mapping[str, str], report: RenormaliseReport
+) -> None:
+    """Shape one stream again, take out of it what is redacted now, and put into the report what came of it."""
+    seen, columns = Seen(), [column.name for column in stream.columns]
+    filled = writer.filled(stream.table, columns)
+    shape_now = shape_of(stream, contract)
+    writer.note_shape(stream.name, shape_now, of_all_rows=False)  # it may be stopped half-way
+    read, changed = renormalise_stream(writer, stream, contract, zones, seen=seen)
+    writer.note_shape(stream.name, shape_now, of_all_rows=True)
+    report.rows.append((stream.name, read, changed, erase_redacted(writer, stream, contract)))
+    report.own_problems += unfit(stream.name, seen.drift, read)
+    report.emptied += _emptied(stream, contract, filled - writer.filled(stream.table, columns))
+    if seen.at is not None:
+        found = [(k.kind, k.path, k.detail, count, seen.examples.get(k)) for k, count in seen.drift.items()]
+        writer.note_drift(stream.name, found, seen.at)
 
 
 def _emptied(stream: Stream, contract: Contract, columns: Collection[str]) -> list[str]:
@@ -167,8 +165,7 @@ def _switched_off(writer: Writer, contract: Contract, chosen: Sequence[Stream]) 
 def release(settings: Settings, account: str | None, streams: Sequence[Stream]) -> list[StandingBrake]:
     """Let the next sweep of an account, by id or slug, retire what its brakes held back; gives all brakes that stand. Without an account, only that."""
     warehouse = Warehouse(settings)
-    if not warehouse.path.exists():
-        raise WarehouseError(f"{warehouse.path} does not exist yet. The first sync makes it: appointedd-warehouse sync")
+    must_exist(warehouse.path)
     with warehouse.writer("release") as writer:
         brakes = writer.standing_brakes()
         if account is None:

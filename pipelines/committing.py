@@ -12,9 +12,10 @@ from dataclasses import replace
 
 import polars as pl
 
+from pipelines.accounts import Listings
+from pipelines.parts import ReadPart
 from pipelines.plan import Slice
-from pipelines.proof import Listings, Proof
-from pipelines.reading import ReadPart
+from pipelines.proof import Proof
 from pipelines.run import Ready, Run, StreamReport, commit_parts, new_run_id
 from pipelines.streams import Stream
 from resources.part import Brake

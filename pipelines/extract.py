@@ -17,7 +17,6 @@ import polars as pl
 from pipelines.children import children
 from pipelines.columns import Judge, Members, Sheet, identifiers, known_members, types_of, without_blanks
 from pipelines.documents import as_json, documents, documents_in_slots
-from pipelines.drift import DriftKey as DriftKey
 from pipelines.drift import Notes
 from pipelines.lists import Listing
 from pipelines.records import Fetched, identifier_id, steps, surroundings_of

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from pipelines.accounts import Listings
 from pipelines.lanes import Asked
 from pipelines.normalise import empty
+from pipelines.parts import ReadPart
 from pipelines.plan import BEGINNING, WIDER, Slice, Window
-from pipelines.proof import Listings
-from pipelines.reading import ReadPart, filters_of
+from pipelines.reading import first_pages, total_of
 from pipelines.run import Ready, Run, StreamReport, commit_parts, counted
 from pipelines.splitting import EARLIEST
 from pipelines.streams import Stream
@@ -103,7 +104,7 @@ def prove_by_count(run: Run, loads: Sequence[Load], writer: Writer) -> None:
     from list and total.
     """
     questions = [question for load in loads if (question := _question(run, load, writer)) is not None]
-    listings, proved = Listings(run), []
+    listings, proved = Listings(run.clients, run.request), []
     for question, counts in zip(questions, _asked(run, questions), strict=True):
         load = question.load
         refused = next((count for count in counts if isinstance(count, ApiError)), None)
@@ -206,12 +207,8 @@ def _asked(run: Run, questions: Sequence[_Question]) -> list[list[_Count | ApiEr
 
 def _count(client: ApiClient, piece: Slice) -> _Count:
     """The first page of each list of a slice, for what it counts."""
-    queries = client.contract.streams[piece.stream].queries
-    firsts = [next(client.pages(piece.stream, filters_of(piece, client), query)) for query in queries]
-    totals = [page.total for page in firsts if page.total is not None]
-    return _Count(
-        sum(totals) if len(totals) == len(firsts) else None, len(firsts), firsts[0].fetched_at, firsts[-1].fetched_at
-    )
+    firsts = list(first_pages(piece, client))
+    return _Count(total_of(firsts), len(firsts), firsts[0].fetched_at, firsts[-1].fetched_at)
 
 
 def _evidence(run: Run, question: _Question, counts: Sequence[_Count]) -> ReadPart | None:

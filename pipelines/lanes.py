@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pipelines.accounts import Listings
 from pipelines.committing import Committer
+from pipelines.extract import NoAccountError
+from pipelines.parts import ComingPart
 from pipelines.plan import Request, Slice
 from pipelines.progress import Progress, Tell
-from pipelines.proof import Listings
-from pipelines.reading import AccountsUnnamedError, ComingPart
 from pipelines.run import Run, StreamReport, counted
 from pipelines.splitting import CoarseFilterError, Splitter
 from pipelines.streams import Stream
@@ -86,15 +87,15 @@ class Lane:
         """What goes wrong in the `with` is a failure of the slice; the second look of a sweep asks the API too."""
         try:
             yield
-        except (ApiError, CoarseFilterError, AccountsUnnamedError) as error:
+        except (ApiError, CoarseFilterError, NoAccountError) as error:
             self._fail(piece, error)
 
-    def _fail(self, piece: Slice, error: ApiError | CoarseFilterError | AccountsUnnamedError) -> None:
+    def _fail(self, piece: Slice, error: ApiError | CoarseFilterError | NoAccountError) -> None:
         """Decide what a failure ends: a plan to be made again, an API client's part, or one slice, of which nothing more is committed."""
         self.failed.add(piece)
         if isinstance(error, AbilityRefusedError | CoarseFilterError):
             self._plan_again(error)
-        elif isinstance(error, AccountsUnnamedError):
+        elif isinstance(error, NoAccountError):
             client = self.run.clients[piece.api_client]
             is_known = (piece.api_client, self.stream.name) in self.run.needs_account
             if client.has(self.stream.name, "account_filter") and not is_known:

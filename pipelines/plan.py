@@ -7,7 +7,7 @@ A missed night, a crash and a new account are not special cases: whatever no com
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Literal
@@ -126,13 +126,7 @@ def plan(
             replace(piece, only_account=account)
             for account in everyone
             for piece in plan(
-                stream,
-                api_client,
-                request,
-                {account: windows[account]},
-                end=end,
-                overlap=overlap,
-                can=alone,
+                stream, api_client, request, {account: windows[account]}, end=end, overlap=overlap, can=alone
             )
         ]
 
@@ -163,6 +157,12 @@ def plan(
         return [of(asked, everyone)]
 
     needs = {account: missing(own, end, overlap) for account, own in windows.items()}
+    return _nightly(needs, end, can, of)
+
+
+def _nightly(needs: Mapping[str, Sequence[Window]], end: datetime, can: Can, of: Callable[..., Slice]) -> list[Slice]:
+    """What each account needs in as few slices as may be: the head that they share, and the older gaps. `of` makes a slice of a window and accounts."""
+    everyone = tuple(sorted(needs))
     head = _shared_head(needs, end)
     if not can.upper_bound:
         # No window can be split: one slice from the earliest need of those that share it; who lags has his own, where one account can be asked for.

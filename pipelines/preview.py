@@ -17,7 +17,7 @@ from pipelines.accounts import list_accounts
 from pipelines.committing import pages_together
 from pipelines.first_load import never_swept
 from pipelines.plan import BEGINNING, Request, Slice, pages_needed
-from pipelines.reading import filters_of
+from pipelines.reading import first_pages, total_of
 from pipelines.run import Run, StreamReport, counted, new_run_id
 from pipelines.splitting import longest_chain, requests_needed
 from pipelines.status import Source, reading
@@ -207,14 +207,14 @@ class _Answers:
     def _ask(self, client: ApiClient, piece: Slice) -> _Answer:
         before = client.exchange.traffic.answering_s
         pages = []
-        for own in client.contract.streams[piece.stream].queries:
-            pages.append(next(client.pages(piece.stream, filters_of(piece, client), own)))
+        for page in first_pages(piece, client):
+            pages.append(page)
             self.pages_count += 1
         seconds = (client.exchange.traffic.answering_s - before) / len(pages)
-        totals = [page.total for page in pages if page.total is not None]
         is_whole = all(page.next_url is None for page in pages)
-        read = sum(page.count for page in pages)
-        rows = sum(totals) if len(totals) == len(pages) else read if is_whole else None
+        rows = total_of(pages)
+        if rows is None and is_whole:
+            rows = sum(page.count for page in pages)
         return _Answer(rows, None if is_whole else max(page.count for page in pages), seconds)
 
 

@@ -14,12 +14,12 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from pipelines.accounts import read_accounts
+from pipelines.accounts import Listings
 from pipelines.by_account import honours_filter
-from pipelines.extract import DriftKey
+from pipelines.drift import DriftKey
 from pipelines.normalise import Batch, empty
+from pipelines.parts import ReadPart
 from pipelines.plan import BEGINNING, Slice
-from pipelines.reading import ReadPart
 from pipelines.run import Run, StreamReport
 from pipelines.streams import Stream
 from resources.errors import ApiError, SliceError, told
@@ -40,32 +40,6 @@ def unfit(stream: str, drift: Counter[DriftKey], read: int) -> list[str]:
         for key, count in sorted(drift.items(), key=lambda item: str(item[0]))
         if key.kind == "bad_value" and count >= FEW_VALUES and count > VALUES_SHARE * read
     ]
-
-
-class Listings:
-    """The accounts that each API client lists now, read once for all streams until something more was read (`forget`)."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self._known: dict[str, set[str] | ApiError] = {}
-
-    def forget(self) -> None:
-        """What is read from here on must be listed again."""
-        self._known.clear()
-
-    def of(self, api_client: str) -> set[str]:
-        """The accounts of one API client; raises `ApiError`, for all streams where it was raised once: it comes after many attempts."""
-        known = self._known.get(api_client)
-        if known is None:
-            try:
-                found = read_accounts(self.run.clients[api_client], self.run.request).batch.rows
-                known = set(found.get_column("account_id"))
-            except ApiError as error:
-                known = error
-            self._known[api_client] = known
-        if isinstance(known, ApiError):
-            raise known
-        return known
 
 
 class Proof:

@@ -11,8 +11,8 @@ from collections import deque
 from itertools import count
 from math import inf
 
+from pipelines.parts import ComingPart
 from pipelines.plan import Slice
-from pipelines.reading import ComingPart
 
 
 class Parts:

@@ -15,17 +15,17 @@ from datetime import datetime
 
 import polars as pl
 
-from pipelines.accounts import all_accounts, list_accounts
+from pipelines.accounts import AccountLists, all_accounts, list_accounts
 from pipelines.beside import ShapingProcesses, is_of_use
+from pipelines.ending import noted_end
 from pipelines.normalise import together
+from pipelines.parts import ReadPart
 from pipelines.plan import BEGINNING, CLOCK_TOLERANCE, MARGIN, Request, Window
-from pipelines.reading import ReadPart
 from pipelines.streams import ACCOUNTS, Stream, streams_of
 from pipelines.zones import account_zones
 from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import Contract
-from resources.errors import ProductError
 from resources.exchange import Traffic
 from resources.part import Brake, Commit, Counts, Part, Table
 from resources.settings import Settings
@@ -140,26 +140,27 @@ def open_run(
     with ExitStack() as stack:
         clients = {c.name: stack.enter_context(c) for c in open_clients(settings, contract)}
         report = StreamReport(ACCOUNTS.name)
-        with counted(report, clients.values()), warehouse.writer(f"{request.kind}, run {run_id}") as writer:
+
+        def end(writer: Writer, ended: Sequence[str]) -> None:
+            writer.end_run(run_id, [*report.problems, *ended], report.warnings, is_over=ends_with_accounts)
+
+        purpose = f"{request.kind}, run {run_id}"
+        with (
+            counted(report, clients.values()),
+            noted_end(warehouse, purpose, run_id, f"{ACCOUNTS.name}: not read to the end: ", end) as writer,
+        ):
             writer.end_killed_runs(living_runs(warehouse.path))
             note_run(warehouse.path, run_id)
             writer.ensure_tables([s.name for s in streams_of(contract).values() if s.is_generic])
             writer.start_run(
                 run_id, request.kind, started_by, version, warehouse.limits, list(streams_of(contract)), list(clients)
             )
-            with noted_end(writer, run_id, ACCOUNTS.name):
-                seen = list_accounts(clients, request, settings.sync_accounts, report.problems)
-            served = seen.served
-            if seen.read:
-                disbelieve(writer, ACCOUNTS.name, seen.end, report)
-            for name, part in seen.read.items():
-                own = part.batch.rows.filter(pl.col("account_id").is_in(served[name]))
-                part.slice = replace(part.slice, accounts=served[name], window=Window(BEGINNING, seen.end))
-                part.batch = replace(part.batch, rows=own)
-                commit_parts(writer, run_id, ACCOUNTS.target, [Ready(part)], report)
+            seen = list_accounts(clients, request, settings.sync_accounts, report.problems)
+            _commit_accounts(writer, run_id, seen, report)
             zones = account_zones(writer, settings, contract, report.warnings)
-            report.watermarks = {a: m for a, m in writer.watermarks(ACCOUNTS.name).items() if a in all_accounts(served)}
-            writer.end_run(run_id, report.problems, report.warnings, is_over=ends_with_accounts)
+            report.watermarks = {
+                a: m for a, m in writer.watermarks(ACCOUNTS.name).items() if a in all_accounts(seen.served)
+            }
         yield Run(
             run_id=run_id,
             request=request,
@@ -168,7 +169,7 @@ def open_run(
             warehouse=warehouse,
             clients={n: c for n, c in clients.items() if n in seen.read},
             end=seen.end,
-            accounts=served,
+            accounts=seen.served,
             listed=seen.listed,
             zones=zones,
             accounts_report=report,
@@ -179,26 +180,15 @@ def open_run(
         )
 
 
-@contextmanager
-def noted_end(writer: Writer, run_id: str, what: str) -> Iterator[None]:
-    """Whatever ends the `with` early (a signal, a full disk, a bug) is a problem of the run's row, which must not stand as running; it is raised on."""
-    try:
-        yield
-    except BaseException as error:
-        if writer.is_open:
-            writer.end_run(run_id, [f"{what}: was not read to its end: {ended_by(error)}"], [])
-        raise
-
-
-def ended_by(error: BaseException) -> str:
-    """What ended something, for a sentence: the product's own words, or the kind of what stopped it."""
-    # DuckDB turns a signal during a query into a RuntimeError.
-    stop = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-    if (
-        type(stop).__name__ == "DagsterExecutionInterruptedError"
-    ):  # by its name, so that the command line loads no Dagster
-        return "it was told to end, by Terminate in Dagster or by a signal"
-    return str(stop) if isinstance(stop, ProductError) else f"stopped by {type(stop).__name__}"
+def _commit_accounts(writer: Writer, run_id: str, seen: AccountLists, report: StreamReport) -> None:
+    """Commit the account lists, of each API client the accounts that it serves in this run."""
+    if seen.read:
+        disbelieve(writer, ACCOUNTS.name, seen.end, report)
+    for name, part in seen.read.items():
+        own = part.batch.rows.filter(pl.col("account_id").is_in(seen.served[name]))
+        part.slice = replace(part.slice, accounts=seen.served[name], window=Window(BEGINNING, seen.end))
+        part.batch = replace(part.batch, rows=own)
+        commit_parts(writer, run_id, ACCOUNTS.target, [Ready(part)], report)
 
 
 def disbelieve(writer: Writer, stream: str, end: datetime, report: StreamReport) -> None:

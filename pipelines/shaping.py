@@ -1,6 +1,6 @@
 """Work on pages that is done beside fetching them: a thread that shapes, or those that ask other processes to, and a limit to what waits for them.
 
-What lives here: those threads, their queue, the bytes that wait in it. What does not: what shaping is (`reading`, `normalise`), the
+What lives here: those threads, their queue, the bytes that wait in it. What does not: what shaping is (`parts`, `normalise`), the
 threads that fetch and the one that commits (`walker`). One thread shapes, since that holds the interpreter's lock: with as many as fetch, they fought over it.
 """
 
@@ -35,7 +35,7 @@ class AtOnce:
     beside = None
     is_idle = False
 
-    def submit(self, work: Callable[[], T], size: int = 0) -> Future[T]:
+    def submit(self, work: Callable[[], T], size: int = 0) -> Future[T]:  # noqa: ARG002  as the other one's
         """Do it."""
         done: Future[T] = Future()
         _do(work, done)

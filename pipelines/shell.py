@@ -17,7 +17,7 @@ import duckdb
 
 from pipelines.console import print_lines, print_table, shown
 from resources.database import connect
-from resources.errors import UsageError, WarehouseError
+from resources.errors import UsageError, must_exist
 
 PROMPT, MORE = "sql> ", "...> "
 # So many rows are shown as a table; the rest is only mentioned, since a forgotten `limit` must not flood a terminal.
@@ -37,8 +37,7 @@ class Result:
 @contextmanager
 def open_published(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """The published file, for reading; raises `WarehouseError` where there is none."""
-    if not path.exists():
-        raise WarehouseError(f"{path} does not exist yet. The first sync makes it: appointedd-warehouse sync")
+    must_exist(path)
     connection = connect(path, read_only=True)
     try:
         yield connection

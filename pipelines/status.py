@@ -19,6 +19,7 @@ import duckdb
 from resources.alive import living_runs
 from resources.errors import WarehouseError
 from resources.runs import KILLED
+from resources.state import State
 from resources.warehouse import Warehouse
 
 Row = dict[str, Any]
@@ -135,13 +136,7 @@ def read_status(warehouse: Warehouse, now: datetime) -> Status:
             """,
             most=ODDITIES_SHOWN,
         )
-        brakes = _rows(
-            connection,
-            """
-            select stream, account_id, gone_count, rows_count, stopped_at, released_at from ops.brakes
-            where ended_by_slice_id is null order by stream, account_id
-            """,
-        )
+        brakes = [vars(brake) for brake in State(connection).standing_brakes()]
         (late,) = _rows(
             connection,
             """

@@ -16,8 +16,9 @@ from http import HTTPStatus
 import polars as pl
 
 from pipelines.normalise import combine, normalise
+from pipelines.parts import ReadPart
 from pipelines.plan import Slice
-from pipelines.reading import ReadPart, read_slice
+from pipelines.reading import read_slice
 from pipelines.records import Fetched, identifier_id, index
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient

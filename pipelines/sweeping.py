@@ -14,8 +14,8 @@ import polars as pl
 
 from pipelines.by_account import compare
 from pipelines.committing import Committer
+from pipelines.parts import ReadPart
 from pipelines.plan import Slice
-from pipelines.reading import ReadPart
 from pipelines.run import Run
 from pipelines.streams import Stream
 from pipelines.sweep import Limit, SecondLook

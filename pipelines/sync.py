@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from pipelines.accounts import all_accounts
+from pipelines.ending import ended_by, note_end, noted_end
 from pipelines.first_load import FirstLoads
 from pipelines.lanes import Asked, PlanAgain
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
 from pipelines.progress import Tell
 from pipelines.proof import ignored_filter
-from pipelines.run import Run, StreamReport, counted, disbelieve, ended_by
+from pipelines.run import Run, StreamReport, counted, disbelieve
 from pipelines.splitting import CoarseFilterError
 from pipelines.streams import Stream, changing
 from pipelines.walker import Walker
@@ -28,7 +29,6 @@ from resources.errors import (
     ApiError,
     PublishBlockedError,
     PublishedUnrecordedError,
-    WarehouseError,
     told,
 )
 from resources.publish import publish
@@ -36,8 +36,6 @@ from resources.state import State
 from resources.warehouse import Warehouse, Writer
 
 log = logging.getLogger(__name__)
-# A process that is told to end has seconds, not the hours that a writer may wait.
-NOTE_WAIT_S = 2.0
 
 
 def plan_stream(run: Run, stream: Stream, windows: Mapping[str, Sequence[Window]], request: Request) -> list[Slice]:
@@ -89,10 +87,10 @@ def sync_streams(run: Run, streams: Sequence[Stream], tell: Tell = log.info) -> 
 
 @contextmanager
 def _written_down(run: Run, reports: Sequence[StreamReport]) -> Iterator[Writer]:
-    """The writer for some streams of a run. However they end, by Ctrl-C, a full disk or a bug, the run's row says so."""
+    """The writer for some streams of a run, whose end is written with what their reports say."""
     names = ", ".join(report.stream for report in reports)
 
-    def end(writer: Writer, *ended: str) -> None:
+    def end(writer: Writer, ended: Sequence[str]) -> None:
         served = all_accounts(run.accounts)
         for report in reports:
             marks = writer.watermarks(report.stream)
@@ -105,23 +103,10 @@ def _written_down(run: Run, reports: Sequence[StreamReport]) -> Iterator[Writer]
             run.ends_with_publishing = False
         writer.end_run(run.run_id, problems, warnings, is_over=not run.ends_with_publishing)
 
-    untold = None
-    try:
-        with run.warehouse.writer(f"{run.request.kind} of {names}, run {run.run_id}") as writer:
-            try:
-                writer.start_run(run.run_id, run.request.kind, run.started_by, run.version, run.warehouse.limits)
-                yield writer
-            except BaseException as error:
-                ended = f"{names}: not read to the end: {ended_by(error)}"
-                if writer.is_open:
-                    end(writer, ended)
-                else:  # it was giving way to another run, or the file must be opened again
-                    untold = ended
-                raise
-            end(writer)
-    finally:
-        if untold:
-            note_end(run.warehouse, run.run_id, [untold])
+    purpose = f"{run.request.kind} of {names}, run {run.run_id}"
+    with noted_end(run.warehouse, purpose, run.run_id, f"{names}: not read to the end: ", end) as writer:
+        writer.start_run(run.run_id, run.request.kind, run.started_by, run.version, run.warehouse.limits)
+        yield writer
 
 
 def _be_sure_of_first_loads(run: Run, asked: Sequence[Asked], writer: Writer, tell: Tell) -> None:
@@ -276,13 +261,3 @@ def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:
         # The run's row must not stand as running.
         note_end(warehouse, report.run_id, [f"publishing {warehouse.published_path} did not end: {ended_by(error)}"])
         raise
-
-
-def note_end(warehouse: Warehouse, run_id: str, problems: Sequence[str]) -> None:
-    """Write down what ended a run, where that can be done at once."""
-    try:
-        with warehouse.writer(f"noting what ended run {run_id}", wait_s=NOTE_WAIT_S) as writer:
-            writer.end_run(run_id, problems, [])
-    except WarehouseError as error:
-        # The first error is the one to tell; a row that still stands as running is ended by the next run.
-        log.warning("The end of run %s could not be written down: %s", run_id, error)

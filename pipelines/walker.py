@@ -14,13 +14,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from pipelines.accounts import Listings
 from pipelines.committing import COMMIT_AFTER_S, pages_together
 from pipelines.lanes import Asked, Lane, PlanAgain
+from pipelines.parts import ComingPart
 from pipelines.plan import Slice
 from pipelines.progress import Tell
-from pipelines.proof import Listings, ignored_filter
+from pipelines.proof import ignored_filter
 from pipelines.queues import Parts, Todo
-from pipelines.reading import ComingPart, parts_of
+from pipelines.reading import parts_of
 from pipelines.run import Run
 from pipelines.shaping import AtOnce, Shaper
 from pipelines.splitting import LargeSliceError
@@ -42,7 +44,7 @@ class Walker:
     def __init__(self, run: Run, asked: Sequence[Asked], writer: Writer, tell: Tell) -> None:
         self.run = run
         self.writer = writer
-        self.listings = Listings(run)
+        self.listings = Listings(run.clients, run.request)
         self.lanes = {one.stream.name: Lane(run, one, writer, self.listings, tell) for one in asked}
         self.stopped = threading.Event()
         self.shaper: AtOnce | Shaper = AtOnce()

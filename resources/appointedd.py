@@ -1,7 +1,7 @@
 """The API client: lists walked page by page through the server's own next links, single records, looks that nothing is concluded from.
 
-What lives here: what is asked for, and what a refusal means. What does not: how an answer is come by (`exchange`), what a page says (`pages`), OAuth
-(`oauth`), windows, columns, files. Sources: JSON:API 1.1, evidence sections 5 and 6.
+What lives here: what is asked for, and what a refusal means. What does not: what may be sent with a list (`abilities`), how an answer is come by
+(`exchange`), what a page says (`pages`), OAuth (`oauth`), windows, columns, files. Sources: JSON:API 1.1, evidence sections 5 and 6.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 
 import httpx
 
+from resources.abilities import Abilities
 from resources.answers import json_object, named_parameters, told_by
-from resources.contract import Contract, StreamContract
+from resources.contract import Contract
 from resources.envelope import Record
 from resources.errors import (
     AbilityRefusedError,
@@ -52,18 +53,16 @@ class Look:
     told: str
 
 
-class ApiClient:
+class ApiClient(Abilities):
     """One OAuth API client on one API: everything it may read, nothing it could write. Close it, or use it in a `with`.
 
-    `without` holds the (stream, ability) pairs that this server refused; they are not tried again in this run. `ids_repeat`: streams whose
-    ids were seen to be unique within an account only.
+    `ids_repeat`: streams whose ids were seen to be unique within an account only.
     """
 
     def __init__(self, client: ClientSettings, settings: Settings, contract: Contract) -> None:
+        super().__init__(contract)
         self.name = client.name
-        self.contract = contract
         self.exchange = Exchange(client, settings, contract)
-        self.without: set[tuple[str, str]] = set()
         self.ids_repeat: set[str] = set()
         self._links = self.exchange.links
         self._answers = Pages(contract, self._links, self.exchange.hide)
@@ -80,33 +79,6 @@ class ApiClient:
         """Close the connections that nobody sends on."""
         self.exchange.close()
 
-    def do_without(self, refused: AbilityRefusedError) -> None:
-        """Ask no more for what the server refused."""
-        self.without.add((refused.stream, refused.ability))
-
-    def has(self, stream: str, ability: str) -> bool:
-        """Whether the contract declares an ability for a stream and this server has not refused it."""
-        if (stream, ability) in self.without:
-            return False
-        parameters, of_stream = self.contract.parameters, self.contract.streams[stream]
-        match ability:
-            case "account_filter":
-                return of_stream.account_filter and bool(parameters.account)
-            case "filters":
-                return self.contract.abilities.filters and of_stream.filters and bool(parameters.updated_since)
-            case "upper_bound":
-                return (
-                    self.contract.abilities.upper_bound
-                    and bool(parameters.updated_until)
-                    and self.has(stream, "filters")
-                )
-            case "sort":
-                return self.contract.abilities.sort and bool(parameters.sort and of_stream.sort)
-            case "include":
-                return self.contract.abilities.include and bool(parameters.include and of_stream.include)
-            case _:
-                return bool(getattr(self.contract.abilities, ability)) and bool(getattr(parameters, ability, True))
-
     def pages(self, stream: str, filters: Query, own: Query) -> Iterator[Page]:
         """Walk one list to the end that the server gives it: the next link absent or null.
 
@@ -114,9 +86,8 @@ class ApiClient:
         Raises `AbilityRefusedError` (refused on the first page, or lost in a next link), `DeadCursorError` (a later page was refused), `BrokenAnswerError`,
         `GaveUpError`, `UnprovenEndError`, `ClientRefusedError`.
         """
-        of_stream = self.contract.streams[stream]
-        optional = self._optional(stream, of_stream) | dict(filters)
-        url = self._links.address(of_stream.path)
+        optional = self.optional(stream) | dict(filters)
+        url = self._links.address(self.contract.streams[stream].path)
         first = self._first_page(stream, url, optional, own)
         page, seen = first, {url}
         while True:
@@ -171,7 +142,7 @@ class ApiClient:
                 f"{what}. This is the API's fault; until it is mended, ask for larger pages (parameters.page_size_value), or take it out of "
                 f"streams.{stream}.queries, if the list shows all without it."
             )
-        ability = self._ability_of(lost)
+        ability = self.ability_of(lost)
         assert ability is not None  # noqa: S101  bounds and account are abilities; narrows the type
         raise AbilityRefusedError(
             f"{what}, and the sync goes on without it (ability {ability!r}; correct its name in the contract, or switch it off there).",
@@ -181,13 +152,9 @@ class ApiClient:
 
     def single(self, stream: str, record_id: str) -> Page | None:
         """One record by id as a page of one; None where the server says 404."""
-        of_stream = self.contract.streams[stream]
-        url = self._links.address(f"{of_stream.path}/{_path_segment(record_id)}")
-        query = {}
-        if self.has(stream, "include"):
-            query[self.contract.parameters.include] = ",".join(of_stream.include)
+        url = self._links.address(f"{self.contract.streams[stream].path}/{_path_segment(record_id)}")
         try:
-            response = self._get(stream, url, query)
+            response = self._get(stream, url, self.included(stream))
         except TroubleError as trouble:
             if trouble.status in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
                 return None
@@ -217,28 +184,6 @@ class ApiClient:
             told=told_by(response, self.exchange.hide).strip(" ()"),
         )
 
-    def _optional(self, stream: str, of_stream: StreamContract) -> dict[str, str]:
-        parameters = self.contract.parameters
-        query = {}
-        if self.has(stream, "page_size"):
-            query[parameters.page_size] = parameters.page_size_value
-        if self.has(stream, "sort"):
-            query[parameters.sort] = of_stream.sort
-        if self.has(stream, "include"):
-            query[parameters.include] = ",".join(of_stream.include)
-        return query
-
-    def _ability_of(self, parameter: str) -> str | None:
-        parameters = self.contract.parameters
-        return {
-            parameters.page_size: "page_size",
-            parameters.sort: "sort",
-            parameters.include: "include",
-            parameters.updated_since: "filters",
-            parameters.updated_until: "upper_bound",
-            parameters.account: "account_filter",
-        }.get(parameter)
-
     def _first_page(self, stream: str, url: str, optional: Query, own: Query) -> Page:
         """The first page; a 400 here tells which optional parameter the server does not know."""
         try:
@@ -248,7 +193,7 @@ class ApiClient:
             suspects, proven = (
                 (named, "refuses the parameter {}") if named else self._culprits(stream, url, optional, own)
             )
-            known = [(p, ability) for p in suspects if (ability := self._ability_of(p))]
+            known = [(p, ability) for p in suspects if (ability := self.ability_of(p))]
             if not known:
                 raise GaveUpError(f"{stream}: {refusal.trouble}") from None
             parameter, ability = known[0]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from resources.merging import registered
+from resources.frames import registered
 from resources.part import Table
 
 # Place of a text among those given → what is to stand there, and its hash.

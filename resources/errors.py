@@ -102,6 +102,12 @@ class PublishBlockedError(WarehouseError):
     """A blocking check found rows; the published file was not replaced."""
 
 
+def must_exist(path: Path) -> None:
+    """Raise where a file that the first sync makes is not there yet."""
+    if not path.exists():
+        raise WarehouseError(f"{path} does not exist yet. The first sync makes it: appointedd-warehouse sync")
+
+
 @contextmanager
 def writable(setting: str, path: Path) -> Iterator[None]:
     """What the system refuses during a `with`, as a sentence that names the setting that led there."""

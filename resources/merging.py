@@ -1,13 +1,12 @@
 """Rows into tables: the merge with its children and history, tombstones, and typed columns shaped again. Inside a transaction of the caller's.
 
 What lives here: filling in the templates of `sql/` with names from the catalogue, and counting. What does not: transactions (`warehouse`), what the
-statements mean (`sql/merge.sql`, `sql/merge_child.sql`, `sql/tombstone.sql`, `sql/candidates.sql`), bookkeeping (`ledger`).
+statements mean (`sql/merge.sql`, `sql/merge_child.sql`, `sql/tombstone.sql`), what is stored (`state`), bookkeeping (`ledger`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
@@ -15,12 +14,12 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from resources.content import same_content
+from resources.frames import registered
 from resources.part import Commit, Counts, Part, Table
 from resources.sql_files import sql_file
 
 if TYPE_CHECKING:
     import polars as pl  # slow to import, and reading a status needs none of it
-    import pyarrow as pa
 
 # Documents that are compared, two of each row, are taken out of DuckDB so many at a time: a sweep may hold ten thousands of them.
 COMPARED_AT_ONCE = 1_000
@@ -159,53 +158,20 @@ def merge_children(
 
 def tombstone(connection: duckdb.DuckDBPyConnection, table: Table, part: Part, gone: pl.DataFrame) -> int:
     """Turn rows into tombstones, their children with them; gives how many were still live."""
-    on_gone = _equal("stored", "gone", table.key)
     statements = _Statements(
         connection,
         "tombstone.sql",
         table=table.stream,
         id=table.key[-1],
         key=", ".join(table.key),
-        on_gone=on_gone,
+        on_gone=_is_stored("gone", table.key),
     )
     with registered(connection, gone=gone):
         statements.run("history", slice_id=part.slice_id)
         changed = statements.run("rows", slice_id=part.slice_id).fetchone()
         for child in table.children:
-            connection.execute(
-                f"""
-                update core.{child} as stored set deleted_at = gone.at from gone
-                where {on_gone} and stored.deleted_at is null
-                """  # noqa: S608  names come from the catalogue
-            )
+            _mark(connection, child, table.key)
     return int(changed[0]) if changed else 0
-
-
-def candidates(
-    connection: duckdb.DuckDBPyConnection,
-    table: Table,
-    met: pl.DataFrame,
-    account_ids: Sequence[str],
-    began_at: datetime,
-) -> list[tuple[str, ...]]:
-    """Keys of live rows that a complete walk did not meet, though it should have (`sql/candidates.sql`)."""
-    with registered(connection, met=met):
-        return connection.execute(
-            sql_file("candidates.sql").format(table=table.stream, key=", ".join(table.key)),
-            {"account_ids": list(account_ids), "began_at": began_at},
-        ).fetchall()
-
-
-def stored_elsewhere(connection: duckdb.DuckDBPyConnection, table: Table, keys: pl.DataFrame) -> int:
-    """Of records of accounts (`keys`), how many are live in the table as another account's."""
-    with registered(connection, keys=keys):
-        row = connection.execute(
-            f"""
-            select count(*) from keys join core.{table.stream} as stored using ({table.key[-1]})
-            where stored.deleted_at is null and stored.account_id <> keys.account_id
-            """  # noqa: S608  names are ours
-        ).fetchone()
-    return int(row[0]) if row else 0
 
 
 def renormalise(
@@ -218,11 +184,11 @@ def renormalise(
         if c in rows.columns and c not in ("document", "content_hash", "fetched_at")
     ]
     different = " or ".join(f"stored.{c} is distinct from incoming.{c}" for c in columns)
-    on_key = _equal("stored", "incoming", table.key)
+    on_key = _is_stored("incoming", table.key)
     with registered(connection, _json_columns(connection, table.stream), incoming=rows):
         changed = connection.execute(
             f"""
-            update core.{table.stream} as stored set {_assignments(columns, "incoming")}
+            update core.{table.stream} as stored set {", ".join(f"{c} = incoming.{c}" for c in columns)}
             from incoming where {on_key} and ({different})
             """  # noqa: S608  names come from the catalogue
         ).fetchone()
@@ -241,41 +207,15 @@ def mark(connection: duckdb.DuckDBPyConnection, table: Table, gone: Mapping[str,
     """Mark children as gone, by table: their key, `at`."""
     for child, frame in gone.items():
         if frame.height:
-            on_key = _equal("stored", "gone", (*table.key, *table.children[child]))
             with registered(connection, gone=frame):
-                connection.execute(
-                    f"update core.{child} as stored set deleted_at = gone.at from gone where {on_key} and stored.deleted_at is null"  # noqa: S608  names come from the catalogue
-                )
+                _mark(connection, child, (*table.key, *table.children[child]))
 
 
-def live_children(
-    connection: duckdb.DuckDBPyConnection, table: Table, child: str, parents: pl.DataFrame
-) -> list[tuple[str, ...]]:
-    """Keys of the live children of some rows."""
-    with registered(connection, parents=parents):
-        return connection.execute(
-            f"""
-            select {", ".join((*table.key, *table.children[child]))} from core.{child}
-            semi join parents using ({", ".join(table.key)}) where deleted_at is null
-            """  # noqa: S608  names come from the catalogue
-        ).fetchall()
-
-
-def replaced(
-    connection: duckdb.DuckDBPyConnection, table: Table, rows: pl.DataFrame
-) -> list[tuple[str, str, str | None, datetime]]:
-    """The versions of some rows that were replaced, by account: (account_id, record_id, document, fetched_at)."""
-    with registered(connection, wanted=rows):
-        return connection.execute(
-            f"""
-            select account_id, record_id, document, fetched_at from history.records as replaced
-            where stream = $stream and exists (
-                from wanted where wanted.account_id = replaced.account_id and wanted.{table.key[-1]} = replaced.record_id
-            )
-            order by account_id
-            """,  # noqa: S608  names are ours
-            {"stream": table.stream},
-        ).fetchall()
+def _mark(connection: duckdb.DuckDBPyConnection, child: str, key: Sequence[str]) -> None:
+    """Mark the live children that the frame `gone` names by a key of theirs, or of their parent's."""
+    connection.execute(
+        f"update core.{child} as stored set deleted_at = gone.at from gone where {_is_stored('gone', key)} and stored.deleted_at is null"  # noqa: S608  names come from the catalogue
+    )
 
 
 def _wholeness(table: Table) -> list[str]:
@@ -333,40 +273,5 @@ def _json_columns(connection: duckdb.DuckDBPyConnection, table: str) -> Collecti
     return [name for name, kind in _columns_of(connection, table).items() if kind == "JSON"]
 
 
-@contextmanager
-def registered(
-    connection: duckdb.DuckDBPyConnection, json: Collection[str] = (), **frames: pl.DataFrame
-) -> Iterator[None]:
-    """Frames visible to SQL under their names for the length of a `with`. `json`: columns that our own encoder wrote, or that were decoded."""
-    for name, frame in frames.items():
-        connection.register(name, _as_arrow(frame, json))
-    try:
-        yield
-    finally:
-        for name in frames:
-            connection.unregister(name)
-
-
-def _as_arrow(frame: pl.DataFrame, json: Collection[str]) -> pa.Table:
-    """A frame as DuckDB reads it at the least cost: as Arrow, since it would turn polars into that for each statement that reads it.
-
-    A column that is declared to be JSON is taken as such: a cast from text would parse each document once more, a third of what an insert costs. Texts
-    are no views, as polars holds them: filters reach them, and pyarrow cannot filter views.
-    """
-    # DuckDB imports it when it meets the first table, and swallows what a signal raises there: a run that was told to end went on.
-    import pyarrow.dataset  # noqa: F401  late, like all of pyarrow
-
-    table = frame.to_arrow()
-    declared = {b"ARROW:extension:name": b"arrow.json", b"ARROW:extension:metadata": b""}
-    for place, name in enumerate(table.column_names):
-        if name in json:
-            table = table.set_column(place, table.field(place).with_metadata(declared), table.column(place))
-    return table
-
-
-def _equal(left: str, right: str, columns: Sequence[str]) -> str:
-    return " and ".join(f"{left}.{c} = {right}.{c}" for c in columns)
-
-
-def _assignments(columns: Sequence[str], source: str) -> str:
-    return ", ".join(f"{c} = {source}.{c}" for c in columns)
+def _is_stored(frame: str, key: Sequence[str]) -> str:
+    return " and ".join(f"stored.{c} = {frame}.{c}" for c in key)

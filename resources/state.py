@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from resources import merging
+from resources.frames import registered
 from resources.generic import generic_streams
 from resources.part import Table
+from resources.sql_files import sql_file
 
 if TYPE_CHECKING:
     import polars as pl  # slow to import, and reading a status needs none of it
@@ -80,7 +81,7 @@ class State:
 
         An account that is new is among them only where customers of it came before it was listed: they were read without a zone.
         """
-        with merging.registered(self.connection, zones=zones):
+        with registered(self.connection, zones=zones):
             changed = self.connection.execute(
                 """
                 select zones.account_id from zones left join ops.account_time_zones as known using (account_id)
@@ -141,11 +142,27 @@ class State:
 
     def live_children(self, table: Table, child: str, parents: pl.DataFrame) -> list[tuple[str, ...]]:
         """Keys of the live children of some rows."""
-        return merging.live_children(self.connection, table, child, parents)
+        with registered(self.connection, parents=parents):
+            return self.connection.execute(
+                f"""
+                select {", ".join((*table.key, *table.children[child]))} from core.{child}
+                semi join parents using ({", ".join(table.key)}) where deleted_at is null
+                """  # noqa: S608  names come from the catalogue
+            ).fetchall()
 
     def replaced(self, table: Table, rows: pl.DataFrame) -> list[tuple[str, str, str | None, datetime]]:
         """The versions of some rows that were replaced, by account: (account_id, record_id, document, fetched_at)."""
-        return merging.replaced(self.connection, table, rows)
+        with registered(self.connection, wanted=rows):
+            return self.connection.execute(
+                f"""
+                select account_id, record_id, document, fetched_at from history.records as replaced
+                where stream = $stream and exists (
+                    from wanted where wanted.account_id = replaced.account_id and wanted.{table.key[-1]} = replaced.record_id
+                )
+                order by account_id
+                """,  # noqa: S608  names are ours
+                {"stream": table.stream},
+            ).fetchall()
 
     def documents(
         self, table: Table, limit: int, after: tuple[str, ...] | None
@@ -184,11 +201,22 @@ class State:
         self, table: Table, met: pl.DataFrame, account_ids: Sequence[str], began_at: datetime
     ) -> list[tuple[str, ...]]:
         """Keys of live rows that a complete walk did not meet, though it should have (`sql/candidates.sql`)."""
-        return merging.candidates(self.connection, table, met, account_ids, began_at)
+        with registered(self.connection, met=met):
+            return self.connection.execute(
+                sql_file("candidates.sql").format(table=table.stream, key=", ".join(table.key)),
+                {"account_ids": list(account_ids), "began_at": began_at},
+            ).fetchall()
 
     def stored_elsewhere(self, table: Table, keys: pl.DataFrame) -> int:
         """Of records of accounts (`keys`), how many are live in the table as another account's."""
-        return merging.stored_elsewhere(self.connection, table, keys)
+        with registered(self.connection, keys=keys):
+            row = self.connection.execute(
+                f"""
+                select count(*) from keys join core.{table.stream} as stored using ({table.key[-1]})
+                where stored.deleted_at is null and stored.account_id <> keys.account_id
+                """  # noqa: S608  names are ours
+            ).fetchone()
+        return int(row[0]) if row else 0
 
     def copies(self, table: Table, account_ids: Sequence[str]) -> int:
         """How many records are live in the table as several of these accounts'."""

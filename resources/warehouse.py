@@ -29,7 +29,8 @@ from resources.database import (
     refuse_other_files,
     transaction,
 )
-from resources.errors import LeaseHeldError, SettingsError, WarehouseError
+from resources.errors import LeaseHeldError, SettingsError, must_exist
+from resources.frames import registered
 from resources.generic import ensure_tables
 from resources.lease import Lease, lease
 from resources.migrations import open_for_writing
@@ -71,7 +72,7 @@ class Writer(State, Runs):
 
     def set_time_zones(self, zones: pl.DataFrame) -> None:
         """Replace `ops.account_time_zones` for the accounts in the frame."""
-        with transaction(self.connection), merging.registered(self.connection, zones=zones):
+        with transaction(self.connection), registered(self.connection, zones=zones):
             self.connection.execute(
                 "delete from ops.account_time_zones where account_id in (select account_id from zones)"
             )
@@ -211,8 +212,7 @@ class Warehouse:
     @contextmanager
     def reader(self, wait_s: float = READER_WAIT_S) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
         """A reading connection to the working file or, where somebody writes it, to the published one; and which it is."""
-        if not self.path.exists():
-            raise WarehouseError(f"{self.path} does not exist yet. The first sync makes it: appointedd-warehouse sync")
+        must_exist(self.path)
         try:
             with lease(self.path, "reading the status", wait_s=wait_s), self._reading(self.path) as connection:
                 yield connection, self.path

@@ -1,14 +1,18 @@
-"""What all tests share: waits switched off by the library that waits, and no setting of the machine's own."""
+"""What all tests share: waits switched off by the library that waits, no setting of the machine's own; an API, and a copy of the SQL, for those that ask."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import stamina
 
+from resources import sql_files
 from resources.settings import PREFIXES
+from tests.emulator import Emulator, World
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +29,19 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.upper().startswith(PREFIXES) or name.startswith("DAGSTER"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("APPOINTEDD_ENV_FILE", "")
+
+
+@pytest.fixture
+def emulator(world: World) -> Iterator[Emulator]:
+    """The API over the records that a test file's own `world` holds."""
+    with Emulator(world) as running:
+        yield running
+
+
+@pytest.fixture
+def sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of sql/ that a test may add to: the next version of the product."""
+    folder = tmp_path / "sql"
+    shutil.copytree(sql_files.SQL_FOLDER, folder)
+    monkeypatch.setattr(sql_files, "SQL_FOLDER", folder)
+    return folder

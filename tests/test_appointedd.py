@@ -727,7 +727,7 @@ def test_a_refused_parameter_names_its_ability(
         assert (refusal.value.stream, refusal.value.ability) == (stream, ability)
         assert f"ability '{ability}'" in str(refusal.value)
         b.client.without.add((stream, ability))
-        kept = {k: v for k, v in filters.items() if b.client._ability_of(k) != ability}
+        kept = {k: v for k, v in filters.items() if b.client.ability_of(k) != ability}
         if ability == "filters":
             kept = {}
         assert len(b.ids(stream, **kept)) == 25

@@ -32,7 +32,7 @@ LAYERS: dict[str, str] = {
         pipelines.connect.findings pipelines.connect.difference pipelines.connect.honoured
     """,
     "contracts": """
-        resources.contract resources.openapi_source resources.openapi
+        resources.contract resources.abilities resources.openapi_source resources.openapi
     """,
     "decisions": """
         pipelines.streams pipelines.slots pipelines.documents pipelines.columns pipelines.lists pipelines.participants pipelines.children
@@ -57,16 +57,17 @@ LAYERS: dict[str, str] = {
         pipelines.connect.contact pipelines.connect.answering pipelines.connect.compare
     """,
     "reading": """
-        pipelines.beside pipelines.shaping pipelines.reading pipelines.queues pipelines.accounts pipelines.by_account pipelines.sweep
+        pipelines.beside pipelines.shaping pipelines.parts pipelines.reading pipelines.queues pipelines.accounts pipelines.by_account pipelines.sweep
     """,
     "the warehouse": """
         resources.lease resources.database resources.sql_files resources.migrations
-        resources.ledger resources.merging resources.erasing resources.generic
+        resources.frames resources.ledger resources.merging resources.erasing resources.generic
         resources.state resources.runs resources.warehouse resources.publish
     """,
     "runs": """
         pipelines.renormalise pipelines.zones
-        pipelines.run pipelines.proof pipelines.committing pipelines.sweeping pipelines.lanes pipelines.walker pipelines.first_load pipelines.sync
+        pipelines.ending pipelines.run
+        pipelines.proof pipelines.committing pipelines.sweeping pipelines.lanes pipelines.walker pipelines.first_load pipelines.sync
     """,
     "Dagster": """
         resources.dagster_resources pipelines.assets pipelines.checks pipelines.schedules pipelines.definitions
@@ -120,6 +121,7 @@ ONLY_IN = {
     },
     "duckdb": {
         "resources.database",
+        "resources.frames",
         "resources.generic",
         "resources.ledger",
         "resources.erasing",

@@ -14,10 +14,12 @@ import stamina
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import reading as slice_reading
+from pipelines import parts as slice_parts
 from pipelines.completeness import MOST_WALKS, Verdict, Walk, judge
+from pipelines.extract import NoAccountError
+from pipelines.parts import PAGES_PER_PART, ReadPart
 from pipelines.plan import BEGINNING, Slice, Window
-from pipelines.reading import PAGES_PER_PART, AccountsUnnamedError, ReadPart, filters_of, parts_of, read_slice
+from pipelines.reading import filters_of, parts_of, read_slice
 from pipelines.shaping import AtOnce
 from pipelines.streams import CUSTOMERS
 from resources.appointedd import ApiClient, open_clients
@@ -333,7 +335,7 @@ def test_a_long_walk_comes_in_parts_and_only_the_last_ends_it() -> None:
 
 
 def test_pages_that_hold_much_come_in_shorter_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slice_reading, "BYTES_OF_A_PAGE", 10)  # so a page of 20 customers weighs as much as many
+    monkeypatch.setattr(slice_parts, "BYTES_OF_A_PAGE", 10)  # so a page of 20 customers weighs as much as many
     with reading() as (emulator, client):
         parts = read(client)
         assert [p.pages_count for p in parts] == [1, 1, 1]
@@ -365,7 +367,7 @@ def test_a_stop_ends_without_a_last_part() -> None:
 
 def test_rows_without_account_are_told_apart() -> None:
     with reading(Switches(account_in="absent")) as (_, client):
-        with pytest.raises(AccountsUnnamedError):
+        with pytest.raises(NoAccountError):
             read(client)
         parts = list(read_slice(piece_of(client), CUSTOMERS, client, {}, "mine", lambda: False))
         assert set(parts[0].batch.rows.get_column("account_id")) == {"mine"}

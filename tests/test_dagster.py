@@ -38,12 +38,6 @@ def world() -> World:
 
 
 @pytest.fixture
-def emulator(world: World) -> Iterator[Emulator]:
-    with Emulator(world) as running:
-        yield running
-
-
-@pytest.fixture
 def settings(emulator: Emulator, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The settings as the environment gives them, for this process and for those that a test starts."""
     zones = {a.id: a.time_zone for a in world.accounts}

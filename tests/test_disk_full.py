@@ -35,12 +35,6 @@ def world() -> World:
     return World(seed=3, accounts=2, customers=60, bookings=150, events=8, years=1)
 
 
-@pytest.fixture
-def emulator(world: World) -> Iterator[Emulator]:
-    with Emulator(world) as running:
-        yield running
-
-
 def published_is_whole(settings: Settings) -> None:
     """The analysts' file opens and answers, and no half of another lies beside it."""
     path = settings.warehouse_published_path

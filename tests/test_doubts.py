@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from email.utils import format_datetime
@@ -22,12 +22,6 @@ UNREAD = "select count(*) from ops.quarantine join ops.slices using (slice_id) w
 @pytest.fixture
 def world() -> World:
     return World(seed=7, accounts=3, customers=60, bookings=150, events=6, years=2)
-
-
-@pytest.fixture
-def emulator(world: World) -> Iterator[Emulator]:
-    with Emulator(world) as running:
-        yield running
 
 
 def changed(change: Callable[[dict[str, Any]], None]) -> Replace:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,6 @@ LIST = "/v2/bookings"
 @pytest.fixture
 def world() -> World:
     return World(seed=9, accounts=2, customers=40, bookings=80, events=4, years=1)
-
-
-@pytest.fixture
-def emulator(world: World) -> Iterator[Emulator]:
-    with Emulator(world) as running:
-        yield running
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> Fault:

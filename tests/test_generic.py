@@ -39,12 +39,6 @@ def world() -> World:
     return World(seed=5, accounts=2, customers=20, bookings=30, events=25, years=1)
 
 
-@pytest.fixture
-def emulator(world: World) -> Iterator[Emulator]:
-    with Emulator(world) as running:
-        yield running
-
-
 def contract(folder: Path, more: str = "") -> Contract:
     return contract_with(folder, SIGNALS + more)
 

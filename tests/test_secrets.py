@@ -120,12 +120,6 @@ def world() -> World:
     return small
 
 
-@pytest.fixture
-def emulator(world: World) -> Iterator[Emulator]:
-    with Emulator(world) as running:
-        yield running
-
-
 def own(**more: Any) -> Json:
     return {"appointedd_client_id": CLIENT_ID, "appointedd_client_secret": SECRET, "sync_concurrency": 2, **more}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,12 +20,6 @@ ALL = frozenset({"customers", "bookings", "events"})
 @pytest.fixture
 def world() -> World:
     return World(seed=9, accounts=4, customers=60, bookings=120, events=8, years=1)
-
-
-@pytest.fixture
-def emulator(world: World) -> Iterator[Emulator]:
-    with Emulator(world) as running:
-        yield running
 
 
 def of(world: World, accounts: set[str]) -> dict[str, list[dict[str, object]]]:

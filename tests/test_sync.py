@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,12 +87,6 @@ DIALECTS = {
 @pytest.fixture
 def world() -> World:
     return World(seed=7, accounts=3, customers=150, bookings=320, events=12, years=2)
-
-
-@pytest.fixture
-def emulator(world: World) -> Iterator[Emulator]:
-    with Emulator(world) as running:
-        yield running
 
 
 def written(report_streams: object) -> int:

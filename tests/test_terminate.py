@@ -17,7 +17,9 @@ import dagster as dg
 import pytest
 import stamina
 
+from pipelines.commands import renormalise_once
 from pipelines.status import read_status
+from pipelines.streams import BOOKINGS
 from resources import connections, exchange, rate
 from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
@@ -42,12 +44,6 @@ SILENCE = Delay(3600.0)
 @pytest.fixture
 def world() -> World:
     return World(seed=7, accounts=2, customers=40, bookings=130, events=8, years=1)
-
-
-@pytest.fixture
-def emulator(world: World) -> Iterator[Emulator]:
-    with Emulator(world) as running:
-        yield running
 
 
 def environment(emulator: Emulator, folder: Path) -> dict[str, str]:
@@ -169,7 +165,7 @@ _WAITS_FOR_A_PART = """
 import threading
 from concurrent.futures import Future
 import polars as pl
-from pipelines.reading import ComingPart
+from pipelines.parts import ComingPart
 pl.LazyFrame({"n": [1]}).collect()  # from here on a wait without an end is deaf
 threading.Timer(0.5, print, [""], {"flush": True}).start()
 ComingPart(1, False, Future()).is_shaped(3600)
@@ -260,6 +256,44 @@ def test_a_sweep_that_cannot_open_the_file_again_is_red(
     ((status, problems),) = query(settings.warehouse_path, "select status, problems from ops.runs")
     assert (status, len(problems)) == ("red", 1)
     assert "not read to the end: warehouse.duckdb is open in another program" in problems[0]
+    healed(emulator, tmp_path)
+
+
+def test_a_run_that_cannot_commit_its_account_list_is_red(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise WarehouseError("warehouse.duckdb: the disk is full.")
+
+    settings = settings_for(emulator, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "commit", refused)
+        with pytest.raises(WarehouseError, match="full"):
+            night(settings)
+    assert query(settings.warehouse_path, "select status, problems from ops.runs") == [
+        ("red", ["accounts: not read to the end: warehouse.duckdb: the disk is full."])
+    ]
+    healed(emulator, tmp_path)
+
+
+def test_shaping_again_that_loses_its_file_half_way_is_red(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is of no use any more, as after a full disk: what ended it is raised and written down, not what writing to it raises."""
+
+    def refused(writer: Writer, *_: object) -> None:
+        writer.connection.close()
+        raise WarehouseError("warehouse.duckdb: the disk is full.")
+
+    settings = settings_for(emulator, tmp_path)
+    assert night(settings, publish=True).problems == []
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "renormalise", refused)
+        with pytest.raises(WarehouseError, match="full"):
+            renormalise_once(settings, load_contract(None), [BOOKINGS], "0")
+    assert query(settings.warehouse_path, "select status, problems from ops.runs where kind = 'renormalise'") == [
+        ("red", ["warehouse.duckdb: the disk is full."])
+    ]
     healed(emulator, tmp_path)
 
 

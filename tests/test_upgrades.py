@@ -11,7 +11,6 @@ import hashlib
 import json
 import lzma
 import random
-import shutil
 import subprocess
 import sys
 from datetime import timedelta
@@ -207,15 +206,6 @@ def test_a_sweep_of_the_upgraded_file_retires_what_is_gone_and_nothing_else(
         assert night(settings, kind="sweep").problems == []
     assert differences(old, world.truth()) == []
     assert query(old, "select count(*) from core.bookings where deleted_at is not null") == [(before + 1,)]
-
-
-@pytest.fixture
-def sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of sql/ that a test may add to: the next version of the product."""
-    folder = tmp_path / "sql"
-    shutil.copytree(sql_files.SQL_FOLDER, folder)
-    monkeypatch.setattr(sql_files, "SQL_FOLDER", folder)
-    return folder
 
 
 def test_a_migration_that_fails_half_way_leaves_the_version_before_it(old: Path, sql: Path) -> None:

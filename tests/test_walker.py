@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from pipelines import reading, walker
+from pipelines import parts as slice_parts
+from pipelines import walker
 from pipelines.committing import FEWEST_PAGES, MOST_PAGES, Committer, pages_together
 from pipelines.normalise import Batch
+from pipelines.parts import ComingPart, ReadPart
 from pipelines.plan import BEGINNING, Slice, Window
 from pipelines.queues import Parts
-from pipelines.reading import ComingPart, ReadPart
 from pipelines.streams import Stream
 from pipelines.walker import Walker
 from tests.emulator import Emulator, World
@@ -86,7 +87,7 @@ def test_a_transaction_holds_more_where_more_is_in_flight() -> None:
 def test_what_is_due_is_committed_while_a_part_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shaping ends only once the committing thread, which waits for it, has looked at what is due."""
     is_waiting, has_looked = threading.Event(), threading.Event()
-    take, flush_if_due, batch_of = Walker._take, Committer.flush_if_due, reading.batch_of
+    take, flush_if_due, batch_of = Walker._take, Committer.flush_if_due, slice_parts.batch_of
 
     def taken(self: Walker, piece: Slice, part: ComingPart | BaseException | None) -> None:
         is_waiting.set()
@@ -107,6 +108,6 @@ def test_what_is_due_is_committed_while_a_part_is_waited_for(tmp_path: Path, mon
     monkeypatch.setattr(walker, "COMMIT_AFTER_S", 0.05)
     monkeypatch.setattr(Walker, "_take", taken)
     monkeypatch.setattr(Committer, "flush_if_due", looked)
-    monkeypatch.setattr(reading, "batch_of", shaped)
+    monkeypatch.setattr(slice_parts, "batch_of", shaped)
     with Emulator(World(seed=7, accounts=2, customers=40, bookings=30, events=8, years=1)) as emulator:
         assert night(settings_for(emulator, tmp_path)).problems == []

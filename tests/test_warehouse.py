@@ -35,6 +35,7 @@ from resources.contract import Contract, load_contract
 from resources.database import connect, transaction
 from resources.envelope import decode
 from resources.errors import ContractError, LeaseHeldError, PublishBlockedError, SettingsError, WarehouseError
+from resources.frames import registered
 from resources.merging import COMPARED_AT_ONCE
 from resources.migrations import open_for_writing
 from resources.part import Commit, Counts, Part, Reconciliation
@@ -455,7 +456,7 @@ def test_a_row_without_a_document_takes_the_one_that_comes(writer: Writer) -> No
 
 def test_json_is_handed_over_as_json_and_not_parsed_again(writer: Writer) -> None:
     frame = pl.DataFrame({"key": ["a", "b"], "document": ['{"a":0.10}', None], "text": ["{}", None]})
-    with merging.registered(writer.connection, ["document", "absent"], incoming=frame):
+    with registered(writer.connection, ["document", "absent"], incoming=frame):
         kinds = {name: str(kind) for name, kind, *_ in writer.connection.execute("from incoming").description or ()}
         assert kinds == {"key": "VARCHAR", "document": "JSON", "text": "VARCHAR"}
         assert rows(writer, "select key, document, text from incoming where key <> 'c' order by key") == frame.rows()
@@ -1080,15 +1081,6 @@ def test_a_contract_that_no_longer_takes_a_record_changes_nothing(writer: Writer
 
 
 # ---- the file ----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of sql/ that a test may add to: the next version of the product."""
-    folder = tmp_path / "sql"
-    shutil.copytree(sql_files.SQL_FOLDER, folder)
-    monkeypatch.setattr(sql_files, "SQL_FOLDER", folder)
-    return folder
 
 
 def test_a_new_file_is_for_its_owner_alone_in_utc_and_old_clients_can_read_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pipelines.connect.described import hints
 from pipelines.connect.difference import Difference
 from pipelines.streams import ACCOUNTS, Stream
+from resources.abilities import ABILITIES, Abilities
 from resources.contract import Contract
 from resources.openapi import ListEndpoint, Parameter
 from resources.schemas import Shape
@@ -42,33 +43,27 @@ def asking(stream: Stream, contract: Contract, endpoint: ListEndpoint, *, names_
     yield from _queries(stream, contract, endpoint)
     yield from _required(stream, contract, endpoint, names_account=names_account)
     yield from _scopes(stream, contract, endpoint)
-    if stream is not ACCOUNTS and not _filters(stream, contract) and hints(endpoint).changes:
+    if stream is not ACCOUNTS and "updated_since" not in sent(stream, contract) and hints(endpoint).changes:
         low = hints(endpoint).changes[0][0]
         told = f"{low} may filter by change time, and is not used"
         yield Difference("harmless", stream.name, told, "`connect` can prove it")
 
 
-def _filters(stream: Stream, contract: Contract) -> bool:
-    """Whether a sync filters this list by change time."""
-    names = contract.streams[stream.name]
-    return bool(
-        contract.abilities.filters and names.filters and contract.parameters.updated_since and stream is not ACCOUNTS
-    )
-
-
 def sent(stream: Stream, contract: Contract) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Key of `parameters` → the parameter's name and the values that are sent with it; only those that a sync sends."""
-    names, abilities, parameters = contract.streams[stream.name], contract.abilities, contract.parameters
-    has_filter = _filters(stream, contract)
-    sent = {
-        "page_size": (parameters.page_size, abilities.page_size, (parameters.page_size_value,)),
-        "sort": (parameters.sort, abilities.sort and bool(names.sort), (names.sort,)),
-        "include": (parameters.include, abilities.include and bool(names.include), names.include),
-        "updated_since": (parameters.updated_since, has_filter, (INSTANT,)),
-        "updated_until": (parameters.updated_until, has_filter and abilities.upper_bound, (INSTANT,)),
-        "account": (parameters.account, names.account_filter, ()),
+    names, parameters = contract.streams[stream.name], contract.parameters
+    values = {
+        "page_size": (parameters.page_size_value,),
+        "sort": (names.sort,),
+        "include": names.include,
+        "updated_since": (INSTANT,),
+        "updated_until": (INSTANT,),
+        "account": (),
     }
-    return {key: (name, values) for key, (name, is_sent, values) in sent.items() if name and is_sent}
+    never = ("updated_since", "updated_until") if stream is ACCOUNTS else ()
+    abilities = Abilities(contract)
+    is_sent = {key: key not in never and abilities.has(stream.name, ability) for key, ability in ABILITIES.items()}
+    return {key: (getattr(parameters, key), own) for key, own in values.items() if is_sent[key]}
 
 
 def _values(stream: Stream, contract: Contract, endpoint: ListEndpoint) -> Iterator[Difference]:

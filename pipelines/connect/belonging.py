@@ -79,7 +79,6 @@ def account_filter(
     account_ids: Sequence[str],
     unnamed: set[str],
     contract: Contract,
-    clients_count: int,
     past: Past = NO_PAST,
 ) -> list[Finding]:
     """Whether a list can be asked for one account; needed where rows do not name theirs."""
@@ -93,7 +92,7 @@ def account_filter(
         chosen = chosen or name
         findings.append(finding)
         if one.name in unnamed and not name and len(account_ids) > 1:
-            findings.append(_unserved(one, account_ids, clients_count))
+            findings.append(_unserved(one, account_ids))
     if chosen:
         line = Line(("parameters", "account"), chosen, "rows of one account came alone")
         findings[0] = replace(findings[0], lines=(*findings[0].lines, line))
@@ -116,7 +115,7 @@ def _of(
         for name in names:
             if probe.is_spent:
                 break
-            is_good, reason = _is_honoured(probe, seen, name, account_ids, contract, is_named=seen.name not in unnamed)
+            is_good, reason = _is_honoured(probe, seen, name, account_ids, is_named=seen.name not in unnamed)
             if is_good:
                 outcome = (
                     "asks for one account where one lags behind"
@@ -136,10 +135,10 @@ def _of(
 
 
 def _is_honoured(
-    probe: Probe, seen: Seen, name: str, account_ids: Sequence[str], contract: Contract, *, is_named: bool
+    probe: Probe, seen: Seen, name: str, account_ids: Sequence[str], *, is_named: bool
 ) -> tuple[bool, str]:
     """Two accounts that have rows, asked for one after the other; then an account that does not exist."""
-    owners = _owners(seen, account_ids, contract) if is_named else {}
+    owners = _owners(seen, account_ids) if is_named else {}
     asked = (
         sorted(account_ids, key=lambda a: -sum(o == a for o in owners.values()))[:3]
         if is_named
@@ -176,7 +175,7 @@ def _is_honoured(
     )
 
 
-def _owners(seen: Seen, account_ids: Sequence[str], contract: Contract) -> dict[str, str]:
+def _owners(seen: Seen, account_ids: Sequence[str]) -> dict[str, str]:
     """Row → its account, for rows that name theirs."""
     owners = {}
     for key, row in seen.rows.items():
@@ -186,7 +185,7 @@ def _owners(seen: Seen, account_ids: Sequence[str], contract: Contract) -> dict[
     return owners
 
 
-def _unserved(seen: Seen, account_ids: Sequence[str], clients_count: int) -> Finding:
+def _unserved(seen: Seen, account_ids: Sequence[str]) -> Finding:
     return Finding(
         seen.name,
         "account of a row",

@@ -6,12 +6,12 @@ A filter that is believed wrongly loses rows in every night without a word; so e
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pipelines.connect.described import Hints, unique
-from pipelines.connect.findings import NO_PAST, Finding, Line, Past
+from pipelines.connect.findings import NO_PAST, Confidence, Finding, Line, Past
 from pipelines.connect.honoured import EDGE, Instants, Trial, Verdict, judge, trials
 from pipelines.connect.matching import INSTANT, fold
 from pipelines.connect.ordering import changed_name
@@ -19,9 +19,12 @@ from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.records import JsonObject, object_at
 from resources.contract import Contract
 
+ABILITY = "filter by change time"
 TRIALS = 3
 # Where the first stream found no name, the others try the described ones, the contract's and so many more.
 SECOND_LOOK = 3
+# Names of the lower and the upper bound, the upper one perhaps empty.
+Pair = tuple[str, str]
 
 
 def instants_of(row: JsonObject, changed: str, twins: Iterable[str]) -> Instants:
@@ -55,9 +58,110 @@ def instant_text(instant: datetime) -> str:
 
 @dataclass(frozen=True)
 class _Proof:
+    """What was seen of a filter on one list."""
+
     verdict: Verdict | str
     reason: str
-    trial: Trial | None = None
+
+    def __str__(self) -> str:
+        return f"{self.verdict}: {self.reason}"
+
+
+class _Tried:
+    """A list whose records carry a change time, `changed`: a sample of their instants, and the windows that can show whether a filter is honoured."""
+
+    def __init__(self, probe: Probe, seen: Seen, contract: Contract, changed: str) -> None:
+        self.name = seen.name
+        self._probe, self._seen, self._contract, self._changed = probe, seen, contract, changed
+        self._sample = self._instants(seen.rows)
+        self._windows = trials(self._sample, changed, with_upper=False)
+
+    def _instants(self, rows: Mapping[str, JsonObject]) -> dict[str, Instants]:
+        return all_instants(rows, self._seen, self._contract, self._changed)
+
+    @property
+    def promise(self) -> tuple[int, int]:
+        """Smaller is more telling: attributes that cannot be told apart, then few rows."""
+        return (len(self._windows[0].untold), -len(self._sample)) if self._windows else (99, 0)
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether anything can be proven here."""
+        return bool(self._windows) and not self._windows[0].untold
+
+    def worth_trying(self, pairs: Sequence[Pair], *, is_strict: bool) -> Sequence[Pair]:
+        """Where nothing can be proven nothing is asked; where the server ignores what it does not know, all names together cost one request to rule out."""
+        if not self.is_telling:
+            return ()
+        if is_strict or len(pairs) < 4:
+            return pairs
+        plain = self._probe.page(self._seen)
+        shown = [self._sample[k][self._changed] for k in rows_of(plain) if self._changed in self._sample.get(k, {})]
+        # Where no row of the first page lies outside a window, it looks the same whether a filter is honoured or not.
+        telling = next((w for w in self._windows if any(at < w.since - EDGE for at in shown)), None)
+        if telling is None:
+            return pairs
+        value = instant_text(telling.since)
+        together = self._probe.page(self._seen, {low: value for low, _ in pairs})
+        is_same = is_list(together) and list(rows_of(plain)) == list(rows_of(together))
+        return () if is_same else pairs
+
+    def untried(self) -> _Proof:
+        """What can be said of a lower bound before it is tried."""
+        return self._poor(self._windows)
+
+    def lower(self, name: str) -> _Proof:
+        """Try a lower bound under a name."""
+        proof = _Proof("undecided", "not tried")
+        for trial in self._windows[:TRIALS]:
+            if self._probe.is_spent:
+                return _Proof("undecided", "the budget of requests was used up")
+            proof = self._ask({name: instant_text(trial.since)}, trial)
+            if proof.verdict != "undecided":
+                return proof
+        return proof
+
+    def upper(self, low: str, name: str) -> _Proof:
+        """Try an upper bound under a name, beside a lower one that is proven."""
+        windows = trials(self._sample, self._changed, with_upper=True)
+        proof = self._poor(windows)
+        for trial in [w for w in windows if not w.untold][:TRIALS]:
+            if trial.until is None or self._probe.is_spent:
+                continue
+            proof = self._ask({low: instant_text(trial.since), name: instant_text(trial.until)}, trial)
+            if proof.verdict != "undecided":
+                break
+        return proof
+
+    def inclusive(self, name: str) -> str | None:
+        """Whether a row changed at the very instant of the bound comes through; None where no row was changed at a whole second."""
+        changed = self._changed
+        whole = {k: r[changed] for k, r in self._sample.items() if changed in r and r[changed].microsecond == 0}
+        if not whole:
+            return None
+        key = max(whole, key=lambda k: whole[k])
+        _, found, is_whole = self._probe.walk(self._seen, {name: instant_text(whole[key])})
+        return f"{name}, inclusive" if key in found else f"{name}, exclusive" if is_whole else name
+
+    def _poor(self, windows: Sequence[Trial]) -> _Proof:
+        reason = (
+            f"no row of the sample tells it from a filter by {', '.join(windows[0].untold)}"
+            if windows
+            else f"{len(self._sample)} rows with too few different change times"
+        )
+        return _Proof("undecided", reason)
+
+    def _ask(self, query: Mapping[str, str], trial: Trial) -> _Proof:
+        look = self._probe.page(self._seen, query)
+        if not is_list(look):
+            return _Proof("refused", f"HTTP {look.status}{': ' + look.told if look.told else ''}")
+        # A stranger on the first page says it all; only a good beginning is worth reading on.
+        came = self._instants(rows_of(look))
+        verdict, reason = judge(self._sample, came, self._changed, trial, is_whole=False)
+        if verdict != "ignored":
+            _, found, is_whole = self._probe.walk(self._seen, query)
+            verdict, reason = judge(self._sample, self._instants(found), self._changed, trial, is_whole=is_whole)
+        return _Proof(verdict, reason)
 
 
 def filters(
@@ -76,38 +180,42 @@ def filters(
     own = (contract.parameters.updated_since, contract.parameters.updated_until)
     described = [pair for one in seen for pair in hints[one.name].changes]
     pairs = list(dict.fromkeys([*described, own, *contract.plausible.changes]))
-    samples: dict[str, tuple[str, dict[str, Instants], list[Trial]]] = {}
-    for one in seen:
-        changed = changed_name(one)
-        if changed is not None:
-            instants = all_instants(one.rows, one, contract, changed)
-            samples[one.name] = (changed, instants, trials(instants, changed, with_upper=False))
-    # The stream with the most telling sample finds the names; the others only prove them.
-    order_of = sorted(seen, key=lambda s: _promise(samples.get(s.name)))
-    chosen: tuple[str, str] | None = None
+    lists = [_Tried(probe, one, contract, changed) for one in seen if (changed := changed_name(one)) is not None]
+    chosen: Pair | None = None
     proofs: dict[str, _Proof] = {}
-    for one in order_of:
-        if one.name not in samples:
-            proofs[one.name] = _Proof("undecided", "its records carry no change time that can be read")
-            continue
-        changed, instants, windows = samples[one.name]
-        proof = _Proof("undecided", _poor(instants, windows))
+    # The stream with the most telling sample finds the names; the others only prove them.
+    for tried in sorted(lists, key=lambda one: one.promise):
+        proof = tried.untried()
         worth = [chosen] if chosen else pairs if not proofs else pairs[: len(described) + SECOND_LOOK]
-        tried = _worth_trying(probe, one, worth, windows, instants, changed, is_strict=is_strict)
-        for pair in tried:
-            proof = _lower(probe, one, pair[0], instants, changed, contract, windows)
+        worth_trying = tried.worth_trying(worth, is_strict=is_strict)
+        for pair in worth_trying:
+            proof = tried.lower(pair[0])
             if proof.verdict == "honoured":
                 chosen = pair
                 break
         else:
-            if windows and not windows[0].untold and not tried:
+            if tried.is_telling and not worth_trying:
                 proof = _Proof("ignored", "none of the names makes a difference")
-        proofs[one.name] = proof
+        proofs[tried.name] = proof
+    undated = _Proof("undecided", "its records carry no change time that can be read")
+    proofs = {one.name: proofs.get(one.name, undated) for one in seen}
     own_before = _on_before(seen, contract, past)
     kept = {name for name in own_before if proofs[name].verdict == "undecided" and (chosen or own)[0] == own[0]}
     if kept and chosen is None:
         chosen = own
-    return _told(probe, seen, samples, proofs, chosen, kept, own_before, [p[1] for p in [*described, own]], contract)
+    findings = [
+        _kept(name, proof, contract) if name in kept else _of_list(name, proof, chosen)
+        for name, proof in proofs.items()
+    ]
+    if chosen is None:
+        off = Line(("abilities", "filters"), False, "no filter by change time was proven")
+        off_for_all = Finding("", ABILITY, "off", "see the streams", "no filter is sent", "certain", (off,))
+        return [*findings, off_for_all]
+    proven = [one for one in lists if proofs[one.name].verdict == "honoured"]
+    was_upper = contract.abilities.upper_bound and {one.name for one in proven} | kept <= own_before
+    uppers = unique([chosen[1]], [high for _, high in [*described, own]])
+    lower = _lower_bound(proven, chosen[0])
+    return [*findings, lower, _upper_bound(proven, chosen[0], uppers, contract, was_on=was_upper)]
 
 
 def _on_before(seen: Sequence[Seen], contract: Contract, past: Past) -> set[str]:
@@ -117,202 +225,57 @@ def _on_before(seen: Sequence[Seen], contract: Contract, past: Past) -> set[str]
     return {one.name for one in seen if contract.streams[one.name].filters}
 
 
-def _promise(sample: tuple[str, dict[str, Instants], list[Trial]] | None) -> tuple[int, int]:
-    """Smaller is more telling: attributes that cannot be told apart, then few rows."""
-    if sample is None or not sample[2]:
-        return 99, 0
-    return len(sample[2][0].untold), -len(sample[1])
+def _kept(stream: str, proof: _Proof, contract: Contract) -> Finding:
+    """Of a list whose filter stays as an earlier contact proved it."""
+    stays = Line(("streams", stream, "filters"), True, "proven by an earlier contact")
+    told, name = f"{stays.why}; this time: {proof.reason}", contract.parameters.updated_since
+    return Finding(stream, ABILITY, name, told, "reads only what changed", "likely", (stays,))
 
 
-def _poor(instants: Mapping[str, Instants], windows: Sequence[Trial]) -> str:
-    if not windows:
-        return f"{len(instants)} rows with too few different change times"
-    return "no row of the sample tells it from a filter by " + ", ".join(windows[0].untold)
+def _of_list(stream: str, proof: _Proof, chosen: Pair | None) -> Finding:
+    """Of one list: whether it is asked for what changed by the parameter that was chosen."""
+    line = Line(("streams", stream, "filters"), proof.verdict == "honoured" or chosen is None, str(proof))
+    if proof.verdict == "honoured" and chosen is not None:
+        return Finding(stream, ABILITY, chosen[0], proof.reason, "reads only what changed", "certain", (line,))
+    outcome = "reads the whole list each time, which is slower and always right"
+    confidence: Confidence = "none" if proof.verdict in ("refused", "ignored", "different") else "low"
+    return Finding(stream, ABILITY, "none that is proven", proof.reason, outcome, confidence, (line,))
 
 
-def _worth_trying(
-    probe: Probe,
-    seen: Seen,
-    pairs: Sequence[tuple[str, str]],
-    windows: Sequence[Trial],
-    sample: Mapping[str, Instants],
-    changed: str,
-    *,
-    is_strict: bool,
-) -> Sequence[tuple[str, str]]:
-    """Where nothing can be proven nothing is asked; where the server ignores what it does not know, all names together cost one request to rule out."""
-    if not windows or windows[0].untold:
-        return ()
-    if is_strict or len(pairs) < 4:
-        return pairs
-    plain = probe.page(seen)
-    shown = [sample[key][changed] for key in rows_of(plain) if changed in sample.get(key, {})]
-    # Where no row of the first page lies outside a window, it looks the same whether a filter is honoured or not.
-    telling = next((w for w in windows if any(at < w.since - EDGE for at in shown)), None)
-    if telling is None:
-        return pairs
-    value = instant_text(telling.since)
-    together = probe.page(seen, {low: value for low, _ in pairs})
-    is_same = is_list(together) and list(rows_of(plain)) == list(rows_of(together))
-    return () if is_same else pairs
-
-
-def _lower(
-    probe: Probe,
-    seen: Seen,
-    name: str,
-    sample: Mapping[str, Instants],
-    changed: str,
-    contract: Contract,
-    windows: Sequence[Trial],
-) -> _Proof:
-    proof = _Proof("undecided", "not tried")
-    for trial in windows[:TRIALS]:
-        if probe.is_spent:
-            return _Proof("undecided", "the budget of requests was used up")
-        proof = _ask(probe, seen, {name: instant_text(trial.since)}, sample, changed, contract, trial)
-        if proof.verdict != "undecided":
-            return proof
-    return proof
-
-
-def _ask(
-    probe: Probe,
-    seen: Seen,
-    query: Mapping[str, str],
-    sample: Mapping[str, Instants],
-    changed: str,
-    contract: Contract,
-    trial: Trial,
-) -> _Proof:
-    look = probe.page(seen, query)
-    if not is_list(look):
-        return _Proof("refused", f"HTTP {look.status}{': ' + look.told if look.told else ''}", trial)
-    # A stranger on the first page says it all; only a good beginning is worth reading on.
-    verdict, reason = judge(
-        sample, all_instants(rows_of(look), seen, contract, changed), changed, trial, is_whole=False
-    )
-    if verdict != "ignored":
-        _, found, is_whole = probe.walk(seen, query)
-        verdict, reason = judge(sample, all_instants(found, seen, contract, changed), changed, trial, is_whole=is_whole)
-    return _Proof(verdict, reason, trial)
-
-
-def _told(
-    probe: Probe,
-    seen: Sequence[Seen],
-    samples: Mapping[str, tuple[str, dict[str, Instants], list[Trial]]],
-    proofs: Mapping[str, _Proof],
-    chosen: tuple[str, str] | None,
-    kept: Collection[str],
-    on_before: Collection[str],
-    uppers: Sequence[str],
-    contract: Contract,
-) -> list[Finding]:
-    findings = []
-    for one in seen:
-        proof = proofs[one.name]
-        if one.name in kept:
-            stays = Line(("streams", one.name, "filters"), True, "proven by an earlier contact")
-            told, name = f"{stays.why}; this time: {proof.reason}", contract.parameters.updated_since
-            findings.append(
-                Finding(one.name, "filter by change time", name, told, "reads only what changed", "likely", (stays,))
-            )
-            continue
-        is_on = proof.verdict == "honoured" and chosen is not None
-        findings.append(
-            Finding(
-                one.name,
-                "filter by change time",
-                chosen[0] if is_on and chosen else "none that is proven",
-                proof.reason,
-                "reads only what changed"
-                if is_on
-                else "reads the whole list each time, which is slower and always right",
-                "certain" if is_on else "none" if proof.verdict in ("refused", "ignored", "different") else "low",
-                (Line(("streams", one.name, "filters"), is_on or chosen is None, _short(proof)),),
-            )
-        )
-    if chosen is None:
-        off = Line(("abilities", "filters"), False, "no filter by change time was proven")
-        return [
-            *findings,
-            Finding("", "filter by change time", "off", "see the streams", "no filter is sent", "certain", (off,)),
-        ]
+def _lower_bound(proven: Sequence[_Tried], name: str) -> Finding:
+    """Whether it is inclusive is only told, since the sync never relies on it."""
+    found = next((told for one in proven if (told := one.inclusive(name)) is not None), name)
     lines = (
         Line(("abilities", "filters"), True, "proven by the rows that came"),
-        Line(("parameters", "updated_since"), chosen[0], "proven by the rows that came"),
+        Line(("parameters", "updated_since"), name, "proven by the rows that came"),
     )
-    proven = [s for s in seen if proofs[s.name].verdict == "honoured"]
-    bounds = _inclusive(probe, proven, samples, chosen[0])
-    was_upper = contract.abilities.upper_bound and {s.name for s in proven} | {*kept} <= {*on_before}
-    findings.append(
-        Finding(
-            "", "lower bound", bounds, "asked for the very instant of a row", "asks one second wider", "likely", lines
-        )
-    )
-    return [*findings, _upper(probe, proven, samples, chosen, uppers, contract, was_on=was_upper)]
+    evidence = "asked for the very instant of a row"
+    return Finding("", "lower bound", found, evidence, "asks one second wider", "likely", lines)
 
 
-def _short(proof: _Proof) -> str:
-    return f"{proof.verdict}: {proof.reason}"
-
-
-def _upper(
-    probe: Probe,
-    proven: Sequence[Seen],
-    samples: Mapping[str, tuple[str, dict[str, Instants], list[Trial]]],
-    chosen: tuple[str, str],
-    uppers: Sequence[str],
-    contract: Contract,
-    *,
-    was_on: bool,
+def _upper_bound(
+    proven: Sequence[_Tried], low: str, names: Sequence[str], contract: Contract, *, was_on: bool
 ) -> Finding:
     """The upper bound, in windows whose lower bound is proven; off unless every stream with a filter proves it, now or (`was_on`) in an earlier contact."""
     reason = "none is known to go with it"
-    own = contract.parameters.updated_until
-    was_on = was_on and chosen[0] == contract.parameters.updated_since and bool(own)
-    for name in unique([chosen[1]], uppers):
-        results = []
+    own, outcome = contract.parameters.updated_until, "splits long windows, can backfill days"
+    was_on = was_on and low == contract.parameters.updated_since and bool(own)
+    for name in names:
+        results: list[tuple[str, _Proof]] = []
         for one in proven:
-            changed, sample, _ = samples[one.name]
-            windows = trials(sample, changed, with_upper=True)
-            proof = _Proof("undecided", _poor(sample, windows))
-            for trial in [w for w in windows if not w.untold][:TRIALS]:
-                if trial.until is None or probe.is_spent:
-                    continue
-                query = {chosen[0]: instant_text(trial.since), name: instant_text(trial.until)}
-                proof = _ask(probe, one, query, sample, changed, contract, trial)
-                if proof.verdict != "undecided":
-                    break
-            results.append((one.name, proof))
-            if proof.verdict != "honoured":
+            results.append((one.name, one.upper(low, name)))
+            if results[-1][1].verdict != "honoured":
                 break
+        told = "; ".join(f"{stream}: {p.reason}" for stream, p in results)
         if was_on and name == own and all(p.verdict in ("honoured", "undecided") for _, p in results):
-            told = "; ".join(f"{stream}: {p.reason}" for stream, p in results) or "no stream could tell this time"
-            told = f"proven by an earlier contact; this time: {told}"
-            return Finding("", "upper bound", name, told, "splits long windows, can backfill days", "likely")
+            told = f"proven by an earlier contact; this time: {told or 'no stream could tell this time'}"
+            return Finding("", "upper bound", name, told, outcome, "likely")
         if results and all(p.verdict == "honoured" for _, p in results):
             lines = (
                 Line(("abilities", "upper_bound"), True, "proven by the rows that came"),
                 Line(("parameters", "updated_until"), name, "proven by the rows that came"),
             )
-            told = "; ".join(f"{stream}: {p.reason}" for stream, p in results)
-            return Finding("", "upper bound", name, told, "splits long windows, can backfill days", "certain", lines)
-        reason = "; ".join(f"{name} on {stream}: {_short(p)}" for stream, p in results if p.verdict != "honoured")
+            return Finding("", "upper bound", name, told, outcome, "certain", lines)
+        reason = "; ".join(f"{name} on {stream}: {p}" for stream, p in results if p.verdict != "honoured")
     off = Line(("abilities", "upper_bound"), False, "no upper bound was proven")
     return Finding("", "upper bound", "none that is proven", reason, "splits no window", "none", (off,))
-
-
-def _inclusive(
-    probe: Probe, proven: Sequence[Seen], samples: Mapping[str, tuple[str, dict[str, Instants], list[Trial]]], name: str
-) -> str:
-    """Whether a row changed at the very instant of the bound comes through; only told, since the sync never relies on it."""
-    for one in proven:
-        changed, sample, _ = samples[one.name]
-        whole = {k: r[changed] for k, r in sample.items() if changed in r and r[changed].microsecond == 0}
-        if whole:
-            key = max(whole, key=lambda k: whole[k])
-            _, found, is_whole = probe.walk(one, {name: instant_text(whole[key])})
-            return f"{name}, inclusive" if key in found else f"{name}, exclusive" if is_whole else name
-    return name

@@ -108,11 +108,8 @@ class _Contact:
             self.learned.add(
                 *changes.filters(self.probe, changing, self.hints, self.contract, self.past, is_strict=is_strict)
             )
-        clients = len(self.settings.api_access().clients)
         self.learned.add(
-            *belonging.account_filter(
-                self.probe, changing, self.hints, accounts, unnamed, self.contract, clients, self.past
-            )
+            *belonging.account_filter(self.probe, changing, self.hints, accounts, unnamed, self.contract, self.past)
         )
         matched = self._bookings()
         self.learned.add(*empty.empty(self.probe, changing, self._settled_contract()))

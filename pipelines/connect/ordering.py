@@ -66,7 +66,7 @@ def _order_of(probe: Probe, seen: Seen, hints: Hints, contract: Contract, known:
             looks = [probe.page(seen, {parameter: value})]
             if is_list(looks[0]):
                 looks.append(probe.page(seen, {parameter: "-" + value}))
-            orders = [_came_in_order(look, changed, seen, d) for look, d in zip(looks, (0, 1), strict=False)]
+            orders = [_came_in_order(look, changed, d) for look, d in zip(looks, (0, 1), strict=False)]
             if len(orders) == 2 and None in orders and False not in orders:
                 told = "all rows of a page changed at the same time, so no order shows"
                 return Finding(seen.name, "order", "not told", told, "as it is", "low"), known
@@ -198,7 +198,7 @@ def _is_steady(probe: Probe, look: Look) -> bool:
     return is_steady(rows_of(look).keys(), rows_of(probe.again(look)).keys())
 
 
-def _came_in_order(look: Look, changed: str, seen: Seen, is_descending: int) -> bool | None:
+def _came_in_order(look: Look, changed: str, is_descending: int) -> bool | None:
     """Whether rows came in order; None where they all changed at the same time, which looks ordered any way."""
     values = [first(row, [changed], {}) for row in rows_of(look).values()]
     instants = [datetime.fromisoformat(v) for v in values if isinstance(v, str) and INSTANT.fullmatch(v)]

@@ -52,7 +52,7 @@ def participants(
         return [_no_participants(seen)], None
     parameter, word, resources = found
     if lost := probe.missing(seen, probe.page(seen), {parameter: word}):
-        return [_joined(seen, f"{parameter}={word}", len(lost), len(rows_of(probe.page(seen))))], None
+        return [_joined(f"{parameter}={word}", len(lost), len(rows_of(probe.page(seen))))], None
     seen.include = (word,)
     finding = Finding(
         "bookings",
@@ -71,7 +71,7 @@ def participants(
     return [finding, *more], result
 
 
-def _joined(seen: Seen, shown: str, lost_count: int, count: int) -> Finding:
+def _joined(shown: str, lost_count: int, count: int) -> Finding:
     need = (
         f"bookings: {shown} brings the participants and leaves out {lost_count} of {count} bookings of the same page, such as those without any, so a sync "
         f"would miss bookings. Ask the vendor for an include that leaves none out, and name it in streams.bookings.include."
