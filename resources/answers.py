@@ -6,7 +6,6 @@ Sources: JSON:API 1.1 (document structure, error objects), evidence sections 5 a
 
 from __future__ import annotations
 
-from codecs import BOM_UTF8
 from collections.abc import Callable
 from decimal import InvalidOperation
 
@@ -57,11 +56,8 @@ def json_object(body: bytes) -> Record | None:
 
 
 def _errors(response: httpx.Response) -> list[Record]:
-    try:
-        body = msgspec.json.decode(response.content.removeprefix(BOM_UTF8))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return []  # gateways answer in HTML or not at all (evidence 7.8); the status alone speaks then
-    errors = body.get("errors") if isinstance(body, dict) else None
+    # Gateways answer in HTML or not at all (evidence 7.8); the status alone speaks then.
+    errors = (json_object(response.content) or {}).get("errors")
     return [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
 
 

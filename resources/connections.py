@@ -34,7 +34,7 @@ CERTIFICATE_CURE = (
     ". If the API stands behind a certificate authority of your own, name its certificate in SSL_CERT_FILE"
 )
 # True of the body as it came over the wire, and no longer of the decoded one.
-_OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
+_OF_THE_WIRE = (b"content-encoding", b"content-length", b"transfer-encoding")
 
 
 class Connections:
@@ -110,5 +110,6 @@ def whole(response: httpx.Response, most_bytes: int, stopped: threading.Event | 
         if time.monotonic() > deadline:
             raise TroubleError(f"a body that took longer than {LONGEST_BODY_S:.0f} s {where}")
         go_on(stopped)
-    headers = [(k, v) for k, v in response.headers.multi_items() if k not in _OF_THE_WIRE]
+    # As bytes: httpx reads letters beyond ASCII in a header, and refuses to write them.
+    headers = [(k, v) for k, v in response.headers.raw if k.lower() not in _OF_THE_WIRE]
     return httpx.Response(response.status_code, headers=headers, content=b"".join(pieces), request=response.request)

@@ -30,6 +30,8 @@ from resources.settings import ClientSettings
 
 RENEWALS_PER_REQUEST = 5
 TOKENS_REMEMBERED = 100
+# What a server says beyond that, in however many digits, is no number to reckon with.
+LONGEST_LIFETIME_S = 366 * 86_400
 # Letters of the server's own words that are quoted in a message.
 QUOTED = 600
 _CREDENTIALS = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=%-]{8,}", re.IGNORECASE)
@@ -201,9 +203,10 @@ class ClientCredentials(httpx.Auth):
             )
         value, lifetime = answer.members["access_token"], answer.members.get("expires_in")
         if isinstance(lifetime, str) and lifetime.isdecimal():
-            lifetime = int(lifetime)
+            lifetime = float(lifetime)
         if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or lifetime <= 0:
             return _Token(value, None)  # no lifetime told: it is renewed when it is refused (evidence G5)
+        lifetime = min(lifetime, LONGEST_LIFETIME_S)
         # Never more than half the lifetime, or a short-lived token would be renewed before every request.
         return _Token(value, asked_at + lifetime - min(self._contract.leeway_seconds, lifetime / 2))
 
@@ -234,7 +237,7 @@ class _Answer:
     def of(cls, body: bytes) -> _Answer | None:
         try:
             value = msgspec.json.decode(body.removeprefix(BOM_UTF8))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None  # not an error here: the caller judges an answer without JSON by its status
         return cls(value) if isinstance(value, dict) else None
 

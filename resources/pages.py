@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import MAXYEAR, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import Any
@@ -186,9 +186,9 @@ class Pages:
 
     def _read(self, response: httpx.Response, document: Record, keys: Sequence[int]) -> Page:
         date = http_date(response.headers.get("Date"))
-        if date is None:
+        if date is None or date.year == MAXYEAR:  # nothing can be added to an instant that near to the calendar's end
             raise BrokenAnswerError(
-                "The API's answers carry no Date header, so there is no clock to measure completeness by (a local clock is never used)."
+                "The API's answers carry no Date header that can be read, so there is no clock to measure completeness by (a local clock is never used)."
             )
         names, parameters = self._contract.document, self._contract.parameters
         next_url = self._links.target(envelope.at(document, names.next), str(response.url))
