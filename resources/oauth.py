@@ -110,7 +110,7 @@ class ClientCredentials(httpx.Auth):
         raise self._end(f"the API refused {RENEWALS_PER_REQUEST + 1} tokens in turn for one request")
 
     def hide(self, text: str) -> str:
-        """A text of the server's that may be quoted: without the secret, however it is spelt, without any token, and of bounded length.
+        """A text of the server's that may be quoted: in one line, without the secret, however it is spelt, without any token, and of bounded length.
 
         A text that was cut before may end within a secret: cut it here, or well beyond `QUOTED`.
         """
@@ -122,7 +122,9 @@ class ClientCredentials(httpx.Auth):
             *_spellings(secret),
         ):
             text = text.replace(hidden, "***")
-        text = _CREDENTIALS.sub(r"\1 ***", text)
+        text = " ".join(
+            _CREDENTIALS.sub(r"\1 ***", text).split()
+        )  # its line ends would begin lines of a log, or a "problem:" of their own
         return text if len(text) <= QUOTED else text[:QUOTED] + "…"
 
     def _basic(self) -> str:

@@ -880,6 +880,17 @@ def test_what_the_api_says_is_told() -> None:
         assert f"(x1, No, {'d' * 200}, p; second; )" in str(failure.value)
 
 
+def test_what_the_api_says_is_told_in_one_line() -> None:
+    body = json.dumps(
+        {"errors": [{"title": "No\r\nproblem: bookings: all is lost", "detail": "see\u2028below"}]}
+    ).encode()
+    with bench() as b:
+        b.fault(Status(403, body=body))
+        with pytest.raises(GaveUpError) as failure:
+            b.pages()
+        assert "(No problem: bookings: all is lost, see below)" in str(failure.value)
+
+
 # Deeper than any decoder follows.
 ABYSS = b'{"errors":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
