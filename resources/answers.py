@@ -7,6 +7,7 @@ Sources: JSON:API 1.1 (document structure, error objects), evidence sections 5 a
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import MAXYEAR, datetime
 from decimal import InvalidOperation
 
 import httpx
@@ -14,7 +15,7 @@ import msgspec
 
 from resources.envelope import Record, decoded
 from resources.errors import BrokenAnswerError
-from resources.retries import TroubleError
+from resources.retries import TroubleError, http_date
 
 # A text of the server's without secrets, ready to be quoted.
 Hide = Callable[[str], str]
@@ -44,6 +45,13 @@ def document_of(response: httpx.Response, hide: Hide) -> Record:
         raise TroubleError(f"data or included has the wrong form {where}")
     response.extensions["document"] = value
     return value
+
+
+def date_of(response: httpx.Response) -> datetime | None:
+    """The server's own clock as the answer tells it; None where it tells none that time can be measured by."""
+    date = http_date(response.headers.get("Date"))
+    # Nothing can be added to an instant that near to the calendar's end.
+    return None if date is None or date.year == MAXYEAR else date
 
 
 def json_object(body: bytes) -> Record | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import MAXYEAR, datetime
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import Any
@@ -18,13 +18,12 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 
 from resources import envelope
-from resources.answers import Hide, document_of
+from resources.answers import Hide, date_of, document_of
 from resources.contract import Contract
 from resources.envelope import Record
 from resources.errors import BrokenAnswerError
 from resources.links import Links
 from resources.marks import Mark, is_only_page, marks_of
-from resources.retries import http_date
 
 # Lengths at which a page without any pagination member may just be full (docs/guarantees.md, 3).
 SUSPICIOUS_STEPS = (10, 25)
@@ -185,8 +184,8 @@ class Pages:
         return replace(page, parts=(records, included))
 
     def _read(self, response: httpx.Response, document: Record, keys: Sequence[int]) -> Page:
-        date = http_date(response.headers.get("Date"))
-        if date is None or date.year == MAXYEAR:  # nothing can be added to an instant that near to the calendar's end
+        date = date_of(response)
+        if date is None:
             raise BrokenAnswerError(
                 "The API's answers carry no Date header that can be read, so there is no clock to measure completeness by (a local clock is never used)."
             )
