@@ -69,7 +69,11 @@ def examine() -> Iterator[DoctorLine]:
 
 
 def _api(settings: Settings, contract: Contract) -> Iterator[DoctorLine]:
-    seen, clients = _Seen(), open_clients(settings, contract)
+    try:
+        seen, clients = _Seen(), open_clients(settings, contract)
+    except UsageError as error:  # certificates or a proxy that the environment names
+        yield failed("way to the API", error)
+        return
     for client in clients:
         with client:
             yield from _client(client, settings, contract, seen)

@@ -6,8 +6,8 @@ Sources: JSON:API 1.1 (document structure, error objects), evidence sections 5 a
 
 from __future__ import annotations
 
-from codecs import BOM_UTF8
 from collections.abc import Callable
+from datetime import MAXYEAR, datetime
 from decimal import InvalidOperation
 
 import httpx
@@ -15,7 +15,7 @@ import msgspec
 
 from resources.envelope import Record, decoded
 from resources.errors import BrokenAnswerError
-from resources.retries import TroubleError
+from resources.retries import TroubleError, http_date
 
 # A text of the server's without secrets, ready to be quoted.
 Hide = Callable[[str], str]
@@ -47,6 +47,13 @@ def document_of(response: httpx.Response, hide: Hide) -> Record:
     return value
 
 
+def date_of(response: httpx.Response) -> datetime | None:
+    """The server's own clock as the answer tells it; None where it tells none that time can be measured by."""
+    date = http_date(response.headers.get("Date"))
+    # Nothing can be added to an instant that near to the calendar's end.
+    return None if date is None or date.year == MAXYEAR else date
+
+
 def json_object(body: bytes) -> Record | None:
     """A body as an object, numbers as everywhere; None where it is none, which is an answer too."""
     try:
@@ -57,11 +64,8 @@ def json_object(body: bytes) -> Record | None:
 
 
 def _errors(response: httpx.Response) -> list[Record]:
-    try:
-        body = msgspec.json.decode(response.content.removeprefix(BOM_UTF8))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return []  # gateways answer in HTML or not at all (evidence 7.8); the status alone speaks then
-    errors = body.get("errors") if isinstance(body, dict) else None
+    # Gateways answer in HTML or not at all (evidence 7.8); the status alone speaks then.
+    errors = (json_object(response.content) or {}).get("errors")
     return [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
 
 

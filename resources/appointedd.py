@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from resources.abilities import Abilities
-from resources.answers import json_object, named_parameters, told_by
+from resources.answers import date_of, json_object, named_parameters, told_by
 from resources.contract import Contract
 from resources.envelope import Record
 from resources.errors import (
@@ -27,7 +27,7 @@ from resources.errors import (
 )
 from resources.exchange import Exchange, Query
 from resources.pages import SINGLE_CURE, Page, Pages, belied, forgotten, may_be_cut
-from resources.retries import RETRIED_STATUS, TooLargeError, TroubleError, given_up, http_date
+from resources.retries import RETRIED_STATUS, TooLargeError, TroubleError, given_up
 from resources.settings import ClientSettings, Settings
 
 # Of an answer 404 to a list that is filtered by change time, which is found without the filter or is not there at all.
@@ -179,7 +179,7 @@ class ApiClient(Abilities):
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
             document=json_object(response.content),
-            fetched_at=http_date(response.headers.get("Date")),
+            fetched_at=date_of(response),
             refused=named_parameters(response),
             told=told_by(response, self.exchange.hide).strip(" ()"),
         )

@@ -1,4 +1,4 @@
-"""How answers come over the wire: connections, the certificates that they are checked by, bodies read within their limits.
+"""How answers come over the wire: connections, the proxy and the certificates that the environment names, bodies read within their limits.
 
 What lives here: bytes. What does not: what is asked and repeated (`exchange`), what of it is believed (`appointedd`), tokens (`oauth`), what a body says
 (`answers`, `envelope`).
@@ -30,11 +30,12 @@ LONGEST_BODY_S = 300.0
 # Those that are asked for. Each chunk from the socket is at most 64 KiB and grows a thousandfold at most, so the limit holds for compressed bodies too.
 ENCODINGS = ("", "identity", "gzip", "deflate")
 
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 CERTIFICATE_CURE = (
     ". If the API stands behind a certificate authority of your own, name its certificate in SSL_CERT_FILE"
 )
 # True of the body as it came over the wire, and no longer of the decoded one.
-_OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
+_OF_THE_WIRE = (b"content-encoding", b"content-length", b"transfer-encoding")
 
 
 class Connections:
@@ -50,7 +51,17 @@ class Connections:
         self._free.append(self.builder)
 
     def _new(self) -> httpx.Client:
-        return httpx.Client(**self._options)
+        try:
+            return httpx.Client(**self._options)
+        except (ValueError, ImportError, httpx.InvalidURL):
+            # What it says of an address may quote a piece of the proxy's password, so nothing of it is repeated.
+            named = sorted(name for name, value in os.environ.items() if name.lower() in PROXY_VARIABLES and value)
+            if not named or not self._options["trust_env"]:
+                raise
+            raise SettingsError(
+                f"The proxy cannot be used as it stands in {' and '.join(named)}. Write http://host:port, with % codes for what is no letter in a user "
+                f"name or password; NO_PROXY is a list of host names. SOCKS is not spoken: unset a variable that names such a proxy for this program."
+            ) from None
 
     @contextmanager
     def one(self) -> Iterator[httpx.Client]:
@@ -110,5 +121,6 @@ def whole(response: httpx.Response, most_bytes: int, stopped: threading.Event | 
         if time.monotonic() > deadline:
             raise TroubleError(f"a body that took longer than {LONGEST_BODY_S:.0f} s {where}")
         go_on(stopped)
-    headers = [(k, v) for k, v in response.headers.multi_items() if k not in _OF_THE_WIRE]
+    # As bytes: httpx reads letters beyond ASCII in a header, and refuses to write them.
+    headers = [(k, v) for k, v in response.headers.raw if k.lower() not in _OF_THE_WIRE]
     return httpx.Response(response.status_code, headers=headers, content=b"".join(pieces), request=response.request)

@@ -185,7 +185,8 @@ class Exchange:
                     response = whole(response, MOST_BYTES if auth is not None else MOST_TOKEN_BYTES, stopped)
                 finally:
                     response.close()
-        except httpx.HTTPError as error:
+        # What httpx makes of an address in a Location that is none: it reads that header though nothing follows it.
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             go_on(stopped)
             # Only the kind of error and the path: a message of httpx may quote the whole request.
             what = self.hide(f"{type(error).__name__} on {request.method} {request.url.path}: {error}")

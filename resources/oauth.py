@@ -30,6 +30,8 @@ from resources.settings import ClientSettings
 
 RENEWALS_PER_REQUEST = 5
 TOKENS_REMEMBERED = 100
+# What a server says beyond that, in however many digits, is no number to reckon with.
+LONGEST_LIFETIME_S = 366 * 86_400
 # Letters of the server's own words that are quoted in a message.
 QUOTED = 600
 _CREDENTIALS = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=%-]{8,}", re.IGNORECASE)
@@ -108,7 +110,7 @@ class ClientCredentials(httpx.Auth):
         raise self._end(f"the API refused {RENEWALS_PER_REQUEST + 1} tokens in turn for one request")
 
     def hide(self, text: str) -> str:
-        """A text of the server's that may be quoted: without the secret, however it is spelt, without any token, and of bounded length.
+        """A text of the server's that may be quoted: in one line, without the secret, however it is spelt, without any token, and of bounded length.
 
         A text that was cut before may end within a secret: cut it here, or well beyond `QUOTED`.
         """
@@ -120,7 +122,9 @@ class ClientCredentials(httpx.Auth):
             *_spellings(secret),
         ):
             text = text.replace(hidden, "***")
-        text = _CREDENTIALS.sub(r"\1 ***", text)
+        text = " ".join(
+            _CREDENTIALS.sub(r"\1 ***", text).split()
+        )  # its line ends would begin lines of a log, or a "problem:" of their own
         return text if len(text) <= QUOTED else text[:QUOTED] + "…"
 
     def _basic(self) -> str:
@@ -201,9 +205,10 @@ class ClientCredentials(httpx.Auth):
             )
         value, lifetime = answer.members["access_token"], answer.members.get("expires_in")
         if isinstance(lifetime, str) and lifetime.isdecimal():
-            lifetime = int(lifetime)
+            lifetime = float(lifetime)
         if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or lifetime <= 0:
             return _Token(value, None)  # no lifetime told: it is renewed when it is refused (evidence G5)
+        lifetime = min(lifetime, LONGEST_LIFETIME_S)
         # Never more than half the lifetime, or a short-lived token would be renewed before every request.
         return _Token(value, asked_at + lifetime - min(self._contract.leeway_seconds, lifetime / 2))
 
@@ -234,7 +239,7 @@ class _Answer:
     def of(cls, body: bytes) -> _Answer | None:
         try:
             value = msgspec.json.decode(body.removeprefix(BOM_UTF8))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None  # not an error here: the caller judges an answer without JSON by its status
         return cls(value) if isinstance(value, dict) else None
 

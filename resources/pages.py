@@ -18,13 +18,12 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 
 from resources import envelope
-from resources.answers import Hide, document_of
+from resources.answers import Hide, date_of, document_of
 from resources.contract import Contract
 from resources.envelope import Record
 from resources.errors import BrokenAnswerError
 from resources.links import Links
 from resources.marks import Mark, is_only_page, marks_of
-from resources.retries import http_date
 
 # Lengths at which a page without any pagination member may just be full (docs/guarantees.md, 3).
 SUSPICIOUS_STEPS = (10, 25)
@@ -185,10 +184,10 @@ class Pages:
         return replace(page, parts=(records, included))
 
     def _read(self, response: httpx.Response, document: Record, keys: Sequence[int]) -> Page:
-        date = http_date(response.headers.get("Date"))
+        date = date_of(response)
         if date is None:
             raise BrokenAnswerError(
-                "The API's answers carry no Date header, so there is no clock to measure completeness by (a local clock is never used)."
+                "The API's answers carry no Date header that can be read, so there is no clock to measure completeness by (a local clock is never used)."
             )
         names, parameters = self._contract.document, self._contract.parameters
         next_url = self._links.target(envelope.at(document, names.next), str(response.url))

@@ -847,6 +847,22 @@ def test_a_refusal_is_told_with_its_cure_and_not_repeated(status: int, told: str
         assert b.emulator.count() == 1
 
 
+@pytest.mark.parametrize("target", ["javascript:alert(1)", "http://xn--/", "http://[::1", "/x?" + "a" * 70_000])
+def test_a_redirect_to_what_is_no_address_ends_its_slice_alone(target: str) -> None:
+    with bench() as b:
+        b.fault(Status(302, headers={"Location": target}), times=None)
+        with pytest.raises(GaveUpError, match="GET /v2/customers"):
+            b.pages()
+
+
+def test_letters_beyond_ascii_in_a_header_do_no_harm() -> None:
+    with bench() as b:
+        b.fault(
+            SetHeaders({"X-Account-Name": "Caf\xe9", "Content-Type": "application/json; of=\xfc"}), lambda _: True, None
+        )
+        assert len(b.ids()) == 25
+
+
 def test_a_403_on_a_later_page_is_no_dead_cursor() -> None:
     with bench() as b:
         b.fault(Status(403), later_page)
@@ -862,6 +878,29 @@ def test_what_the_api_says_is_told() -> None:
         with pytest.raises(GaveUpError) as failure:
             b.pages()
         assert f"(x1, No, {'d' * 200}, p; second; )" in str(failure.value)
+
+
+def test_what_the_api_says_is_told_in_one_line() -> None:
+    body = json.dumps(
+        {"errors": [{"title": "No\r\nproblem: bookings: all is lost", "detail": "see\u2028below"}]}
+    ).encode()
+    with bench() as b:
+        b.fault(Status(403, body=body))
+        with pytest.raises(GaveUpError) as failure:
+            b.pages()
+        assert "(No problem: bookings: all is lost, see below)" in str(failure.value)
+
+
+# Deeper than any decoder follows.
+ABYSS = b'{"errors":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_an_error_that_is_nested_beyond_all_measure_says_nothing(status: int) -> None:
+    with bench() as b:
+        b.fault(Status(status, body=ABYSS), times=None)
+        with pytest.raises(GaveUpError, match=f"HTTP {status} on GET /v2/customers"):
+            b.pages()
 
 
 # ---- trouble -----------------------------------------------------------------------------------------------------------------
@@ -939,7 +978,7 @@ def test_a_wait_that_is_too_long_is_not_waited_for() -> None:
 
 
 def test_without_a_date_there_is_no_clock_to_measure_by() -> None:
-    for odd in (None, "yesterday"):
+    for odd in (None, "yesterday", "Fri, 31 Dec 9999 23:59:59 GMT"):
         with bench() as b:
             b.fault(SetHeaders({"Date": odd}), times=None)
             with pytest.raises(BrokenAnswerError, match="no Date header"):

@@ -31,6 +31,15 @@ ONE_PAGE: dict[str, Any] = {"page_size": False, "default_page_size": 500, "max_p
 MOST = 70
 
 
+# Zero dates of MySQL, the least of .NET, a day that is not in the calendar.
+ODD_INSTANTS = (
+    "0000-00-00T00:00:00Z",
+    "0001-01-01T00:00:00+01:00",
+    "2026-02-30T10:00:00Z",
+    "9999-12-31T23:59:59-01:00",
+)
+
+
 def edited(edit: Callable[[dict[str, Any]], None]) -> Replace:
     """Lists are changed on their way out."""
 
@@ -303,6 +312,21 @@ def test_a_clock_far_ahead_needs_a_longer_overlap(small: Emulator, tmp_path: Pat
     assert [hint.partition("=")[0] for hint in learned.hints] == (["SYNC_OVERLAP_MINUTES"] if is_hint else [])
     if is_hint:
         assert int(learned.hints[0].partition("=")[2].split()[0]) in range(1440 + 30 * 60 - 1, 1440 + 30 * 60 + 3)
+
+
+def test_instants_that_there_are_none_of_end_no_contact(small: Emulator, tmp_path: Path) -> None:
+    def odd(document: dict[str, Any]) -> None:
+        for record, never in zip(document["data"], ODD_INSTANTS, strict=False):
+            record["attributes"] |= {"created": never, "erased": never}
+
+    learned = learned_from(small, tmp_path, always(edited(odd)))
+    assert learned.needs == []
+
+
+@pytest.mark.parametrize("date", ["", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_without_a_clock_no_sync_can_run(date: str, small: Emulator, tmp_path: Path) -> None:
+    learned = learned_from(small, tmp_path, always(SetHeaders({"Date": date})))
+    assert any("no Date header" in need for need in learned.needs)
 
 
 def test_names_with_dots_and_quotes_are_found_written_and_synced(tmp_path: Path) -> None:

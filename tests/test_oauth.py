@@ -281,6 +281,15 @@ def test_a_refusal_is_not_repeated(status: int, body: bytes, told: str) -> None:
         assert emulator.token_requests == 1
 
 
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_refusal_nested_beyond_all_measure_is_a_refusal_without_words(status: int) -> None:
+    body = b'{"error":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    with serving() as (emulator, client):
+        emulator.faults.append(Fault(TOKENS, Status(status, body=body), times=None))
+        with pytest.raises(ClientRefusedError, match=f"HTTP {status}"):
+            read(client)
+
+
 def test_a_byte_order_mark_before_json_is_no_part_of_it() -> None:
     with serving() as (emulator, client):
         emulator.faults.append(Fault(lambda _: True, Replace(lambda body: codecs.BOM_UTF8 + body), times=None))
@@ -371,6 +380,13 @@ def test_a_lifetime_counts_from_the_question_not_from_the_answer() -> None:
     assert served(auth) == "t1"
     endpoint.now = 1000 + 91
     assert served(auth) == "t2"
+
+
+@pytest.mark.parametrize("lifetime", ["9" * 5_000, 10**400, 1e308])
+def test_a_lifetime_beyond_all_measure_is_a_long_one(lifetime: object) -> None:
+    endpoint = Endpoint({"expires_in": lifetime, "token_type": "bearer"})
+    auth = endpoint.credentials()
+    assert served(auth) == served(auth) == "t1"
 
 
 @pytest.mark.parametrize("lifetime", [None, 0, -1, "", "soon", "-5", True, [3600], {}])

@@ -33,11 +33,12 @@ from packaging.requirements import Requirement
 
 from pipelines.commands import renormalise_once
 from pipelines.definitions import build
+from pipelines.doctor import examine
 from pipelines.streams import BOOKINGS as BOOKINGS_STREAM
 from pipelines.streams import streams_of
 from resources.appointedd import ApiClient
 from resources.contract import load_contract
-from resources.errors import ProductError
+from resources.errors import ProductError, SettingsError
 from resources.settings import PROJECT_FOLDER, Settings, load_settings
 from tests.emulator import Emulator, Fault, Replace, Request, Status, Switches, World
 from tests.equality import contract_with, night, settings_for
@@ -659,6 +660,29 @@ def test_a_broken_ssl_cert_file_is_told_in_a_sentence(
     with https(tmp_path) as (settings, served):
         with pytest.raises(ProductError, match="SSL_CERT_FILE"):
             read_accounts(settings)
+        assert served == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HTTPS_PROXY", "foo://user:CANARY@127.0.0.1:1"),
+        ("https_proxy", "http://user:CANARY/2@127.0.0.1:1"),
+        ("ALL_PROXY", "socks5h://user:CANARY@127.0.0.1:1"),
+        ("NO_PROXY", "[::CANARY"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_told_in_a_sentence_without_its_password(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with https(tmp_path) as (settings, served):
+        with pytest.raises(SettingsError, match=f"as it stands in {name}") as refused:
+            read_accounts(settings)
+        assert CAPABILITY not in str(refused.value)
+        monkeypatch.setattr("pipelines.doctor.load_settings", lambda: settings)
+        (line,) = [one for one in examine() if one.name == "way to the API"]
+        assert (line.exit_code, name in line.detail) == (2, True)
         assert served == []
 
 

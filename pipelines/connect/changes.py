@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from pipelines.connect.described import Hints, unique
 from pipelines.connect.findings import NO_PAST, Confidence, Finding, Line, Past
 from pipelines.connect.honoured import EDGE, Instants, Trial, Verdict, judge, trials
-from pipelines.connect.matching import INSTANT, fold
+from pipelines.connect.matching import fold, instant_of
 from pipelines.connect.ordering import changed_name
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.records import JsonObject, object_at
@@ -33,8 +33,9 @@ def instants_of(row: JsonObject, changed: str, twins: Iterable[str]) -> Instants
     skipped = set(twins)
 
     def note(name: str, value: object) -> None:
-        if isinstance(value, str) and INSTANT.fullmatch(value) and (name == changed or fold(name) not in skipped):
-            found[name] = datetime.fromisoformat(value).astimezone(UTC)
+        instant = instant_of(value)
+        if instant is not None and (name == changed or fold(name) not in skipped):
+            found[name] = instant
 
     for name, value in object_at(row, "attributes").items():
         note(name, value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any, Literal
@@ -177,6 +178,16 @@ def fits(kind: str, member: Member) -> bool:
         return True
     allowed = READ.get(kind)
     return allowed is None or bool(types & allowed)
+
+
+def instant_of(value: object) -> datetime | None:
+    """A value as an instant in UTC; None where it has not the form of one, or names none that there is: 0000-00-00, year 1 east of Greenwich."""
+    if not isinstance(value, str) or not INSTANT.fullmatch(value):
+        return None
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None  # whether there is such an instant is the question, and this the answer
 
 
 @cache

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from itertools import groupby
 
 from pipelines.connect.described import Hints, tokens, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.honoured import is_sorted
-from pipelines.connect.matching import INSTANT
+from pipelines.connect.matching import instant_of
 from pipelines.connect.paging import goes_on
 from pipelines.connect.probe import Probe, Seen, is_list, is_steady, rows_of
 from pipelines.records import MISSING, first
@@ -201,7 +200,7 @@ def _is_steady(probe: Probe, look: Look) -> bool:
 def _came_in_order(look: Look, changed: str, is_descending: int) -> bool | None:
     """Whether rows came in order; None where they all changed at the same time, which looks ordered any way."""
     values = [first(row, [changed], {}) for row in rows_of(look).values()]
-    instants = [datetime.fromisoformat(v) for v in values if isinstance(v, str) and INSTANT.fullmatch(v)]
+    instants = [instant for v in values if (instant := instant_of(v)) is not None]
     if values and len(instants) == len(values) and len(set(instants)) == 1:
         return None
     return len(instants) == len(values) and is_sorted(instants, descending=bool(is_descending))
