@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pipelines.accounts import Listings
 from pipelines.committing import Committer
 from pipelines.extract import NoAccountError
-from pipelines.parts import ComingPart
+from pipelines.parts import ComingPart, ReadPart
 from pipelines.plan import Request, Slice
 from pipelines.progress import Progress, Tell
 from pipelines.run import Run, StreamReport, counted
@@ -79,8 +79,16 @@ class Lane:
         with self._failing(piece):
             if isinstance(part, BaseException):
                 raise part
+            shaped = part.result()
+            self._believe(piece, shaped)
             taking = self.sweeps if piece.kind == "sweep" else self.committer
-            taking.take(piece, part.result())
+            taking.take(piece, shaped)
+
+    def _believe(self, piece: Slice, part: ReadPart) -> None:
+        """Raise `CoarseFilterError` where a piece is short of a total that may be the whole list's, whatever is asked for: that one can be judged."""
+        for r in part.reconciliations:
+            if r.verdict == "different" and self.splitter.is_counted_whole(piece, r.last_total):
+                raise CoarseFilterError(piece.api_client)
 
     @contextmanager
     def _failing(self, piece: Slice) -> Iterator[None]:

@@ -132,6 +132,11 @@ class Splitter:
             family.counted += page.total
             return family.counted <= 2 * family.total
 
+    def is_counted_whole(self, piece: Slice, total: int | None) -> bool:
+        """Whether the server counted as many records in a piece as in all that was cut: where fewer came, it may count whatever is asked for."""
+        family = self.families.get(piece)
+        return family is not None and total is not None and family.total == total
+
     def pieces(self, page: Page, number: int, busy: int | None = None) -> int:
         """In how many pieces a slice is better read, judging by its page `number`; 1 or less where it is read as it is."""
         if page.next_url is None or not page.count:

@@ -169,7 +169,7 @@ def _learn(run: Run, asked: Asked, finding: PlanAgain, writer: Writer, tell: Tel
     client_and_stream = (finding.api_client, stream.name)
     if isinstance(finding, CoarseFilterError):
         tell(
-            f"{stream.name}: the API's filter by change time lets other rows through, so the list is read page after page. "
+            f"{stream.name}: the API's filter by change time lets other rows through, or its totals count them, so the list is read page after page. "
             f"Does streams.{stream.name}.columns.updated_at in the contract name what parameters.updated_since filters by?"
         )
         run.uncut.add(client_and_stream)

@@ -109,14 +109,16 @@ def test_an_ignored_filter_and_no_change_times_do_not_cut_for_ever(
     assert asked(emulator) <= 2 * PAGES
 
 
-def test_a_total_that_knows_no_filter_does_not_cut_down_to_the_page(
-    world: World, contract: Contract, tmp_path: Path
+@pytest.mark.parametrize("in_flight", [1, 2, 4])
+def test_a_total_that_knows_no_filter_neither_cuts_down_to_the_page_nor_is_held_against_a_piece(
+    world: World, contract: Contract, tmp_path: Path, in_flight: int
 ) -> None:
     with Emulator(world, TOTALS) as emulator:
         emulator.faults.append(
             Fault(on(LIST), edited(lambda d: d.setdefault("meta", {}).update(total=PAGES * 4)), times=None)
         )
-        bookings_night(settings_for(emulator, tmp_path), contract)
+        report = bookings_night(settings_for(emulator, tmp_path, sync_concurrency=in_flight), contract)
+    assert report.problems == []
     assert wrong(tmp_path, world) == []
     assert asked(emulator) <= 3 * PAGES
 
