@@ -30,14 +30,17 @@ STORAGE = "v1.4.0"
 # Where a DuckDB file says what it is.
 MAGIC = slice(8, 12)
 LEAST_FREE_BYTES = 64 * 1024 * 1024
-# How much the log of committed transactions may hold before it is worked into the file. With DuckDB's own 16 MB every commit of 10,000 bookings did that,
-# and each time wrote the last row group again (docs/performance.md).
+# How much the log of committed transactions may hold before it is worked into the file, which makes a row group of it. With DuckDB's own 16 MB those
+# would be small, and the file half as large again (docs/performance.md, "Loading").
 LOG_MB = 256
 # Until then memory holds it too, uncompressed; what does not fit there is written to disk and read again. So it is a share of what memory may hold.
 LOG_SHARE = 0.6
 # One thread for each connection, the caller's own. Closing the last connection, DuckDB 1.5.6 frees what a thread of its own may still be letting go of,
 # and the process ends with SIGSEGV (docs/decisions.md). For ten thousand rows at a time a second thread costs the writer more than it saves, too.
 THREADS = 1
+# A share of a table's rows that were replaced above which the file is put in order, and DuckDB's own limit for pieces of that work.
+DEAD_SHARE = 0.2
+VACUUM_TASKS = 100
 
 
 def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) -> duckdb.DuckDBPyConnection:
@@ -49,6 +52,8 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
             "preserve_insertion_order": "false",
             "storage_compatibility_version": STORAGE,
             "wal_autocheckpoint": f"{min(LOG_MB, int(memory_limit_mb * LOG_SHARE))}MB",
+            # Each time, DuckDB would fill up row groups with the rows of their neighbours: two fifths of what loading a million bookings took.
+            "max_vacuum_tasks": 0,
         }
     try:
         connection = duckdb.connect(path, read_only=read_only, config=config)
@@ -64,6 +69,18 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
     # After two seconds of one query it would be drawn on standard output, in the middle of what --json prints there.
     connection.execute("set enable_progress_bar = false")
     return connection
+
+
+def put_in_order(connection: duckdb.DuckDBPyConnection) -> None:
+    """Where a fifth of a table's rows have been replaced, have the next checkpoint take their place back and join small row groups.
+
+    That writes much of the file again, so it is not for every night.
+    """
+    tables = "select table_name, estimated_size from duckdb_tables() where schema_name = 'core'"
+    for name, stored in connection.execute(tables).fetchall():
+        live = connection.execute(f'select count(*) from core."{name}"').fetchall()[0][0]  # noqa: S608  a name of the catalogue
+        if live < (1 - DEAD_SHARE) * stored:
+            connection.execute(f"set max_vacuum_tasks = {VACUUM_TASKS}")
 
 
 def refuse_other_files(setting: str, path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import duckdb
 
-from resources.database import WRITE_ERRORS, check_space, end_query, not_written, transaction
+from resources.database import WRITE_ERRORS, check_space, end_query, not_written, put_in_order, transaction
 from resources.errors import PublishBlockedError, PublishedUnrecordedError, WarehouseError, writable
 from resources.generic import generic_streams, refresh_views
 from resources.lease import lease
@@ -79,6 +79,7 @@ def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRI
         try:
             with _opened(warehouse.path, warehouse.memory_limit_mb) as connection:
                 _end(connection, *publication)
+                put_in_order(connection)  # when nobody waits for the published file any more
         except WarehouseError as error:
             raise PublishedUnrecordedError(
                 f"{warehouse.published_path} is new and complete, but the working file could not note that the run is over: {error}"

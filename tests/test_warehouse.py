@@ -175,6 +175,24 @@ def test_no_connection_has_threads_of_its_own(tmp_path: Path) -> None:
         assert connection.execute(asked).fetchone() == (1,)
 
 
+def test_the_place_of_replaced_rows_is_taken_back_once_they_are_a_fifth_of_a_table(tmp_path: Path) -> None:
+    warehouse = warehouse_in(tmp_path)
+
+    def stored(changed: int, night: int) -> int:
+        """After a night in which so many of 50 bookings change: rows that the file holds, replaced ones included."""
+        with warehouse.writer("a test", wait_s=0) as writer:
+            put(writer, resource("accounts", "a1"), fetched=night)
+            put(writer, *(booking(f"b{n}", night, price=night) for n in range(changed)), fetched=night)
+        publish(warehouse, "a run", "test")
+        with connect(warehouse.path, read_only=True) as connection:
+            asked = "select estimated_size from duckdb_tables() where table_name = 'bookings'"
+            return sum(size for (size,) in connection.execute(asked).fetchall())
+
+    assert stored(50, 0) == 50
+    assert stored(10, 1) == 60  # so much is not worth writing the table again
+    assert stored(5, 2) == 50
+
+
 def test_new_rows_are_inserted_with_everything_they_carry(writer: Writer) -> None:
     counts = put(writer, booking(price=12.1, status="Confirmed"), booking("b2", account="a2"))
     assert counts == Counts(read=2, inserted=2)
