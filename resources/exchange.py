@@ -24,6 +24,7 @@ from resources import envelope
 from resources.answers import document_of, named_parameters, told_by
 from resources.connections import CERTIFICATE_CURE, MOST_BYTES, MOST_TOKEN_BYTES, TIMEOUT, Connections, go_on, whole
 from resources.contract import Contract
+from resources.errors import BrokenAnswerError
 from resources.links import Links, shown_origin
 from resources.marks import BESIDE
 from resources.oauth import ClientCredentials
@@ -152,10 +153,7 @@ class Exchange:
             with attempt:
                 if attempt.num > 1:
                     self._count(retries=1)
-                request = self._connections.builder.build_request(
-                    "GET", url, params=dict(query) if query is not None else None
-                )
-                response = self._send(request, self._auth)
+                response = self._send(self._request(url, query), self._auth)
                 if is_any and response.status_code < 500 and response.status_code not in RETRIED_STATUS:
                     return response
                 if response.status_code == httpx.codes.OK:
@@ -167,6 +165,17 @@ class Exchange:
                     return response
                 raise self._trouble(response)
         raise AssertionError("stamina ends with an answer or an error")
+
+    def _request(self, url: str, query: Query | None) -> httpx.Request:
+        """A GET; raises `BrokenAnswerError` where an id makes an address of it that none can be."""
+        try:
+            return self._connections.builder.build_request(
+                "GET", url, params=dict(query) if query is not None else None
+            )
+        except httpx.InvalidURL as error:
+            raise BrokenAnswerError(
+                f"Nothing can be asked for at {self.hide(url[:200])!r}, which an id of the API is part of: {error}."
+            ) from None
 
     def _send_token_request(self, request: httpx.Request) -> httpx.Response:
         return self._send(request, None)

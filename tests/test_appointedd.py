@@ -555,6 +555,11 @@ def test_a_single_record_comes_as_a_page_of_one_with_its_included() -> None:
         assert page.fetched_at == b.world.clock.now()
 
 
+def test_a_single_record_whose_id_makes_no_address_is_trouble_of_its_own() -> None:
+    with bench() as b, pytest.raises(BrokenAnswerError, match=r"Nothing can be asked for at .*URL too long"):
+        b.client.single("bookings", "x" * 100_000)
+
+
 def test_a_single_404_is_none_and_other_refusals_are_not() -> None:
     with bench() as b:
         assert b.client.single("customers", "gone") is None
