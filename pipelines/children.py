@@ -14,8 +14,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from pipelines.columns import Form, Values, as_is, digits, formed, identifiers, types_of, without_blanks
-from pipelines.documents import json_texts
+from pipelines.columns import Form, as_is, digits, formed, identifiers, without_blanks
 from pipelines.lists import (
     BOOLEANS,
     OWNER,
@@ -30,8 +29,10 @@ from pipelines.lists import (
     unlisted,
     value_kinds,
 )
+from pipelines.members import Values, types_of
 from pipelines.participants import participants
 from pipelines.records import MISSING, included_of, kinds_in, object_at
+from pipelines.redaction import json_texts
 from pipelines.slots import plain
 from pipelines.streams import BOOKINGS, CUSTOMERS
 

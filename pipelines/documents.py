@@ -1,20 +1,16 @@
 """The document that is kept of each record, without capability URLs, and the hash of its content.
 
-What lives here: a batch's records, each with the included resources that it names, encoded; removal of members by name, however deep. What does not:
-reading values (`records`, `columns`). Members are taken out before anything is encoded, since they stand among the attributes as a rule; a search
+What lives here: a batch's records, each with the included resources that it names, encoded. What does not: reading values (`records`, `columns`), how
+members are taken out of JSON (`redaction`). They are taken out before anything is encoded, since they stand among the attributes as a rule; a search
 through the finished texts finds the few records where one stands deeper, and only those are walked through. Sources: evidence section 5.21.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache, lru_cache
 from hashlib import blake2b
 from itertools import accumulate
-from typing import Any
 
-import msgspec
 import polars as pl
 from msgspec import Raw
 
@@ -28,125 +24,13 @@ from pipelines.records import (
     linkage_of,
     object_at,
 )
-from pipelines.slots import Identifier, Page, Resources, Sheaf, as_object, as_value
-from resources.contract import spelling
+from pipelines.redaction import encode, is_redacted, texts_of, without
+from pipelines.slots import Identifier, Page, Resources, Sheaf, as_object
 
 # Above this many bytes hashlib lets go of the interpreter's lock, and with several threads reading it then waits milliseconds to get it back, for
 # microseconds of work.
 HASHED_AT_ONCE = 2047
-# Letters that fold to several ("ß" is "ss"), which a search without case does not see: a key that holds one is looked at by itself.
-_FOLDED = "ß\u0130\u0149\u01f0\u0390\u03b0\u0587\u1e96-\u1e9e\u1f50-\u1fff\ufb00-\ufb17"
-
-_EMPTY = (b"null", b'""')
 _COLON, _COMMA = b":,"
-
-_encode = msgspec.json.Encoder(decimal_format="number").encode
-
-
-@cache
-def redacted_names(names: tuple[str, ...]) -> frozenset[str]:
-    """The members to take out, as `spelling` writes them: another dialect's `cancellation-url` carries the same token as `cancellationUrl`."""
-    return frozenset(map(spelling, names))
-
-
-@lru_cache(maxsize=1000)
-def is_redacted(name: str, redacted: tuple[str, ...]) -> bool:
-    """Whether a member of this name is taken out."""
-    return spelling(name) in redacted_names(redacted)
-
-
-@cache
-def redacted_word(names: tuple[str, ...]) -> str:
-    """A pattern (RE2) that finds such a name anywhere in encoded JSON where it stands without escapes: a first look, before a key is looked for.
-
-    It begins with letters, so texts are skipped through at eight times the pace of a key.
-    """
-    # A solidus may be sent with a backslash before it or without.
-    letters = (
-        [r"\\?/" if c == "/" else re.escape(_encode(c)[1:-1].decode()) for c in name]
-        for name in sorted(redacted_names(names))
-    )
-    return "(?i)(?:" + "|".join("[-_ ]*".join(name) for name in letters) + ")"
-
-
-@cache
-def _redacted_key(names: tuple[str, ...]) -> str:
-    """Finds in encoded JSON whatever may be a member of such a name: a look that spares nearly all records the walk through everything."""
-    # A name that was sent with escapes says nothing before it is decoded.
-    return rf'(?i)"[-_ ]*{redacted_word(names)}[-_ ]*"\s*:|\\u(?:[^"\\]|\\.)*"\s*:'
-
-
-# The same for a key with a letter that folds to several; only a text that is not all ASCII can hold one.
-_FOLDED_KEY = rf'[{_FOLDED}][^"]*"\s*:'
-
-
-def _without(value: Any, names: tuple[str, ...]) -> Any:
-    """A copy without the members of these names, however they are spelt and however deep they stand.
-
-    Not recursive: what the decoder can nest, Python's stack could not follow.
-    """
-
-    members = redacted_names(names)
-
-    def shallow(one: Any) -> Any:
-        if isinstance(one, dict):
-            return {k: v for k, v in one.items() if spelling(k) not in members}
-        return list(one) if isinstance(one, list) else one
-
-    copy = shallow(value)
-    waiting = [copy] if isinstance(copy, dict | list) else []
-    while waiting:
-        container = waiting.pop()
-        for place, inner in container.items() if isinstance(container, dict) else enumerate(container):
-            if isinstance(inner, dict | list):
-                container[place] = shallow(inner)
-                waiting.append(container[place])
-    return copy
-
-
-def as_json(value: object, redacted: tuple[str, ...] = ()) -> str:
-    """Any decoded JSON value as text, without the members in `redacted`."""
-    return _encode(_without(value, redacted) if redacted else value).decode()
-
-
-def _texts(encoded: Sequence[bytes | None], redacted: tuple[str, ...]) -> tuple[pl.Series, list[int]]:
-    """Encoded JSON as texts, and the places of those that may hold a member in `redacted`."""
-    texts = pl.Series("text", encoded, dtype=pl.Binary()).cast(pl.String())
-    if not redacted:
-        return texts, []
-    text = pl.col("text")
-    has_word = text.str.contains(redacted_word(redacted)) | text.str.contains("\\u", literal=True)
-    found = texts.to_frame().select(
-        pl.arg_where(has_word).implode().alias("words"),
-        pl.arg_where(text.str.len_bytes() != text.str.len_chars()).implode().alias("wide"),
-    )
-    words, wide = found["words"][0], found["wide"][0]
-    suspects: set[int] = set()
-    if len(words):
-        suspects.update(words.filter(texts.gather(words).str.contains(_redacted_key(redacted))))
-    if len(wide):
-        suspects.update(wide.filter(texts.gather(wide).str.contains(_FOLDED_KEY)))
-    return texts, sorted(suspects)
-
-
-def json_texts(values: Sequence[Any], redacted: tuple[str, ...]) -> pl.Series:
-    """Decoded JSON values as texts, without the members in `redacted`; None has none."""
-    encoded = [_json(value) for value in values]
-    texts, suspects = _texts(encoded, redacted)
-    if not suspects:
-        return texts
-    for place in suspects:
-        value = values[place]
-        encoded[place] = _encode(_without(as_value(value) if type(value) is Raw else value, redacted))
-    return _texts(encoded, ())[0]
-
-
-def _json(value: Any) -> bytes | None:
-    """A value as JSON; one that was left as it was sent is empty where it would be without that, too (5.15)."""
-    if type(value) is Raw:
-        sent = bytes(value)
-        return None if sent in _EMPTY else sent
-    return None if value is None else _encode(value)
 
 
 def _kept(
@@ -171,10 +55,10 @@ def _kept(
 def cleaned(texts: Sequence[str], redacted: tuple[str, ...]) -> dict[int, tuple[str, str]]:
     """Of texts of JSON that are stored already, those that hold a member in `redacted`, by place: without it, and the hash of that."""
     found = {}
-    for place in _texts([text.encode() for text in texts], redacted)[1]:
+    for place in texts_of([text.encode() for text in texts], redacted)[1]:
         value = as_object(texts[place].encode())
-        kept = _encode(_without(value, redacted))
-        if kept != _encode(value):
+        kept = encode(without(value, redacted))
+        if kept != encode(value):
             found[place] = kept.decode(), _digest(kept)
     return found
 
@@ -225,7 +109,7 @@ def documents(
         included = pages[around]
         encoded.append(
             b'{"data":%b,"included":[%b]}'
-            % (_encode(record), b",".join(map(included.__getitem__, keys)) if keys else b"")
+            % (encode(record), b",".join(map(included.__getitem__, keys)) if keys else b"")
         )
     return _finished(
         encoded,
@@ -238,12 +122,12 @@ def _finished(
     encoded: list[bytes | None], redacted: tuple[str, ...], sent: Callable[[int], tuple[JsonObject, list[JsonObject]]]
 ) -> tuple[pl.Series, list[str]]:
     """Documents as text, and their hashes. `sent`: a record and what belongs to it, by place, where a member in `redacted` may stand deeper."""
-    texts, suspects = _texts(encoded, redacted)
+    texts, suspects = texts_of(encoded, redacted)
     for place in suspects:
         record, included = sent(place)
-        encoded[place] = _encode(_without({"data": record, "included": included}, redacted))
+        encoded[place] = encode(without({"data": record, "included": included}, redacted))
     if suspects:
-        texts, _ = _texts(encoded, ())
+        texts, _ = texts_of(encoded, ())
     return texts, [_digest(one) for one in encoded if one is not None]
 
 
@@ -251,7 +135,7 @@ def _encoded(included: Included, redacted: tuple[str, ...]) -> dict[Key, bytes]:
     """The included resources of one page, as they are kept."""
     resources = included.values()
     kept = _kept(resources, [object_at(resource, "attributes") for resource in resources], redacted)
-    return dict(zip(included, map(_encode, kept), strict=True))
+    return dict(zip(included, map(encode, kept), strict=True))
 
 
 def documents_in_slots(sheaf: Sheaf, records: Resources, redacted: tuple[str, ...]) -> tuple[pl.Series, list[str]]:
@@ -304,15 +188,15 @@ def _cut(raws: Sequence[Raw], resources: Resources, redacted: tuple[str, ...]) -
     """The resources as they were sent, without their attributes in `redacted`; a server that puts space between members does so everywhere."""
     kept = list(map(bytes, raws))
     if kept and (b'": ' in kept[0] or b"\n" in kept[0]):
-        kept = list(map(_encode, map(as_object, kept)))
+        kept = list(map(encode, map(as_object, kept)))
     for name, column in resources.attributes.items():
         if not is_redacted(name, redacted):
             continue
-        key = _encode(name)
+        key = encode(name)
         for place, value in enumerate(column):
             if value is not MISSING:
-                kept[place] = (_cut_out(kept[place], key, bytes(value)) if type(value) is Raw else None) or _encode(
-                    _without(as_object(kept[place]), redacted)
+                kept[place] = (_cut_out(kept[place], key, bytes(value)) if type(value) is Raw else None) or encode(
+                    without(as_object(kept[place]), redacted)
                 )
     return kept
 

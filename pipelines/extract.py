@@ -15,11 +15,13 @@ from typing import Protocol, cast
 import polars as pl
 
 from pipelines.children import children
-from pipelines.columns import Judge, Members, Sheet, identifiers, known_members, types_of, without_blanks
-from pipelines.documents import as_json, documents, documents_in_slots
+from pipelines.columns import Judge, Sheet, identifiers, without_blanks
+from pipelines.documents import documents, documents_in_slots
 from pipelines.drift import Notes
 from pipelines.lists import Listing
+from pipelines.members import Members, known_members, types_of
 from pipelines.records import Fetched, identifier_id, steps, surroundings_of
+from pipelines.redaction import as_json
 from pipelines.slots import NotPlainError, Resources, Sheaf
 from pipelines.streams import Stream
 from resources.contract import Contract, StreamContract

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from pipelines.columns import Around, Form, Judge, Members, Sheet, Values, as_is, known_members, types_of
-from pipelines.documents import redacted_names
+from pipelines.columns import Form, Judge, Sheet, as_is
+from pipelines.members import Around, Members, Values, known_members, types_of
 from pipelines.records import MISSING, JsonObject, identifier_id, object_at
+from pipelines.redaction import redacted_names
 from pipelines.slots import Sheaf, plain
 from pipelines.streams import Stream
 from resources.contract import Contract, spelling

@@ -15,10 +15,11 @@ from itertools import accumulate
 
 import polars as pl
 
-from pipelines.columns import Sheet, Values
+from pipelines.columns import Sheet
 from pipelines.drift import DriftKey, Notes
 from pipelines.extract import Extract, Loose, Slotted, extract, left_as_sent
 from pipelines.lists import OWNER
+from pipelines.members import Values
 from pipelines.records import Fetched
 from pipelines.slots import Body, sheaf
 from pipelines.streams import DTYPES, Column, Kind, Stream, shape_of

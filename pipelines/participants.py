@@ -11,20 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from pipelines.columns import (
-    Around,
-    Form,
-    Judge,
-    Members,
-    Sheet,
-    Values,
-    as_is,
-    formed,
-    identifiers,
-    known_members,
-    types_of,
-    without_blanks,
-)
+from pipelines.columns import Form, Judge, Sheet, as_is, formed, identifiers, without_blanks
 from pipelines.lists import (
     BOOLEANS,
     OWNER,
@@ -38,6 +25,7 @@ from pipelines.lists import (
     unlisted,
     value_kinds,
 )
+from pipelines.members import Around, Members, Values, known_members, types_of
 from pipelines.records import MISSING, JsonObject, first, identifier_id, object_at
 from pipelines.slots import Identifier, Resources, plain
 from pipelines.streams import BOOKINGS, CUSTOMERS

@@ -15,10 +15,11 @@ from operator import itemgetter
 
 import polars as pl
 
-from pipelines.documents import cleaned, is_redacted, redacted_word
+from pipelines.documents import cleaned
 from pipelines.drift import DriftKey
 from pipelines.normalise import Batch, combine, normalise
 from pipelines.records import read_document
+from pipelines.redaction import is_redacted, redacted_word
 from pipelines.streams import Child, Stream
 from resources.contract import Contract
 from resources.errors import ContractError

@@ -35,7 +35,8 @@ LAYERS: dict[str, str] = {
         resources.contract resources.abilities resources.openapi_source resources.openapi
     """,
     "decisions": """
-        pipelines.streams pipelines.slots pipelines.documents pipelines.columns pipelines.lists pipelines.participants pipelines.children
+        pipelines.streams pipelines.slots pipelines.redaction pipelines.documents pipelines.members
+        pipelines.columns pipelines.lists pipelines.participants pipelines.children
         pipelines.extract pipelines.normalise
         pipelines.connect.matching pipelines.connect.described pipelines.connect.edit pipelines.connect.override
     """,

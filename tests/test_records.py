@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.documents import as_json, documents
+from pipelines.documents import documents
 from pipelines.documents import related as related_keys
 from pipelines.records import (
     MISSING,
@@ -27,6 +27,7 @@ from pipelines.records import (
     object_at,
     read_document,
 )
+from pipelines.redaction import as_json
 from resources.content import same_content
 from resources.envelope import decode
 

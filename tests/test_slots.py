@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 from pipelines import slots
-from pipelines.documents import _texts
 from pipelines.normalise import Batch, normalise, normalise_pages
 from pipelines.records import Fetched, index, read_document
+from pipelines.redaction import texts_of
 from pipelines.slots import Body, NotPlainError
 from pipelines.streams import BOOKINGS, BUILT_IN, CUSTOMERS
 from resources.contract import load_contract
@@ -241,5 +241,5 @@ def test_decoders_are_built_one_after_the_other(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("sent", [r'{"a\/b":1}', '{"a/b":1}', r'{"A-\/ B" : 1}'])
 def test_a_solidus_in_a_redacted_name_is_found_however_it_is_sent(sent: str) -> None:
-    _, suspects = _texts([sent.encode()], ("a/b",))
+    _, suspects = texts_of([sent.encode()], ("a/b",))
     assert suspects == [0]
