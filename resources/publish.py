@@ -76,11 +76,21 @@ def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRI
         ):
             _end(connection, *publication)
             _try_marts(connection, warehouse.published_path)
+        is_noted = False
         try:
             with _opened(warehouse.path, warehouse.memory_limit_mb) as connection:
                 _end(connection, *publication)
-                put_in_order(connection)  # when nobody waits for the published file any more
+                is_noted = True
+                put_in_order(connection, warehouse.path)  # when nobody waits for the published file any more
         except WarehouseError as error:
+            if is_noted:
+                # In the file's log, which the next run works in. Nothing that analysts or the run's row say is wrong.
+                log.warning(
+                    "%s is published. What is left to do in the working file waits for the next run: %s",
+                    warehouse.published_path,
+                    error,
+                )
+                return findings
             raise PublishedUnrecordedError(
                 f"{warehouse.published_path} is new and complete, but the working file could not note that the run is over: {error}"
             ) from error

@@ -32,7 +32,7 @@ from pipelines.sync import RunReport, publish_run
 from resources import merging, sql_files
 from resources.content import same_content
 from resources.contract import Contract, load_contract
-from resources.database import connect, transaction
+from resources.database import connect, put_in_order, transaction
 from resources.envelope import decode
 from resources.errors import ContractError, LeaseHeldError, PublishBlockedError, SettingsError, WarehouseError
 from resources.frames import registered
@@ -191,6 +191,57 @@ def test_the_place_of_replaced_rows_is_taken_back_once_they_are_a_fifth_of_a_tab
     assert stored(50, 0) == 50
     assert stored(10, 1) == 60  # so much is not worth writing the table again
     assert stored(5, 2) == 50
+
+
+def test_a_file_does_not_grow_by_a_row_group_of_each_table_with_each_night(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where few rows change, so that the place of replaced ones never is a fifth of a table."""
+    monkeypatch.setattr("resources.database.MOST_ROW_GROUPS", 2)
+    warehouse, groups = warehouse_in(tmp_path), list[int]()
+    for night in range(5):
+        with warehouse.writer("a test", wait_s=0) as writer:
+            put(writer, resource("accounts", "a1"), fetched=night)
+            put(writer, *(booking(f"b{n}", night, price=night) for n in range(1 if night else 50)), fetched=night)
+        publish(warehouse, "a run", "test")
+        with connect(warehouse.path, read_only=True) as connection:
+            asked = "select count(distinct row_group_id) from pragma_storage_info('core.bookings')"
+            groups += connection.execute(asked).fetchall()[0]
+    assert groups == [1, 2, 1, 2, 1]
+
+
+def test_a_disk_without_room_for_the_file_once_more_is_not_filled_by_putting_it_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    warehouse = warehouse_in(tmp_path)
+    with warehouse.writer("a test", wait_s=0):
+        pass
+    with connect(warehouse.path, read_only=False, memory_limit_mb=512) as connection:
+        monkeypatch.setattr("resources.database.LEAST_FREE_BYTES", shutil.disk_usage(tmp_path).total)
+        monkeypatch.setattr("resources.database.MOST_ROW_GROUPS", -1)
+        put_in_order(connection, warehouse.path)
+        assert connection.execute("select current_setting('max_vacuum_tasks')").fetchone() == (0,)
+    assert "no room" in caplog.text
+
+
+def test_a_run_whose_end_is_noted_stays_green_where_the_file_cannot_be_put_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    warehouse = warehouse_in(tmp_path)
+    with warehouse.writer("a test", wait_s=0) as writer:
+        writer.start_run("r1", "nightly", "a test", "test", LIMITS)
+        put(writer, resource("accounts", "a1"))
+
+    def full(*_: object) -> None:
+        raise duckdb.IOException("No space left on device")
+
+    monkeypatch.setattr("resources.publish.put_in_order", full)
+    report = RunReport("r1", "nightly", [])
+    publish_run(warehouse, report, "test")
+    assert (report.published, report.problems) == (True, [])
+    assert "No space left on device" in caplog.text
+    with connect(warehouse.path, read_only=True) as connection:
+        assert connection.execute("select status, problems from ops.runs").fetchall() == [("green", [])]
 
 
 def test_new_rows_are_inserted_with_everything_they_carry(writer: Writer) -> None:
