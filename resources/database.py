@@ -38,11 +38,8 @@ LOG_SHARE = 0.6
 # One thread for each connection, the caller's own. Closing the last connection, DuckDB 1.5.6 frees what a thread of its own may still be letting go of,
 # and the process ends with SIGSEGV (docs/decisions.md). For ten thousand rows at a time a second thread costs the writer more than it saves, too.
 THREADS = 1
-# A share of a table's rows that were replaced above which the file is put in order; so many row groups that publications have left, each a row, and a share
-# of the file that they and those of their nights then fill; and DuckDB's own limit for pieces of that work.
-DEAD_SHARE = 0.2
-MOST_ROW_GROUPS = 7
-PIECES_SHARE = 0.5
+# Every so many publications the file is put in order, and DuckDB's own limit for pieces of that work.
+IN_ORDER_EVERY = 8
 VACUUM_TASKS = 100
 
 
@@ -75,36 +72,18 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
 
 
 def put_in_order(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Have the next checkpoint take the place of replaced rows back and join small row groups, where it is worth it and the disk has room.
+    """Every eighth time, have the next checkpoint take the place of replaced rows back and join small row groups, where the disk has room.
 
-    It may write the whole file again beside what is there, so it is not for every night. It is worth it where a fifth of a table's rows have been replaced, or
-    where much of the file is row groups of a few rows: until then each checkpoint leaves one in each table that it adds to, a block however few the rows.
+    Until then each checkpoint leaves a row group in each table that it adds to, a block however few the rows; so those of `ops.publications` count the times.
+    Much of the file may be written again, beside what is there.
     """
+    asked = "select count(distinct row_group_id) from pragma_storage_info('ops.publications')"
+    if connection.execute(asked).fetchall()[0][0] <= IN_ORDER_EVERY:
+        return
     if shutil.disk_usage(path.parent).free < path.stat().st_size + LEAST_FREE_BYTES:
         log.warning("%s was not put in order: its disk has no room for it once more.", path)
-    elif _is_in_pieces(connection) or _is_full_of_dead(connection):
-        connection.execute(f"set max_vacuum_tasks = {VACUUM_TASKS}")
-
-
-def _is_in_pieces(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Judged by the table that each publication adds to: to count the row groups of all would take as long as the warehouse is large."""
-    asked = """
-        select
-            (select count(distinct row_group_id) from pragma_storage_info('ops.publications')),
-            (select count(*) from duckdb_tables() where estimated_size > 0),
-            (select used_blocks from pragma_database_size())
-    """
-    groups, tables, blocks = connection.execute(asked).fetchall()[0]
-    return bool(groups > MOST_ROW_GROUPS and groups * tables > PIECES_SHARE * blocks)
-
-
-def _is_full_of_dead(connection: duckdb.DuckDBPyConnection) -> bool:
-    tables = "select table_name, estimated_size from duckdb_tables() where schema_name = 'core'"
-    for name, stored in connection.execute(tables).fetchall():
-        live = connection.execute(f'select count(*) from core."{name}"').fetchall()[0][0]  # noqa: S608  a name of the catalogue
-        if live < (1 - DEAD_SHARE) * stored:
-            return True
-    return False
+        return
+    connection.execute(f"set max_vacuum_tasks = {VACUUM_TASKS}")
 
 
 def refuse_other_files(setting: str, path: Path) -> None:

@@ -175,39 +175,21 @@ def test_no_connection_has_threads_of_its_own(tmp_path: Path) -> None:
         assert connection.execute(asked).fetchone() == (1,)
 
 
-def test_the_place_of_replaced_rows_is_taken_back_once_they_are_a_fifth_of_a_table(tmp_path: Path) -> None:
-    warehouse = warehouse_in(tmp_path)
-
-    def stored(changed: int, night: int) -> int:
-        """After a night in which so many of 50 bookings change: rows that the file holds, replaced ones included."""
+def test_every_eighth_publication_takes_the_place_of_replaced_rows_back_and_joins_row_groups(tmp_path: Path) -> None:
+    warehouse, groups, stored = warehouse_in(tmp_path), list[int](), list[int]()
+    for night in range(17):
         with warehouse.writer("a test", wait_s=0) as writer:
             put(writer, resource("accounts", "a1"), fetched=night)
-            put(writer, *(booking(f"b{n}", night, price=night) for n in range(changed)), fetched=night)
-        publish(warehouse, "a run", "test")
-        with connect(warehouse.path, read_only=True) as connection:
-            asked = "select estimated_size from duckdb_tables() where table_name = 'bookings'"
-            return sum(size for (size,) in connection.execute(asked).fetchall())
-
-    assert stored(50, 0) == 50
-    assert stored(10, 1) == 60  # so much is not worth writing the table again
-    assert stored(5, 2) == 50
-
-
-def test_a_file_does_not_grow_by_a_row_group_of_each_table_with_each_night(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where few rows change, so that the place of replaced ones never is a fifth of a table."""
-    monkeypatch.setattr("resources.database.MOST_ROW_GROUPS", 2)
-    warehouse, groups = warehouse_in(tmp_path), list[int]()
-    for night in range(5):
-        with warehouse.writer("a test", wait_s=0) as writer:
-            put(writer, resource("accounts", "a1"), fetched=night)
-            put(writer, *(booking(f"b{n}", night, price=night) for n in range(1 if night else 50)), fetched=night)
+            changed = range(night, night + 1) if night else range(50)
+            put(writer, *(booking(f"b{n}", night, price=night) for n in changed), fetched=night)
         publish(warehouse, "a run", "test")
         with connect(warehouse.path, read_only=True) as connection:
             asked = "select count(distinct row_group_id) from pragma_storage_info('core.bookings')"
             groups += connection.execute(asked).fetchall()[0]
-    assert groups == [1, 2, 1, 2, 1]
+            asked = "select estimated_size from duckdb_tables() where table_name = 'bookings'"
+            stored += connection.execute(asked).fetchall()[0]
+    assert groups == [1, 2, 3, 4, 5, 6, 7, 8] * 2 + [1]
+    assert stored == [*range(50, 58)] * 2 + [50]
 
 
 def test_a_disk_without_room_for_the_file_once_more_is_not_filled_by_putting_it_in_order(
@@ -218,7 +200,7 @@ def test_a_disk_without_room_for_the_file_once_more_is_not_filled_by_putting_it_
         pass
     with connect(warehouse.path, read_only=False, memory_limit_mb=512) as connection:
         monkeypatch.setattr("resources.database.LEAST_FREE_BYTES", shutil.disk_usage(tmp_path).total)
-        monkeypatch.setattr("resources.database.MOST_ROW_GROUPS", -1)
+        monkeypatch.setattr("resources.database.IN_ORDER_EVERY", -1)
         put_in_order(connection, warehouse.path)
         assert connection.execute("select current_setting('max_vacuum_tasks')").fetchone() == (0,)
     assert "no room" in caplog.text
