@@ -58,8 +58,7 @@ def ended_by(error: BaseException) -> str:
     """What ended something, for a sentence: the product's own words, or the kind of what stopped it."""
     # DuckDB turns a signal during a query into a RuntimeError.
     stop = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-    if (
-        type(stop).__name__ == "DagsterExecutionInterruptedError"
-    ):  # by its name, so that the command line loads no Dagster
+    # By its name, so that the command line loads no Dagster.
+    if type(stop).__name__ == "DagsterExecutionInterruptedError":
         return "it was told to end, by Terminate in Dagster or by a signal"
     return str(stop) if isinstance(stop, ProductError) else f"stopped by {type(stop).__name__}"

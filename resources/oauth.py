@@ -122,9 +122,8 @@ class ClientCredentials(httpx.Auth):
             *_spellings(secret),
         ):
             text = text.replace(hidden, "***")
-        text = " ".join(
-            _CREDENTIALS.sub(r"\1 ***", text).split()
-        )  # its line ends would begin lines of a log, or a "problem:" of their own
+        # In one line: its line ends would begin lines of a log, or a "problem:" of their own.
+        text = " ".join(_CREDENTIALS.sub(r"\1 ***", text).split())
         return text if len(text) <= QUOTED else text[:QUOTED] + "…"
 
     def _basic(self) -> str:
