@@ -123,6 +123,20 @@ def test_a_total_that_knows_no_filter_neither_cuts_down_to_the_page_nor_is_held_
     assert asked(emulator) <= 3 * PAGES
 
 
+@pytest.mark.parametrize("in_flight", [1, 2, 4])
+def test_a_total_that_knows_no_filter_is_held_against_the_whole_list(
+    world: World, contract: Contract, tmp_path: Path, in_flight: int
+) -> None:
+    with Emulator(world, TOTALS) as emulator:
+        emulator.faults.append(
+            Fault(on(LIST), edited(lambda d: d.setdefault("meta", {}).update(total=PAGES * 4 + 3)), times=None)
+        )
+        report = bookings_night(settings_for(emulator, tmp_path, sync_concurrency=in_flight), contract)
+    (problem,) = report.problems
+    assert f"the API says that {PAGES * 4 + 3} records match" in problem
+    assert f"walks read {PAGES * 4}." in problem
+
+
 def test_edges_are_utc_whatever_the_offset_of_the_change_times(world: World, tmp_path: Path) -> None:
     there = timezone(timedelta(hours=14))
     times = [END.astimezone(there) - timedelta(days=days) for days in (30, 20)]
