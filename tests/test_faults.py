@@ -155,7 +155,6 @@ def test_a_token_that_dies_under_many_requests_in_flight_is_asked_for_once(loade
         world.clock.advance(timedelta(days=1))
         emulator.latency = 0.1  # so that the pieces of the slice, read side by side, all have a request on its way
         settings = settings_for(emulator, loaded, sync_concurrency=4, **{ZONES: {}})
-        # While the first that is refused waits for its token, the others ask with the dead one.
         emulator.faults.append(Fault(on("/oauth/token"), Delay(1.0), times=None))
         asked = 0
 
@@ -164,6 +163,8 @@ def test_a_token_that_dies_under_many_requests_in_flight_is_asked_for_once(loade
             asked += request.path == LIST
             if asked == 9:
                 world.revoke_tokens()
+                # Its refusal comes last: the others ask with the dead token meanwhile, however busy the machine is.
+                emulator.faults.append(Fault(lambda other: other is request, Delay(3.0)))
                 emulator.hooks.clear()
 
         emulator.hooks.append(expire)
