@@ -44,11 +44,12 @@ def noted_end(
             note_end(warehouse, run_id, [untold])
 
 
-def note_end(warehouse: Warehouse, run_id: str, problems: Sequence[str]) -> None:
-    """Write down what ended a run, where that can be done at once."""
+def note_end(warehouse: Warehouse, run_id: str, problems: Sequence[str], *, unless_published: bool = False) -> None:
+    """Write down what ended a run, where that can be done at once. `unless_published`: but for one whose publication is noted."""
     try:
         with warehouse.writer(f"noting what ended run {run_id}", wait_s=NOTE_WAIT_S) as writer:
-            writer.end_run(run_id, problems, [])
+            if not (unless_published and writer.is_published(run_id)):
+                writer.end_run(run_id, problems, [])
     except WarehouseError as error:
         # The first error is the one to tell; a row that still stands as running is ended by the next run.
         log.warning("The end of run %s could not be written down: %s", run_id, error)

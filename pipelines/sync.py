@@ -258,6 +258,7 @@ def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:
         with warehouse.writer(f"noting what kept run {report.run_id} from publishing") as writer:
             writer.end_run(report.run_id, report.problems, [])
     except BaseException as error:
-        # The run's row must not stand as running.
-        note_end(warehouse, report.run_id, [f"publishing {warehouse.published_path} did not end: {ended_by(error)}"])
+        # The run's row must not stand as running. Once the publication is noted it does not: what is left then is only to put the file in order.
+        told = f"publishing {warehouse.published_path} did not end: {ended_by(error)}"
+        note_end(warehouse, report.run_id, [told], unless_published=True)
         raise

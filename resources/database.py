@@ -102,12 +102,15 @@ def refuse_other_files(setting: str, path: Path) -> None:
 def end_query(connection: duckdb.DuckDBPyConnection) -> None:
     """End what a connection may still be computing.
 
-    An exception that a signal raises during a query leaves the call and not the query: the next call, be it only to close, would wait for its result.
+    An exception that a signal raises during a query leaves the call and not the query: the next call, be it only to close, would wait for its result. A
+    checkpoint comes to its end all the same, and closing lets go of no result: until the next query its file counts as open, and to open it again would be
+    to wait for that in a loop that nothing ends.
     """
     try:
         connection.interrupt()
-    except duckdb.ConnectionException as error:
-        log.debug("Nothing to end: %s", error)  # closed already, so nothing is being computed
+        connection.execute("select 1")
+    except duckdb.Error as error:
+        log.debug("Nothing to end, or nothing can be asked any more: %s", error)
 
 
 @contextmanager

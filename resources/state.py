@@ -70,6 +70,10 @@ class State:
         ).fetchall()
         return {account_id for (account_id,) in rows}
 
+    def is_published(self, run_id: str) -> bool:
+        """Whether a run has published and noted it."""
+        return bool(self.connection.execute("from ops.publications where run_id = ?", [run_id]).fetchall())
+
     def accounts(self) -> list[tuple[str, str | None, str | None]]:
         """Live accounts: (account_id, slug, time zone that the API sent)."""
         return self.connection.execute(

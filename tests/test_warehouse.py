@@ -226,6 +226,63 @@ def test_a_run_whose_end_is_noted_stays_green_where_the_file_cannot_be_put_in_or
         assert connection.execute("select status, problems from ops.runs").fetchall() == [("green", [])]
 
 
+def test_a_run_that_is_told_to_end_while_the_file_is_put_in_order_stays_green(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = warehouse_in(tmp_path)
+    with warehouse.writer("a test", wait_s=0) as writer:
+        writer.start_run("r1", "nightly", "a test", "test", LIMITS)
+        put(writer, resource("accounts", "a1"))
+
+    def told(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("resources.publish.put_in_order", told)
+    with pytest.raises(KeyboardInterrupt):
+        publish_run(warehouse, RunReport("r1", "nightly", []), "test")
+    for path in (warehouse.path, warehouse.published_path):
+        with connect(path, read_only=True) as connection:
+            assert connection.execute("select status, problems from ops.runs").fetchall() == [("green", [])]
+
+
+def test_a_signal_during_a_checkpoint_does_not_keep_the_file_from_being_opened_again(tmp_path: Path) -> None:
+    script = f"""
+import os, signal, sys, threading
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from pathlib import Path
+from resources import publish as publishing
+from tests.test_warehouse import *
+
+asked = threading.Event()
+
+def signalled():
+    asked.wait()
+    while warehouse.path.stat().st_size == size:
+        pass  # until the checkpoint writes
+    os.kill(os.getpid(), signal.SIGINT)
+
+def before_the_checkpoint(connection, path):
+    global size
+    connection.execute("insert into core.customer_tags select 'a', n, n, null from range(500_000) numbers(n)")
+    size = path.stat().st_size
+    asked.set()
+
+thread = threading.Thread(target=signalled, daemon=True)
+thread.start()
+publishing.put_in_order = before_the_checkpoint
+warehouse = warehouse_in(Path({str(tmp_path)!r}))
+with warehouse.writer("a test", wait_s=0) as writer:
+    put(writer, resource("accounts", "a1"))
+try:
+    publish_run(warehouse, RunReport("r1", "nightly", []), "test")
+    thread.join()
+except (KeyboardInterrupt, RuntimeError) as error:
+    print(repr(error))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60)
+    assert "Query interrupted" in ended.stdout
+
+
 def test_new_rows_are_inserted_with_everything_they_carry(writer: Writer) -> None:
     counts = put(writer, booking(price=12.1, status="Confirmed"), booking("b2", account="a2"))
     assert counts == Counts(read=2, inserted=2)
