@@ -32,11 +32,13 @@ def noted_end(
             try:
                 yield writer
             except BaseException as error:
-                problem = early + ended_by(error)
-                if writer.is_open:
-                    end(writer, [problem])
-                else:  # it was giving way to another run, or the file must be opened again
-                    untold = problem
+                untold = early + ended_by(error)
+                if writer.is_open:  # not while it gives way to another run, nor where the file must be opened again
+                    try:
+                        end(writer, [untold])
+                        untold = None
+                    except WarehouseError as second:
+                        log.debug("The end of run %s is tried once more: %s", run_id, second)
                 raise
             end(writer, ())
     finally:

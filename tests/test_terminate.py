@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -272,6 +272,32 @@ def test_a_run_that_cannot_commit_its_account_list_is_red(
             night(settings)
     assert query(settings.warehouse_path, "select status, problems from ops.runs") == [
         ("red", ["accounts: not read to the end: warehouse.duckdb: the disk is full."])
+    ]
+    healed(emulator, tmp_path)
+
+
+def test_what_ended_a_step_is_raised_though_its_end_cannot_be_written_down_at_first(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, end_run = list[Sequence[str]](), Writer.end_run
+
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def full_once(writer: Writer, run_id: str, problems: Sequence[str], warnings: Sequence[str], **named: bool) -> None:
+        calls.append(problems)
+        if len(calls) == 1:
+            raise WarehouseError("The warehouse could not be written: the disk is full.")
+        end_run(writer, run_id, problems, warnings, **named)
+
+    settings = settings_for(emulator, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "commit", ended)
+        patch.setattr(Writer, "end_run", full_once)
+        with pytest.raises(KeyboardInterrupt):
+            night(settings)
+    assert query(settings.warehouse_path, "select status, problems from ops.runs") == [
+        ("red", ["accounts: not read to the end: stopped by KeyboardInterrupt"])
     ]
     healed(emulator, tmp_path)
 
