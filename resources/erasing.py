@@ -1,7 +1,7 @@
 """Members taken out of what is stored already, wherever the warehouse keeps JSON as it was sent: documents, replaced versions, records put aside, lists.
 
 What lives here: those places, finding and replacing texts in them; rows and columns that stand for such a member. What does not: what is a member to take
-out (`pipelines.documents`), typed columns of the built-in streams.
+out (`pipelines.redaction`), typed columns of the built-in streams.
 """
 
 from __future__ import annotations
