@@ -16,7 +16,8 @@ from resources.appointedd import Look
 from resources.contract import Contract
 
 ABILITY = "empty lists"
-# Before any booking of this API; a bound in the future may be refused for itself.
+BAD_REQUEST, NOT_FOUND = 400, 404
+# Before any booking of this API.
 LONG_AGO = datetime(1990, 1, 1, tzinfo=UTC)
 ASKED = "asked for a window in which nothing changed"
 
@@ -24,7 +25,7 @@ ASKED = "asked for a window in which nothing changed"
 def empty(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Finding]:
     """Ask each list that is filtered for a window that holds nothing; `contract` as it is settled so far."""
     filtered = [one for one in seen if "updated_since" in sent(one.stream, contract)]
-    looks = {one.name: probe.page(one, _window(one, contract)) for one in filtered if not probe.is_spent}
+    looks = {one.name: _look(probe, one, contract) for one in filtered if not probe.is_spent}
     empties = [name for name, look in looks.items() if is_list(look) and not rows_of(look)]
     findings = [_odd(name, look) for name, look in looks.items() if name not in empties]
     if not empties:
@@ -39,21 +40,26 @@ def empty(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Findin
     return [*findings, Finding("", ABILITY, "an empty list", told, "reads them", "certain")]
 
 
-def _window(one: Seen, contract: Contract) -> dict[str, str]:
+def _look(probe: Probe, one: Seen, contract: Contract) -> Look:
     parameters = contract.parameters
     if "updated_until" in sent(one.stream, contract):
-        return {
+        bounds = {
             parameters.updated_since: instant_text(LONG_AGO),
             parameters.updated_until: instant_text(LONG_AGO + timedelta(days=1)),
         }
-    return {parameters.updated_since: instant_text(datetime.now(UTC) + timedelta(days=1))}
+        look = probe.page(one, bounds)
+        if look.status < 400 or look.status == NOT_FOUND:
+            return look
+    # Either bound may be refused for itself, so long ago or in the future.
+    return probe.page(one, {parameters.updated_since: instant_text(datetime.now(UTC) + timedelta(days=1))})
 
 
 def _odd(stream: str, look: Look) -> Finding:
     """Of a list that is not empty in such a window, or is none. What one list answers says nothing of the others."""
-    if look.status == 404:
-        why = "HTTP 404 where nothing changed, so a night without changes would be red"
-        line = Line(("streams", stream, "filters"), False, why)
-        outcome = "does not filter this list, and reads it whole each time"
-        return Finding(stream, ABILITY, "HTTP 404", ASKED, outcome, "certain", (line,))
-    return Finding(stream, ABILITY, "not known", f"{ASKED}: {said(look)}", "as it is", "low")
+    # A sync finds out for itself what is refused with a 400.
+    if is_list(look) or look.status == BAD_REQUEST:
+        return Finding(stream, ABILITY, "not known", f"{ASKED}: {said(look)}", "as it is", "low")
+    why = f"{said(look)} where nothing changed, so a night without changes would be red"
+    line = Line(("streams", stream, "filters"), False, why)
+    outcome = "does not filter this list, and reads it whole each time"
+    return Finding(stream, ABILITY, said(look), ASKED, outcome, "certain", (line,))
