@@ -86,9 +86,9 @@ class Lane:
 
     def _believe(self, piece: Slice, part: ReadPart) -> None:
         """Raise `CoarseFilterError` where a piece is short of a total that may be the whole list's, whatever is asked for: that one can be judged."""
-        for r in part.reconciliations:
-            if r.verdict == "different" and self.splitter.is_counted_whole(piece, r.last_total):
-                raise CoarseFilterError(piece.api_client)
+        is_short = any(r.verdict == "different" for r in part.reconciliations)
+        if is_short and self.splitter.is_counted_whole(piece):
+            raise CoarseFilterError(piece.api_client)
 
     @contextmanager
     def _failing(self, piece: Slice) -> Iterator[None]:

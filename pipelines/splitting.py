@@ -132,10 +132,13 @@ class Splitter:
             family.counted += page.total
             return family.counted <= 2 * family.total
 
-    def is_counted_whole(self, piece: Slice, total: int | None) -> bool:
-        """Whether the server counted as many records in a piece as in all that was cut: where fewer came, it may count whatever is asked for."""
-        family = self.families.get(piece)
-        return family is not None and total is not None and family.total == total
+    def is_counted_whole(self, piece: Slice) -> bool:
+        """Whether the server counted about as many records in a piece as in all that was cut: where fewer came, it may count whatever is asked for.
+
+        About, since records come and go between the two counts. Both are of the first of the contract's queries, as `totals` is.
+        """
+        family, counted = self.families.get(piece), self.totals.get(piece)
+        return family is not None and family.total is not None and counted is not None and 2 * counted > family.total
 
     def pieces(self, page: Page, number: int, busy: int | None = None) -> int:
         """In how many pieces a slice is better read, judging by its page `number`; 1 or less where it is read as it is."""

@@ -128,11 +128,13 @@ class ApiClient(Abilities):
     def _no_parameter_lost(self, stream: str, page: Page, optional: Query, own: Query) -> None:
         """Raise where what stands behind a next link is another list than the one that was asked for.
 
-        Filters can be done without, the contract's queries cannot.
+        What is optional can be done without, the contract's queries cannot.
         """
         parameters = self.contract.parameters
-        bounds = (parameters.updated_since, parameters.updated_until)
-        needed = [*own, *(name for name in (*bounds, parameters.account) if name in optional)]
+        # A number counts pages of one order and one length; a cursor may stand for both.
+        cut = (parameters.sort, parameters.page_size) if page.is_shifting else ()
+        names = (parameters.updated_since, parameters.updated_until, parameters.account, *cut)
+        needed = [*own, *(name for name in names if name in optional)]
         lost = forgotten(page, {**optional, **own}, needed, parameters.page_size)
         if lost is None:
             return

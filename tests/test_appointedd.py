@@ -251,6 +251,8 @@ def linked(**changes: Any) -> Callable[[Json], Json]:
         ("filter[account]", linked(query={"filter[account]": None}), "goes on without it .ability 'account_filter'"),
         ("filter[status]", linked(query={"filter[status]": None}), "streams.customers.queries"),
         (SINCE, linked(query={"page[number]": "2"}, only=("page[number]", "page[size]")), "ability 'filters'"),
+        ("sort", linked(query={"page[number]": "2", "sort": None}), "goes on without it .ability 'sort'"),
+        ("page[size]", linked(query={"page[number]": "3", "page[size]": None}), "without it .ability 'page_size'"),
     ],
 )
 def test_a_next_link_that_has_lost_a_parameter_is_not_followed(lost: str, change: Any, told: str) -> None:
@@ -274,6 +276,7 @@ def test_a_next_link_that_has_lost_a_parameter_is_not_followed(lost: str, change
         linked(query={SINCE: None, "since": "2020-01-01T00:00:00Z"}),
         linked(query={SINCE: "2020-01-01T00:00:00+00:00"}),
         linked(query={"sort": None}),
+        linked(query={"page[size]": None}),
     ],
 )
 def test_a_next_link_that_carries_its_list_in_its_own_way_is_followed(change: Any) -> None:

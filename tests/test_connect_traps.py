@@ -6,10 +6,11 @@ What lives here: servers that lose records without a word, made of the emulator.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
@@ -267,6 +268,31 @@ def test_an_order_whose_cursor_skips_rows_of_one_instant_is_not_asked_for(
     assert found(learned, "streams", "bookings", "filters")
 
 
+# ---- next links that forget --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("lost", "size"), [("sort", 10), ("page[size]", 200)])
+def test_numbered_pages_whose_links_forget_how_the_list_was_cut_lose_no_row(
+    tmp_path: Path, lost: str, size: int
+) -> None:
+    """What follows is page 2 of another order, or of pages of another length, and walking again brings the same rows."""
+
+    def forget(document: Document) -> None:
+        path, _, text = (document["links"].get("next") or "").partition("?")
+        kept = {name: value for name, value in parse_qsl(text) if name != lost}
+        document["links"]["next"] = f"{path}?{urlencode(kept)}" if path else None
+
+    here = world(customers=130, bookings=340, events=60)
+    switches = Switches(paging="number", default_page_size=size, max_page_size=500)
+    with Emulator(here, switches) as emulator:
+        emulator.faults.append(always(edited(forget)))
+        code, out = cli(environment(emulator, tmp_path), "connect")
+        assert code == 0, out
+        settings = settings_for(emulator, tmp_path)
+        assert night(settings, load_contract(tmp_path / "own.toml")).problems == []
+        assert differences(settings.warehouse_path, here.truth()) == []
+
+
 # ---- single records ----------------------------------------------------------------------------------------------------------
 
 
@@ -347,36 +373,43 @@ def test_the_first_cancelled_booking_of_a_server_that_hides_them_comes_the_same_
 # ---- nights without a change -------------------------------------------------------------------------------------------------
 
 
-class _Empty:
+NULL = (200, b'{"data": null, "links": {"next": null}}')
+MISSING = (404, b'{"errors": [{"title": "Nothing found"}]}')
+
+
+def _answer_empty_lists(monkeypatch: pytest.MonkeyPatch, answer: tuple[int, bytes], lists: Collection[str]) -> None:
     """Lists without a record are answered otherwise."""
+    usual = Api.answer
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, is_missing: bool) -> None:
-        answer = Api.answer
+    def answered(api: Api, request: Request) -> Response:
+        response = usual(api, request)
+        is_other = json.loads(response.body).get("data") == [] and request.path.rpartition("/")[2] in lists
+        return Response(*answer, response.headers) if is_other else response
 
-        def answered(api: Api, request: Request) -> Response:
-            response = answer(api, request)
-            document = json.loads(response.body)
-            if document.get("data") != []:
-                return response
-            if is_missing:
-                return Response(404, b'{"errors": [{"title": "Nothing found"}]}', response.headers)
-            return Response(200, json.dumps({**document, "data": None}).encode(), response.headers)
-
-        monkeypatch.setattr(Api, "answer", answered)
+    monkeypatch.setattr(Api, "answer", answered)
 
 
-@pytest.mark.parametrize("is_missing", [False, True])
+@pytest.mark.parametrize(
+    ("answer", "lists"),
+    [
+        *((answer, lists) for answer in (NULL, MISSING) for lists in (ALL, {"customers"}, {"events"})),
+        ((204, b""), {"events"}),
+        ((200, b'{"data": {}}'), {"events"}),
+        ((422, b'{"errors": [{"title": "Nothing found"}]}'), {"events"}),
+    ],
+)
 def test_a_night_without_changes_is_green_however_an_empty_list_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_missing: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, bytes], lists: Collection[str]
 ) -> None:
-    _Empty(monkeypatch, is_missing=is_missing)
+    _answer_empty_lists(monkeypatch, answer, lists)
     here = world(customers=40, bookings=90)
     with Emulator(here) as emulator:
         code, out = cli(environment(emulator, tmp_path), "connect")
         assert code == 0, out
         contract = load_contract(tmp_path / "own.toml")
-        assert contract.document.null_is_empty != is_missing
-        assert {contract.streams[name].filters for name in ALL} == {not is_missing}
+        assert contract.document.null_is_empty == (answer is NULL)
+        # A list that answers otherwise has a say for itself alone.
+        assert {name for name in ALL if not contract.streams[name].filters} == (set() if answer is NULL else lists)
         settings = settings_for(emulator, tmp_path)
         assert night(settings, contract).problems == []
         here.clock.advance(timedelta(days=3))

@@ -265,6 +265,17 @@ def test_next_links_to_another_host_name_the_list_and_the_cure(small: Emulator, 
     assert all("APPOINTEDD_BASE_URL" in need for need in needs)
 
 
+@pytest.mark.parametrize("end", [False, "#", "null", 0, [], "itself"])
+def test_a_last_page_that_says_so_in_no_way_of_ours_is_told(small: Emulator, tmp_path: Path, end: object) -> None:
+    def edit(document: dict[str, Any]) -> None:
+        links = document["links"]
+        links["next"] = links["next"] or (links["self"] if end == "itself" else end)
+
+    (need,) = learned_from(small, tmp_path, always(edited(edit))).needs
+    assert ("a link to the page itself" if end == "itself" else json.dumps(end)) in need
+    assert "a programmer must teach it" in need
+
+
 class _Wandering:
     """Pages of rows in an order of their own each time, unless one is asked for that is kept."""
 

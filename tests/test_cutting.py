@@ -22,6 +22,7 @@ from resources.contract import Contract, load_contract
 from resources.pages import Page
 from resources.settings import Settings
 from tests.emulator import Emulator, Fault, Request, Status, Switches, World, listing, on
+from tests.emulator.listing import Selection
 from tests.equality import contract_with, differences, night, query, settings_for
 from tests.fault_plays import Document, edited, without_pauses
 from tests.rows import windows
@@ -121,6 +122,49 @@ def test_a_total_that_knows_no_filter_neither_cuts_down_to_the_page_nor_is_held_
     assert report.problems == []
     assert wrong(tmp_path, world) == []
     assert asked(emulator) <= 3 * PAGES
+
+
+@pytest.mark.parametrize("knows_status", [True, False])
+def test_a_total_that_knows_no_filter_is_held_against_no_piece_of_several_lists(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, knows_status: bool
+) -> None:
+    """Each list of the contract has a total of its own, and both together are another count than the one that the cut was made by."""
+    lists = '[{"filter[status]" = "confirmed"}, {"filter[status]" = "cancelled"}]'
+    own = contract_with(tmp_path, f"{SMALL_PAGES}[streams.bookings]\nqueries = {lists}\n")
+
+    def total(selection: Any) -> int:
+        statuses = selection._query.statuses if knows_status else None
+        return sum(statuses is None or record.status in statuses for record in selection._rows)
+
+    monkeypatch.setattr(Selection, "total", total)
+    with Emulator(world, TOTALS) as emulator:
+        report = bookings_night(settings_for(emulator, tmp_path, sync_concurrency=2), own)
+    if knows_status:
+        assert asked(emulator) <= 3 * PAGES
+        assert report.problems == []
+        assert wrong(tmp_path, world) == []
+    else:  # then each list as a whole is short of it, and a person is told so once
+        (problem,) = report.problems
+        assert 'set document.total = ""' in problem
+
+
+@pytest.mark.parametrize("change", ["add", "delete"])
+def test_a_total_that_knows_no_filter_may_move_while_pieces_are_read(
+    change: str, world: World, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oldest = min(world.bookings.rows(), key=lambda b: b.updated).id  # read last
+    monkeypatch.setattr(Selection, "total", lambda selection: len(selection._rows))
+    with Emulator(world, TOTALS) as emulator:
+
+        def move(request: Request) -> None:
+            if request.path == LIST and asked(emulator) == 3:
+                _ = world.add_booking() if change == "add" else world.delete_booking(oldest)
+
+        emulator.hooks.append(move)
+        report = bookings_night(settings_for(emulator, tmp_path, sync_concurrency=2), contract)
+    assert len(world.bookings) != PAGES * 4
+    assert report.problems == []
+    assert wrong(tmp_path, world) == []
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 4])

@@ -133,7 +133,9 @@ class _Contact:
         following = self.probe.follow(page)
         one.is_all = following is None and not paging.goes_on(self.probe, page)
         if one.stream is ACCOUNTS:
-            while following is not None and not self.probe.is_spent:
+            read: set[str] = set()
+            while following is not None and following.url not in read and not self.probe.is_spent:
+                read.add(following.url)
                 self.probe.add_sample(one, following)
                 following = self.probe.follow(following)
 

@@ -5,6 +5,7 @@ What lives here: asking for these and judging the answers. What does not: what t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from urllib.parse import urljoin
 
@@ -125,13 +126,15 @@ def next_link(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Fi
             if origin := probe.leads_away(look):
                 return [_led_away(name, place, origin)]
             following = probe.follow(look)
-            if following is None or not is_list(following):
-                status = following.status if following else "nothing"
-                told = f"{place} was answered with HTTP {status}"
+            if following is None:
+                continue  # it leads to the page itself
+            if not is_list(following):
+                told = f"{place} was answered with HTTP {following.status}"
                 return [unserved("next link", f"{place}, which leads nowhere", told, f'document.next = "{place}"')]
             if not rows_of(following).keys() - rows_of(look).keys():
                 return [unserved("next link", f"{place} leads to the same rows", place, f'document.next = "{place}"')]
-            return [_next_found(place, look, following, size_name, contract)]
+            odd = next((need for one in seen if (need := _odd_end(probe, one, place))), None)
+            return [odd or _next_found(place, look, following, size_name, contract)]
     marks = [m for look in short for m in next_marks(look.document or {})]
     if marks:
         return [
@@ -188,6 +191,31 @@ def _led_away(stream: str, place: str, origin: str) -> Finding:
     )
     told = f"{place} of a page that is not the last"
     return Finding("", "next link", f"at {origin}", told, "cannot read beyond the first page", "none", need=need)
+
+
+def _odd_end(probe: Probe, seen: Seen, place: str) -> Finding | None:
+    """What a page says at the place of the next link that is neither a link nor nothing, as a last page may: a sync follows it, or cannot read it."""
+    for look in probe.answers_to(seen):
+        value = at(look.document, place)
+        held = value.get("href") if isinstance(value, dict) else value
+        link = address(value)
+        if held is None or held == "" or (link is not None and urljoin(look.url, link) != look.url):
+            continue
+        shown = "a link to the page itself" if link else json.dumps(held)
+        need = (
+            f"{seen.name}: a page names no next one by {shown} at {place}, where a sync reads a link; it would end red. This product takes null, an empty "
+            f"text or nothing for the end of a list; a programmer must teach it this form."
+        )
+        return Finding(
+            "",
+            "next link",
+            f"{place}, {shown} at the end",
+            "a page that names no other",
+            "would fail",
+            "none",
+            need=need,
+        )
+    return None
 
 
 def _next_found(place: str, look: Look, following: Look, size_name: str, contract: Contract) -> Finding:

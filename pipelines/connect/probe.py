@@ -116,11 +116,12 @@ class Probe:
         return self.get(seen.path, {**self.size, **(query or {})})
 
     def follow(self, look: Look) -> Look | None:
-        """The page behind a page; None at the end, or where the link leads to another host, which no token is sent to."""
+        """The page behind a page; None at the end, or where the link leads to the page itself or to another host, which no token is sent to."""
         link = address(at(look.document, self.next_place))
-        if link is None or self.leads_away(look):
+        target = urljoin(look.url, link or "")
+        if link is None or target == look.url or self.leads_away(look):
             return None
-        following = self.get(urljoin(look.url, link))
+        following = self.get(target)
         self.followed.add(following.url)
         return following
 
