@@ -686,6 +686,45 @@ def test_a_proxy_that_cannot_be_used_is_told_in_a_sentence_without_its_password(
         assert served == []
 
 
+class _Refuses(BaseHTTPRequestHandler):
+    """A proxy that lets nobody through."""
+
+    def do_CONNECT(self) -> None:
+        self.send_error(407)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["dead", "refusing"])
+@pytest.mark.parametrize(
+    ("variable", "form"),
+    [("HTTPS_PROXY", "http://user:{secret}@127.0.0.1:{port}"), ("all_proxy", "127.0.0.1:{port}")],
+)
+def test_a_proxy_that_does_not_let_through_is_named_without_its_password(
+    variable: str, form: str, is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with https(tmp_path) as (settings, served), _Quiet(("127.0.0.1", 0), _Refuses) as proxy:
+        port = proxy.server_address[1]
+        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        if not is_there:
+            proxy.shutdown()
+            proxy.server_close()
+        monkeypatch.setenv(variable, form.format(secret=CAPABILITY, port=port))
+        with pytest.raises(ProductError) as refused:
+            read_accounts(settings)
+        told = f"through the proxy http://127.0.0.1:{port}; are {variable} and APPOINTEDD_TOKEN_URL right, and does the proxy run?"
+        assert told in str(refused.value)
+        assert CAPABILITY not in str(refused.value)
+        monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
+        with pytest.raises(ProductError, match="CERTIFICATE_VERIFY_FAILED") as untrusted:
+            read_accounts(settings)
+        assert "proxy" not in str(untrusted.value)
+        proxy.shutdown()
+        assert served == []
+
+
 def test_no_setting_and_no_line_of_code_weakens_tls() -> None:
     words = ("verify", "insecure", "ssl", "tls", "certificate")
     assert [n for n in Settings.model_fields if any(w in n for w in words)] == []
