@@ -120,6 +120,11 @@ def writable(setting: str, path: Path) -> Iterator[None]:
         ) from error
 
 
+def in_one_line(text: str) -> str:
+    """A sentence without line ends and other characters that would steer a terminal or a log, whatever names and words of the API it quotes."""
+    return "".join(c if c.isprintable() else "�" for c in text)
+
+
 def told(api_client: str, error: ApiError) -> str:
     """An error of the API as a sentence that names the API client it is about; some do so by themselves."""
     text = str(error)
