@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import duckdb
 import pytest
 from typer.testing import CliRunner
 
@@ -282,7 +281,7 @@ def test_a_revoked_api_client_does_not_stop_the_other(tmp_path: Path) -> None:
 
 
 def test_a_blocked_publication_leaves_the_file_and_is_red(copied: Loaded) -> None:
-    with duckdb.connect(copied.folder / "warehouse.duckdb") as connection:
+    with connect(copied.folder / "warehouse.duckdb", read_only=False) as connection:
         connection.execute("insert into core.events select * from core.events limit 1")
     published = copied.folder / "analytics.duckdb"
     before = published.stat().st_ino
@@ -457,14 +456,14 @@ def test_status_before_the_first_sync_names_the_cure(loaded: Loaded, tmp_path: P
 
 
 def test_status_of_another_file(loaded: Loaded, tmp_path: Path) -> None:
-    duckdb.connect(tmp_path / "warehouse.duckdb").close()
+    connect(tmp_path / "warehouse.duckdb", read_only=False).close()
     done = cli(environment(loaded.emulator, tmp_path), "status")
     assert (done.code, done.out) == (1, "")
     assert "is not a warehouse of this version" in done.err
 
 
 def test_status_tells_frozen_accounts_problems_and_quarantine(copied: Loaded) -> None:
-    with duckdb.connect(copied.folder / "warehouse.duckdb") as connection:
+    with connect(copied.folder / "warehouse.duckdb", read_only=False) as connection:
         connection.execute(
             """
             update ops.slices set account_ids = account_ids[2:] where stream = 'accounts';

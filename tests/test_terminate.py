@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import duckdb
 import pytest
 import stamina
 
@@ -25,6 +24,7 @@ from resources import connections, exchange, rate
 from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import load_contract
+from resources.database import connect
 from resources.errors import BrokenAnswerError, ClientRefusedError, GaveUpError, WarehouseError
 from resources.lease import lease
 from resources.rate import pause
@@ -150,7 +150,7 @@ def test_a_run_that_is_told_to_end_while_it_publishes_is_noted_as_far_as_it_came
     at: str, status: str, told: str, publications: tuple[int, int], emulator: Emulator, tmp_path: Path
 ) -> None:
     settings = settings_for(emulator, tmp_path)
-    duckdb.connect(settings.warehouse_published_path, config={"threads": 1}).close()  # somebody's own, without tables
+    connect(settings.warehouse_published_path, read_only=False).close()  # somebody's own, without tables
     child = started(breaking.environment(emulator, settings) | {"BREAK_AT": at, "BREAK_BY": "SIGTERM"}, "--quiet")
     _, err = child.communicate(timeout=STARTS_WITHIN_S)
     assert child.returncode == 143, err

@@ -1230,7 +1230,7 @@ def test_a_backup_beside_the_log_of_a_killed_run_is_told_with_the_cure(tmp_path:
     with warehouse_in(tmp_path).writer("x", wait_s=0):
         pass
     before = path.read_bytes()
-    with duckdb.connect(path) as connection:
+    with connect(path, read_only=False) as connection:
         connection.execute("create table more as select range from range(100000); checkpoint")
         connection.execute("insert into more values (1)")
         log = path.with_name("warehouse.duckdb.wal")
