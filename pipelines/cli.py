@@ -25,7 +25,7 @@ import typer
 import typer.core
 
 from pipelines.logs import log_to_stderr
-from resources.errors import ProductError, UsageError
+from resources.errors import ProductError, UsageError, in_one_line
 
 if TYPE_CHECKING:
     from pipelines.console import Json
@@ -49,8 +49,9 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except ProductError as error:
-            _refuse(str(error))
-            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+            is_usage = isinstance(error, UsageError)  # which may be a list of settings, one a line
+            _refuse(str(error) if is_usage else in_one_line(str(error)))
+            raise typer.Exit(2 if is_usage else 1) from None
         except OSError as error:
             if error.filename is None:
                 raise

@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from resources.errors import in_one_line
+
 Json = dict[str, Any]
 # Where output goes to a file or a program there is no width to fit, and a table must not lose its columns.
 UNBOUND_WIDTH = 10_000
@@ -25,7 +27,7 @@ UNBOUND_WIDTH = 10_000
 
 def printable(text: str) -> str:
     """A text without characters that would steer a terminal; line ends stay."""
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+    return "\n".join(map(in_one_line, text.split("\n")))
 
 
 def plain(value: object) -> Any:
@@ -66,7 +68,7 @@ def print_json(value: Json) -> None:
 def print_lines(*lines: str) -> None:
     """Sentences on standard output, one a line."""
     for line in lines:
-        print(printable(line))
+        print(in_one_line(line))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -46,12 +46,36 @@ def noted_end(
             note_end(warehouse, run_id, [untold])
 
 
-def note_end(warehouse: Warehouse, run_id: str, problems: Sequence[str], *, unless_published: bool = False) -> None:
-    """Write down what ended a run, where that can be done at once. `unless_published`: but for one whose publication is noted."""
+def note_end(warehouse: Warehouse, run_id: str, problems: Sequence[str]) -> None:
+    """Write down what ended a run, where that can be done at once."""
+    _note(warehouse, run_id, lambda _: problems)
+
+
+def note_end_of_publishing(warehouse: Warehouse, run_id: str, error: BaseException) -> None:
+    """Write down what ended a publishing early, by how far it had come; nothing where that the run is over is noted, and only the file was put in order.
+
+    Both files are asked, since a signal is raised when the rename or the commit in which it came is done.
+    """
+
+    def problems(writer: Writer) -> Sequence[str] | None:
+        if writer.is_published_by(run_id):
+            return None
+        published = warehouse.published_path
+        if warehouse.is_published_by(run_id):
+            told = f"{published} is new and complete, but the working file did not note that the run is over"
+        else:
+            told = f"publishing {published} did not end"
+        return [f"{told}: {ended_by(error)}"]
+
+    _note(warehouse, run_id, problems)
+
+
+def _note(warehouse: Warehouse, run_id: str, problems: Callable[[Writer], Sequence[str] | None]) -> None:
     try:
         with warehouse.writer(f"noting what ended run {run_id}", wait_s=NOTE_WAIT_S) as writer:
-            if not (unless_published and writer.is_published(run_id)):
-                writer.end_run(run_id, problems, [])
+            found = problems(writer)
+            if found is not None:
+                writer.end_run(run_id, found, [])
     except WarehouseError as error:
         # The first error is the one to tell; a row that still stands as running is ended by the next run.
         log.warning("The end of run %s could not be written down: %s", run_id, error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from resources.errors import UsageError
+from resources.errors import UsageError, in_one_line
 
 OWN_PACKAGES = ("pipelines", "resources")
 
@@ -22,10 +22,10 @@ def log_to_stderr(*, is_quiet: bool, is_verbose: bool) -> None:
         from rich.logging import RichHandler
 
         handler: logging.Handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False)
-        handler.setFormatter(_Printable("%(message)s"))
+        handler.setFormatter(_InOneLine("%(message)s"))
     else:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(_InOneLine("%(asctime)s %(levelname)s %(message)s"))
     handler.set_name(__name__)
     root = logging.getLogger()
     for old in [h for h in root.handlers if h.get_name() == __name__]:
@@ -38,10 +38,8 @@ def log_to_stderr(*, is_quiet: bool, is_verbose: bool) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-class _Printable(logging.Formatter):
-    """Log lines quote the API's texts, which must not steer a terminal."""
+class _InOneLine(logging.Formatter):
+    """Log lines quote the API's texts, which must not steer a terminal or begin a line of their own. A traceback is no part of the message."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
-        from pipelines.console import printable  # not before a line is logged: `--help` needs no tables
-
-        return printable(super().formatMessage(record))
+        return in_one_line(super().formatMessage(record))

@@ -142,7 +142,8 @@ def check_json(lines: Sequence[DoctorLine]) -> Json:
 
 def show_line(line: DoctorLine) -> None:
     """One line of `check`, at once."""
-    print_lines(f"{line.state:<8} {line.name}: " + line.detail.replace("\n", "\n" + " " * 9))
+    first, *more = line.detail.split("\n")
+    print_lines(f"{line.state:<8} {line.name}: {first}", *(" " * 9 + one for one in more))
     sys.stdout.flush()
 
 

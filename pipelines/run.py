@@ -26,10 +26,19 @@ from pipelines.zones import account_zones
 from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import Contract
+from resources.errors import in_one_line
 from resources.exchange import Traffic
 from resources.part import Brake, Commit, Counts, Part, Table
 from resources.settings import Settings
 from resources.warehouse import Warehouse, Writer
+
+
+class Sentences(list[str]):
+    """Problems or warnings, each in one line whatever it quotes: Dagster and the run's row take them as they stand."""
+
+    def append(self, sentence: str) -> None:
+        """Add one."""
+        super().append(in_one_line(sentence))
 
 
 @dataclass
@@ -46,8 +55,8 @@ class StreamReport:
     traffic: Traffic = field(default_factory=Traffic)
     watermarks: dict[str, datetime | None] = field(default_factory=dict)
     drift: Counter[str] = field(default_factory=Counter)
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=Sentences)
+    warnings: list[str] = field(default_factory=Sentences)
 
     @property
     def watermark(self) -> datetime | None:

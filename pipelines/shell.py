@@ -126,4 +126,4 @@ def converse(connection: duckdb.DuckDBPyConnection, ask: Callable[[str], str]) -
             print_lines("")
             text = ""
         except UsageError as error:
-            print_lines(str(error))
+            print_lines(*str(error).split("\n"))  # DuckDB shows the place in a line of its own

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from pipelines.accounts import all_accounts
-from pipelines.ending import ended_by, note_end, noted_end
+from pipelines.ending import note_end, note_end_of_publishing, noted_end
 from pipelines.first_load import FirstLoads
 from pipelines.lanes import Asked, PlanAgain
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
@@ -258,7 +258,6 @@ def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:
         with warehouse.writer(f"noting what kept run {report.run_id} from publishing") as writer:
             writer.end_run(report.run_id, report.problems, [])
     except BaseException as error:
-        # The run's row must not stand as running. Once the publication is noted it does not: what is left then is only to put the file in order.
-        told = f"publishing {warehouse.published_path} did not end: {ended_by(error)}"
-        note_end(warehouse, report.run_id, [told], unless_published=True)
+        # The run's row must not stand as running.
+        note_end_of_publishing(warehouse, report.run_id, error)
         raise

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -62,6 +63,16 @@ class Connections:
                 f"The proxy cannot be used as it stands in {' and '.join(named)}. Write http://host:port, with % codes for what is no letter in a user "
                 f"name or password; NO_PROXY is a list of host names. SOCKS is not spoken: unset a variable that names such a proxy for this program."
             ) from None
+
+    def proxy_of(self, url: httpx.URL) -> tuple[str, str] | None:
+        """The variable that names the proxy on the way to an address, and that proxy's own address without user and password; None where there is none."""
+        named = getproxies()
+        kind = next((kind for kind in (url.scheme, "all") if named.get(kind)), None)
+        if kind is None or not self._options["trust_env"] or proxy_bypass(url.host):
+            return None
+        variable, value = f"{kind}_proxy", named[kind]
+        proxy = httpx.URL(value if "://" in value else f"http://{value}")
+        return variable if variable in os.environ else variable.upper(), f"{proxy.scheme}://{proxy.netloc.decode()}"
 
     @contextmanager
     def one(self) -> Iterator[httpx.Client]:

@@ -21,9 +21,14 @@ Nothing here carries a secret: messages are built from names, status codes and t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Control characters, line and paragraph separators, characters that turn the direction of writing, and halves of characters, which no output takes. Spaces
+# that do not break and joiners are parts of names.
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class ProductError(Exception):
@@ -118,6 +123,11 @@ def writable(setting: str, path: Path) -> Iterator[None]:
             f"{setting}: {path} cannot be written ({error.filename or path}: {error.strerror}). Give it rights and room, or name another place; "
             f"appointedd-warehouse check looks at both."
         ) from error
+
+
+def in_one_line(text: str) -> str:
+    """A sentence without line ends and other characters that would steer a terminal or a log, whatever names and words of the API it quotes."""
+    return _STEERING.sub("�", text)
 
 
 def told(api_client: str, error: ApiError) -> str:

@@ -199,9 +199,14 @@ class Exchange:
             go_on(stopped)
             # Only the kind of error and the path: a message of httpx may quote the whole request.
             what = self.hide(f"{type(error).__name__} on {request.method} {request.url.path}: {error}")
-            if isinstance(error, httpx.ConnectError):
+            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
                 setting = "APPOINTEDD_BASE_URL" if auth is not None else "APPOINTEDD_TOKEN_URL"
-                what += f" ({shown_origin(str(request.url))}; is {setting} right?)"
+                where = shown_origin(str(request.url))
+                if proxy := self._connections.proxy_of(request.url):
+                    variable, address = proxy
+                    what += f" ({where} through the proxy {address}; are {variable} and {setting} right, and does the proxy run?)"
+                else:
+                    what += f" ({where}; is {setting} right?)"
             trouble = TroubleError(what + CERTIFICATE_CURE if "CERTIFICATE_VERIFY_FAILED" in what else what)
             log.warning("%s", trouble)
             raise trouble from None

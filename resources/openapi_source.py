@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from http.client import HTTPException, IncompleteRead
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,8 @@ import yaml
 from resources.errors import UsageError
 
 MOST_BYTES = 30_000_000
+# More than any API is described with, and no more than can be gone through. A few lines of YAML whose aliases repeat one another stand for billions.
+MOST_VALUES = 5_000_000
 TIMEOUT_S = 60.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -71,7 +74,7 @@ def value_of_text(text: str, source: str) -> dict[str, Any]:
         value = json.loads(text)
     except json.JSONDecodeError:
         try:
-            value = yaml.safe_load(text)
+            value = _of_yaml(text, source)
         except (yaml.YAMLError, RecursionError, ValueError) as error:
             mark = getattr(error, "problem_mark", None)
             place = f" (line {mark.line + 1})" if mark is not None else ""
@@ -83,3 +86,28 @@ def value_of_text(text: str, source: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"{source} holds no object, so it is no OpenAPI file; is it a web page instead?")
     return value
+
+
+def _of_yaml(text: str, source: str) -> object:
+    """YAML's value, as `yaml.safe_load` gives it, which would write out merged mappings whatever their number."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is not None and _size(node, {}) > MOST_VALUES:
+            raise UsageError(
+                f"{source} holds more than {MOST_VALUES:,} values, since its YAML aliases repeat one another over and over. Give it without them, or as JSON."
+            )
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for, itself included. One with an alias is the same in many places, and whoever writes it out meets it in each."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = 1  # in itself, where it holds itself
+        inner = node.value if isinstance(node, yaml.SequenceNode) else chain.from_iterable(node.value)
+        known[id(node)] += sum(_size(one, known) for one in inner)
+    return known[id(node)]

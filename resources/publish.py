@@ -18,7 +18,7 @@ from pathlib import Path
 import duckdb
 
 from resources.database import WRITE_ERRORS, check_space, end_query, not_written, put_in_order, transaction
-from resources.errors import PublishBlockedError, PublishedUnrecordedError, WarehouseError, writable
+from resources.errors import PublishBlockedError, PublishedUnrecordedError, WarehouseError, in_one_line, writable
 from resources.generic import generic_streams, refresh_views
 from resources.lease import lease
 from resources.migrations import open_for_writing
@@ -48,7 +48,7 @@ def run_checks(connection: duckdb.DuckDBPyConnection, chosen: Iterable[Check]) -
     findings = []
     for check in chosen:
         rows = connection.execute(check.sql).fetchall()
-        examples = tuple(", ".join(map(str, row)) for row in rows[:SHOWN_ROWS])
+        examples = tuple(in_one_line(", ".join(map(str, row))) for row in rows[:SHOWN_ROWS])
         findings.append(Finding(check, len(rows), examples))
     return findings
 
@@ -64,9 +64,9 @@ def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRI
             refresh_views(connection)
             findings = [f for f in run_checks(connection, checks(generic_streams(connection))) if f.count]
             if blocking := [f for f in findings if f.check.is_blocking]:
-                told = "\n".join(f"  {finding}" for finding in blocking)
+                told = ". ".join(map(str, blocking))
                 raise PublishBlockedError(
-                    f"{warehouse.published_path} was not replaced, because it would be wrong:\n{told}"
+                    f"{warehouse.published_path} was not replaced, because it would be wrong: {told}"
                 )
         # What is published says that the run is over. The working file says so only when it is: a kill in between leaves a run that goes on.
         publication = (datetime.now(UTC), run_id, version)

@@ -56,6 +56,10 @@ class State:
                 found.setdefault(account_id, []).append((since, until))
         return found
 
+    def is_published_by(self, run_id: str) -> bool:
+        """Whether this file says that a run published: of a published file that it is that run's, of the working file that it is noted there."""
+        return bool(self.connection.execute("from ops.publications where run_id = ?", [run_id]).fetchall())
+
     def watermarks(self, stream: str) -> dict[str, datetime | None]:
         """Watermark of each account of a stream."""
         rows = self.connection.execute(
@@ -69,10 +73,6 @@ class State:
             "select distinct account_id from ops.windows where stream = ? and kind = 'sweep'", [stream]
         ).fetchall()
         return {account_id for (account_id,) in rows}
-
-    def is_published(self, run_id: str) -> bool:
-        """Whether a run has published and noted it."""
-        return bool(self.connection.execute("from ops.publications where run_id = ?", [run_id]).fetchall())
 
     def accounts(self) -> list[tuple[str, str | None, str | None]]:
         """Live accounts: (account_id, slug, time zone that the API sent)."""

@@ -222,6 +222,16 @@ class Warehouse:
             with self._reading(self.published_path) as connection:
                 yield connection, self.published_path
 
+    def is_published_by(self, run_id: str) -> bool:
+        """Whether the published file is one that a run published."""
+        if not self.published_path.exists():
+            return False
+        with self._reading(self.published_path) as connection:
+            try:
+                return State(connection).is_published_by(run_id)
+            except duckdb.CatalogException:
+                return False  # no warehouse: what stood there before the first publishing
+
     @contextmanager
     def _reading(self, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         connection = connect(path, read_only=True)

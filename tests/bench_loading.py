@@ -29,6 +29,7 @@ import pytest
 
 from pipelines.streams import ACCOUNTS, BOOKINGS, BUILT_IN, CUSTOMERS, EVENTS, Stream
 from resources import publish as publishing
+from resources.database import connect
 from resources.part import Commit, Part
 from resources.publish import Finding
 from resources.settings import Settings
@@ -113,7 +114,7 @@ def make_rows(folder: Path, bookings: int) -> None:
         settings = settings_for(emulator, folder)
         report = night(settings, kind="sweep")
         assert not report.problems, report.problems
-    with duckdb.connect(settings.warehouse_path, read_only=True) as connection:
+    with connect(settings.warehouse_path, read_only=True) as connection:
         for stream in BUILT_IN.values():
             for table in (stream.table, *stream.target.children):
                 order = "updated_at desc" if table == stream.table else "all"

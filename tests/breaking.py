@@ -1,8 +1,9 @@
 """A sync in a child process that dies or meets a full disk at a chosen point: what the tests of kills and of full disks share.
 
 What lives here: the child's program and how it is started. What does not: which points are chosen, and what must be true afterwards.
-The child is told by the environment: BREAK_AT `name:number:side` (SIGKILL before or after the n-th call of that kind), BREAK_FULL `bytes` (no file may
-grow beyond, as on a full disk), BREAK_BLIND `1` (the look at free space is skipped, as where another program fills the disk just after it).
+The child is told by the environment: BREAK_AT `name:number:side` (before or after the n-th call of that kind) and BREAK_BY (the signal that comes there,
+else SIGKILL), BREAK_FULL `bytes` (no file may grow beyond, as on a full disk), BREAK_BLIND `1` (the look at free space is skipped, as where another
+program fills the disk just after it).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from resources import database, migrations, warehouse
 
 name, number, side = os.environ.get("BREAK_AT", "-:0:-").split(":")
 left = int(number)
+by = signal.Signals[os.environ.get("BREAK_BY", "SIGKILL")]
 
 def counted(kind, call):
     def called(*values, **named):
@@ -34,10 +36,10 @@ def counted(kind, call):
             left -= 1
         is_here = kind == name and left == 0
         if is_here and side == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), by)
         done = call(*values, **named)
         if is_here:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), by)
         return done
     return called
 

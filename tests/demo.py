@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.streams import BOOKINGS, CUSTOMERS, EVENTS
+from resources.database import connect
 from resources.settings import PREFIXES, PROJECT_FOLDER
 from tests.emulator import Emulator, World
 from tests.equality import differences
@@ -170,8 +171,7 @@ def _told(world: World) -> str:
 
 
 def _show(console: Console, published: Path) -> None:
-    with duckdb.connect(published, read_only=True) as connection:
-        connection.execute("set TimeZone = 'UTC'")
+    with connect(published, read_only=True) as connection:
         streams = " union all ".join(
             CHANGES_OF_ONE.format(stream=s.name, id=s.key[-1]) for s in (CUSTOMERS, BOOKINGS, EVENTS)
         )

@@ -12,13 +12,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from pipelines.plan import Kind, Request, Window
 from pipelines.run import new_run_id, open_run
 from pipelines.streams import Stream
 from pipelines.sync import RunReport, publish_run, sync_all
 from resources.contract import Contract, load_contract
+from resources.database import connect
 from resources.settings import Settings
 from resources.warehouse import Warehouse
 from tests.emulator import Emulator
@@ -71,8 +70,7 @@ def night(
 
 def query(path: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
     """Rows of a query on a closed warehouse."""
-    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
-        connection.execute("set TimeZone = 'UTC'")
+    with connect(path, read_only=True) as connection:
         return connection.execute(sql, values).fetchall()
 
 
@@ -96,8 +94,7 @@ def differences(
 ) -> list[str]:
     """What the live rows of `core` have otherwise than the truth; empty where they are equal."""
     found: list[str] = []
-    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
-        connection.execute("set TimeZone = 'UTC'")
+    with connect(path, read_only=True) as connection:
         for table, expected_rows in truth.items():
             types = dict(
                 connection.execute(

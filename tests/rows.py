@@ -11,9 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-import duckdb
-
 from pipelines.streams import BUILT_IN
+from resources.database import connect
 from tests.equality import KEYS, _plain
 
 Truth = Mapping[str, Sequence[Mapping[str, object]]]
@@ -45,8 +44,7 @@ def true_rows(truth: Truth) -> dict[Row, dict[str, object]]:
 def stored_rows(path: Path, truth: Truth) -> dict[Row, dict[str, object]]:
     """The live rows of the truth's tables, with the truth's columns; a key that is there twice is an AssertionError."""
     found: dict[Row, dict[str, object]] = {}
-    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
-        connection.execute("set TimeZone = 'UTC'")
+    with connect(path, read_only=True) as connection:
         for table, rows in truth.items():
             columns = list(rows[0]) if rows else list(KEYS[table])
             description = connection.execute(
@@ -72,8 +70,7 @@ def differing(path: Path, truth: Truth) -> set[Row]:
 
 def windows(path: Path) -> set[tuple[str, str, datetime | None, datetime]]:
     """The committed windows of the streams that change: stream, account, since, until."""
-    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
-        connection.execute("set TimeZone = 'UTC'")
+    with connect(path, read_only=True) as connection:
         return set(
             connection.execute(
                 "select stream, account_id, since, until from ops.windows where stream <> 'accounts'"
@@ -83,7 +80,6 @@ def windows(path: Path) -> set[tuple[str, str, datetime | None, datetime]]:
 
 def watermarks(path: Path) -> dict[tuple[str, str], datetime | None]:
     """The watermark of each stream and account."""
-    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
-        connection.execute("set TimeZone = 'UTC'")
+    with connect(path, read_only=True) as connection:
         rows = connection.execute("select stream, account_id, watermark_at from ops.watermarks").fetchall()
         return {(stream, account): mark for stream, account, mark in rows}

@@ -19,6 +19,7 @@ from dotenv import dotenv_values
 from pipelines.normalise import schema_of
 from pipelines.streams import BUILT_IN
 from resources.contract import load_contract
+from resources.database import connect
 from resources.settings import ENV_FILE_VARIABLE, PROJECT_FOLDER, Settings
 from resources.sql_files import checks, marts
 
@@ -217,9 +218,20 @@ def test_sql_is_read_by_one_module() -> None:
     assert readers == {"resources.sql_files"}
 
 
+def test_every_connection_of_this_process_has_one_thread() -> None:
+    """Closing one that has more may end the process (docs/decisions.md); `resources.database.connect` makes them all, those of tests too."""
+    opened = set()
+    for folder in ("pipelines", "resources", "tests"):
+        for path in (PROJECT_FOLDER / folder).rglob("*.py"):
+            calls = [n.func for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]
+            opened |= {str(path.relative_to(PROJECT_FOLDER)) for call in calls if ast.unparse(call) == "duckdb.connect"}
+    # A peer that is measured is a process of its own.
+    assert opened == {"resources/database.py", "tests/bench/afternoon.py"}
+
+
 @pytest.fixture(scope="module")
 def catalogue() -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect()
+    connection = connect(Path(":memory:"), read_only=False)
     for file in sorted((PROJECT_FOLDER / "sql" / "schema").glob("*.sql")):
         connection.execute(file.read_text(encoding="utf-8"))
     return connection

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -21,7 +22,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import duckdb
 import pytest
 from typer.testing import CliRunner
 
@@ -29,9 +29,11 @@ from pipelines import shell
 from pipelines.cli import app
 from pipelines.commands import change_days, chosen_streams
 from pipelines.console import plain, print_table, shown
+from pipelines.logs import log_to_stderr
 from pipelines.plan import Window
 from pipelines.streams import BUILT_IN
 from resources.contract import load_contract
+from resources.database import connect
 from resources.errors import UsageError
 from resources.lease import lease
 from tests.emulator import Delay, Emulator, Fault, Replace, Status, Switches, World, on
@@ -279,7 +281,7 @@ def test_a_revoked_api_client_does_not_stop_the_other(tmp_path: Path) -> None:
 
 
 def test_a_blocked_publication_leaves_the_file_and_is_red(copied: Loaded) -> None:
-    with duckdb.connect(copied.folder / "warehouse.duckdb") as connection:
+    with connect(copied.folder / "warehouse.duckdb", read_only=False) as connection:
         connection.execute("insert into core.events select * from core.events limit 1")
     published = copied.folder / "analytics.duckdb"
     before = published.stat().st_ino
@@ -454,14 +456,14 @@ def test_status_before_the_first_sync_names_the_cure(loaded: Loaded, tmp_path: P
 
 
 def test_status_of_another_file(loaded: Loaded, tmp_path: Path) -> None:
-    duckdb.connect(tmp_path / "warehouse.duckdb").close()
+    connect(tmp_path / "warehouse.duckdb", read_only=False).close()
     done = cli(environment(loaded.emulator, tmp_path), "status")
     assert (done.code, done.out) == (1, "")
     assert "is not a warehouse of this version" in done.err
 
 
 def test_status_tells_frozen_accounts_problems_and_quarantine(copied: Loaded) -> None:
-    with duckdb.connect(copied.folder / "warehouse.duckdb") as connection:
+    with connect(copied.folder / "warehouse.duckdb", read_only=False) as connection:
         connection.execute(
             """
             update ops.slices set account_ids = account_ids[2:] where stream = 'accounts';
@@ -889,6 +891,36 @@ def test_streams_come_once_and_in_order() -> None:
         "events",
     ]
     assert [s.name for s in chosen_streams(load_contract(), [])] == list(BUILT_IN)
+
+
+def test_a_sentence_is_one_line_whatever_it_quotes(tmp_path: Path) -> None:
+    """A warning, a log line and a check that keeps the file from being published, of names with line ends in them."""
+    with Emulator(World(seed=5, accounts=2, customers=3, bookings=6, events=2, years=1)) as emulator:
+        next(iter(emulator.world.accounts)).slug = "north\r\nproblem: south"
+        own = environment(emulator, tmp_path) | {"SYNC_ACCOUNT_TIME_ZONES": "{}"}
+        done = cli(own, "sync")
+        assert done.code == 0, done
+        (told,) = [line for line in done.out.splitlines() if "No time zone" in line]
+        assert "north��problem: south" in told
+        assert "problem:" not in [line[:8] for line in done.out.splitlines()]
+        ((kept,),) = query(tmp_path / "warehouse.duckdb", "select warnings from ops.runs")
+        assert [sentence for sentence in kept if not sentence.isprintable()] == []
+        with connect(tmp_path / "warehouse.duckdb", read_only=False) as connection:
+            connection.execute("update core.bookings set account_id = 'nobody\r\nproblem: south', booking_id = 'b'")
+        done = cli(own, "sync", "--stream", "events")
+        assert done.code == 1, done
+        (told,) = [line for line in done.out.splitlines() if "would be wrong" in line]
+        assert "nobody��problem: south" in told
+        assert [line for line in done.out.splitlines() if line.startswith("problem: ")] == [told]
+
+
+def test_a_log_line_is_one_whatever_it_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_stderr(is_quiet=False, is_verbose=False)
+    log = logging.getLogger("resources.rate")
+    log.error("an id: %s", "a\nproblem: b", exc_info=ValueError("kept"))
+    told, traceback = capsys.readouterr().err.splitlines()
+    assert told.endswith("ERROR an id: a�problem: b")
+    assert traceback == "ValueError: kept"
 
 
 def test_nothing_in_a_cell_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from pipelines.streams import BUILT_IN, DTYPES, Stream, shape_of
 from resources.contract import DEFAULT_CONTRACT, load_contract
+from resources.database import connect
 from resources.errors import ContractError
 from resources.sql_files import SQL_FOLDER
 
@@ -169,7 +169,7 @@ SQL_TYPES = {
 
 
 def test_every_column_has_its_type_and_comment_in_the_schema() -> None:
-    with duckdb.connect() as connection:
+    with connect(Path(":memory:"), read_only=False) as connection:
         for file in sorted((SQL_FOLDER / "schema").glob("*.sql")):
             connection.execute(file.read_text(encoding="utf-8"))
         rows = connection.execute(

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-import duckdb
 import pytest
 
+from resources.database import connect
 from resources.settings import Settings
 from tests.breaking import environment, started
 from tests.emulator import Emulator, World
@@ -39,7 +39,7 @@ def published_is_whole(settings: Settings) -> None:
     """The analysts' file opens and answers, and no half of another lies beside it."""
     path = settings.warehouse_published_path
     if path.exists():
-        with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
+        with connect(path, read_only=True) as connection:
             connection.execute("select count(*) from marts.data_status").fetchall()
             connection.execute("select count(*) from marts.bookings").fetchall()
     assert list(path.parent.glob("*.new")) + list(path.parent.glob(".*.new")) == []
@@ -88,7 +88,7 @@ def full_nights(
         assert report.problems == [], told
         assert differences(settings.warehouse_path, world.truth()) == [], told
         assert differences(settings.warehouse_published_path, world.truth()) == [], told
-        with duckdb.connect(settings.warehouse_path, read_only=True, config={"threads": 1}) as connection:
+        with connect(settings.warehouse_path, read_only=True) as connection:
             assert connection.execute("select count(*) from ops.runs where status = 'running'").fetchall() == [(0,)]
         world.mutate(40, rng)
         world.clock.advance(timedelta(hours=7))

@@ -20,7 +20,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import httpx
 import msgspec
 import pytest
@@ -36,6 +35,7 @@ from pipelines.streams import BUILT_IN, Stream
 from resources.answers import document_of
 from resources.appointedd import ApiClient
 from resources.contract import Contract, load_contract
+from resources.database import connect
 from resources.envelope import Plain
 from resources.errors import ProductError, SliceError
 from resources.publish import run_checks
@@ -733,7 +733,7 @@ def odd_nights(world: World, folder: Path, seed: int, nights: int, share: float)
         chosen.warehouse_path, "select sum(quarantined_count), (select count(*) from ops.quarantine) from ops.slices"
     )[0]
     assert quarantined == held > 0, seed
-    with duckdb.connect(chosen.warehouse_path, read_only=True, config={"threads": 1}) as connection:
+    with connect(chosen.warehouse_path, read_only=True) as connection:
         guards = [c for c in checks() if c.name.startswith(CHECKED)]
         assert len(guards) > 6
         assert [str(f) for f in run_checks(connection, guards) if f.count] == [], seed

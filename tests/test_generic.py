@@ -21,6 +21,7 @@ from pipelines.shell import converse
 from pipelines.status import read_status
 from pipelines.streams import BUILT_IN, streams_of
 from resources.contract import RESERVED, Contract, load_contract
+from resources.database import connect
 from resources.errors import ContractError
 from resources.generic import ensure_tables, refresh_views
 from resources.migrations import open_for_writing
@@ -335,7 +336,7 @@ def test_a_doubled_row_holds_publishing_back(emulator: Emulator, tmp_path: Path)
     settings = settings_for(emulator, tmp_path)
     night(settings, contract(tmp_path))
     warehouse = Warehouse(settings)
-    with duckdb.connect(settings.warehouse_path) as connection:
+    with connect(settings.warehouse_path, read_only=False) as connection:
         connection.execute("insert into core.signals select * from core.signals limit 1")
     with pytest.raises(Exception, match=r"rows_match_ledger_signals[\s\S]*unique_records_signals"):
         publish(warehouse, "r", "0")

@@ -10,10 +10,10 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from pipelines.plan import BEGINNING, Window, watermark
+from resources.database import connect
 from resources.publish import run_checks
 from resources.sql_files import checks
 from tests.breaking import POINTS, environment, started
@@ -23,8 +23,7 @@ from tests.equality import differences, night, query, settings_for
 
 def consistent(path: Path) -> None:
     """Rows ≡ ledger ≡ windows ≡ watermarks, in a file as a kill left it."""
-    with duckdb.connect(path) as connection:  # replays the write-ahead log, as the next run would
-        connection.execute("set TimeZone = 'UTC'")
+    with connect(path, read_only=False) as connection:  # replays the write-ahead log, as the next run would
         tables = {
             t
             for (t,) in connection.execute(
@@ -80,7 +79,7 @@ class Analyst:
             if not self.path.exists():
                 continue
             try:
-                with duckdb.connect(self.path, read_only=True, config={"threads": 1}) as connection:
+                with connect(self.path, read_only=True) as connection:
                     connection.execute("select count(*) from marts.data_status").fetchall()
                     connection.execute("select count(*), max(updated_at) from marts.bookings").fetchall()
             except Exception as error:  # noqa: BLE001  whatever it is, the test tells it

@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from resources.database import connect
 from resources.sql_files import checks
 
 SQL = Path(__file__).parents[1] / "sql"
@@ -78,7 +79,7 @@ def rows_of(table: str) -> list[dict[str, str | None]]:
 
 def build() -> duckdb.DuckDBPyConnection:
     """An empty warehouse with its marts; its session's time zone is one that no account uses, and must not matter."""
-    warehouse = duckdb.connect()
+    warehouse = connect(Path(":memory:"), read_only=False)
     warehouse.execute("set TimeZone = 'Asia/Tokyo'")
     for path in [*sorted((SQL / "schema").glob("*.sql")), *MARTS]:
         warehouse.execute(path.read_text())

@@ -132,6 +132,12 @@ def test_the_emulators_file_is_read_from_its_address_in_both_forms() -> None:
         assert one.client_authentication == "post"
 
 
+def repeated(form: str) -> str:
+    """A few lines of YAML that stand for 9^7 values: each holds, in some form, the line before it nine times."""
+    lines = [f"x{n}: &x{n} " + form.format(", ".join([f"*x{n - 1}"] * 9)) for n in range(1, 8)]
+    return "\n".join(["x0: &x0 {a: b}", *lines, "openapi: *x7"])
+
+
 def changed(*keys: str, to: object) -> Json:
     value: Json = json.loads(json.dumps(SPEC))
     holder = value
@@ -147,6 +153,8 @@ def changed(*keys: str, to: object) -> Json:
         ("<html><body>Reference</body></html>", "holds no object.*web page"),
         ("a: [1", r"neither JSON nor YAML \(line \d+\)"),
         ("[]", "holds no object"),
+        (repeated("[{}]"), "holds more than 5,000,000 values, since its YAML aliases"),
+        (repeated("{{<<: [{}]}}"), "holds more than 5,000,000 values, since its YAML aliases"),
         (changed("openapi", to="2.0"), "is not an OpenAPI 3 file: its member `openapi` is '2.0'"),
         (changed("paths", to={}), "describes no paths"),
         (
@@ -173,7 +181,7 @@ def changed(*keys: str, to: object) -> Json:
             "the path 'https://eu.example.test/api/bookings' is a whole address.*Write it as '/api/bookings'",
         ),
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_what_is_no_openapi_file_gets_a_sentence(tmp_path: Path, value: object, told: str) -> None:
     source = written(tmp_path, value)

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
-import duckdb
 import pytest
 
 from pipelines.plan import MARGIN, Window
 from pipelines.sync import RunReport
+from resources.database import connect
 from tests.emulator import Emulator, Request, Switches, World, random_rules
 from tests.equality import contract_with, differences, night, settings_for
 from tests.fault_plays import without_pauses
@@ -179,7 +179,7 @@ class Season:
 
 def windows_of_sweeps(path: Path, run_id: str, *, reads_only: bool = False) -> set[tuple[str, str]]:
     """Stream and account of each sweep that a run completed; `reads_only`: without first loads that were proved by what the API counts."""
-    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
+    with connect(path, read_only=True) as connection:
         return set(
             connection.execute(
                 """

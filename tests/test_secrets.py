@@ -27,7 +27,6 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import dagster as dg
-import duckdb
 import pytest
 from packaging.requirements import Requirement
 
@@ -38,6 +37,7 @@ from pipelines.streams import BOOKINGS as BOOKINGS_STREAM
 from pipelines.streams import streams_of
 from resources.appointedd import ApiClient
 from resources.contract import load_contract
+from resources.database import connect
 from resources.errors import ProductError, SettingsError
 from resources.settings import PROJECT_FOLDER, Settings, load_settings
 from tests.emulator import Emulator, Fault, Replace, Request, Status, Switches, World
@@ -97,7 +97,7 @@ def leaking_files(folder: Path, world: World) -> dict[str, set[str]]:
 def dump(path: Path) -> str:
     """Every value of every table of a DuckDB file, as text."""
     lines = []
-    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
+    with connect(path, read_only=True) as connection:
         for schema, table in connection.execute("select schema_name, table_name from duckdb_tables()").fetchall():
             rows = connection.sql(f"select t::VARCHAR from {schema}.{table} as t").fetchall()  # noqa: S608  names from the catalogue
             lines += [text for (text,) in rows]
@@ -196,7 +196,7 @@ def test_nights_full_of_capability_urls_store_none(
     assert all(LINK.encode() in body for body in sent if b'"id"' in body)
     assert leaking_files(tmp_path, world) == {}
     assert leaks(told(caplog) + repr(reports), world) == set()
-    with duckdb.connect(settings.warehouse_path, read_only=True, config={"threads": 1}) as connection:
+    with connect(settings.warehouse_path, read_only=True) as connection:
         for table in ("ops.quarantine", "ops.drift", "core.customer_custom_fields", "history.records"):
             (count,) = connection.execute(f"select count(*) from {table}").fetchone() or (0,)  # noqa: S608  names above
             assert count, table
@@ -262,7 +262,7 @@ def linked(body: bytes) -> bytes:
 def rows_with(path: Path, text: str) -> dict[str, int]:
     """Tables of a DuckDB file in which a text stands in any value, with the number of such rows."""
     found = {}
-    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
+    with connect(path, read_only=True) as connection:
         for schema, table in connection.execute("select schema_name, table_name from duckdb_tables()").fetchall():
             counted = f"select count(*) from {schema}.{table} as t where contains(t::VARCHAR, ?)"  # noqa: S608  names from the catalogue
             (count,) = connection.execute(counted, [text]).fetchone() or (0,)
@@ -683,6 +683,45 @@ def test_a_proxy_that_cannot_be_used_is_told_in_a_sentence_without_its_password(
         monkeypatch.setattr("pipelines.doctor.load_settings", lambda: settings)
         (line,) = [one for one in examine() if one.name == "way to the API"]
         assert (line.exit_code, name in line.detail) == (2, True)
+        assert served == []
+
+
+class _Refuses(BaseHTTPRequestHandler):
+    """A proxy that lets nobody through."""
+
+    def do_CONNECT(self) -> None:
+        self.send_error(407)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["dead", "refusing"])
+@pytest.mark.parametrize(
+    ("variable", "form"),
+    [("HTTPS_PROXY", "http://user:{secret}@127.0.0.1:{port}"), ("all_proxy", "127.0.0.1:{port}")],
+)
+def test_a_proxy_that_does_not_let_through_is_named_without_its_password(
+    variable: str, form: str, is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with https(tmp_path) as (settings, served), _Quiet(("127.0.0.1", 0), _Refuses) as proxy:
+        port = proxy.server_address[1]
+        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        if not is_there:
+            proxy.shutdown()
+            proxy.server_close()
+        monkeypatch.setenv(variable, form.format(secret=CAPABILITY, port=port))
+        with pytest.raises(ProductError) as refused:
+            read_accounts(settings)
+        told = f"through the proxy http://127.0.0.1:{port}; are {variable} and APPOINTEDD_TOKEN_URL right, and does the proxy run?"
+        assert told in str(refused.value)
+        assert CAPABILITY not in str(refused.value)
+        monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
+        with pytest.raises(ProductError, match="CERTIFICATE_VERIFY_FAILED") as untrusted:
+            read_accounts(settings)
+        assert "proxy" not in str(untrusted.value)
+        proxy.shutdown()
         assert served == []
 
 

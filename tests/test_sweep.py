@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +21,7 @@ from pipelines.streams import BOOKINGS, CUSTOMERS, EVENTS
 from pipelines.sweep import Limit
 from pipelines.sweeping import Sweeps
 from resources.contract import Contract
+from resources.database import connect
 from resources.errors import UsageError
 from resources.publish import run_checks
 from resources.settings import Settings
@@ -140,7 +140,7 @@ def test_a_release_that_was_not_used_lapses(tmp_path: Path) -> None:
         world.clock.advance(timedelta(hours=1))
         night(settings, kind="sweep")
         release(settings, account, (CUSTOMERS, BOOKINGS, EVENTS))
-        with duckdb.connect(settings.warehouse_path) as connection:
+        with connect(settings.warehouse_path, read_only=False) as connection:
             connection.execute("update ops.brakes set released_at = released_at - interval 15 days")
         world.clock.advance(timedelta(hours=1))
         assert problems_of(night(settings, kind="sweep"), "bookings")
@@ -379,7 +379,7 @@ def test_a_record_that_is_stored_for_another_account_is_not_stored_again(
 
     # A copy that is there already makes every night red, until a sweep that looks into the account's list.
     wrong, right = sorted({str(account) for account, _ in stored_bookings(settings)})[:2]
-    with duckdb.connect(settings.warehouse_path) as connection:
+    with connect(settings.warehouse_path, read_only=False) as connection:
         connection.execute(
             "insert into core.bookings select * replace (? as account_id) from core.bookings where account_id = ? limit 1",
             [wrong, right],

@@ -24,6 +24,7 @@ from resources import connections, exchange, rate
 from resources.alive import living_runs, note_run
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import load_contract
+from resources.database import connect
 from resources.errors import BrokenAnswerError, ClientRefusedError, GaveUpError, WarehouseError
 from resources.lease import lease
 from resources.rate import pause
@@ -31,6 +32,8 @@ from resources.retries import StoppedError
 from resources.runs import KILLED
 from resources.settings import PROJECT_FOLDER
 from resources.warehouse import Warehouse, Writer
+from tests import breaking
+from tests.breaking import started
 from tests.emulator import Delay, Emulator, Fault, Replace, Request, Reset, SetHeaders, Status, Truncate, World, on
 from tests.equality import differences, night, query, settings_for
 
@@ -127,6 +130,38 @@ def test_sigterm_ends_a_sync_whatever_it_waits_for(
     assert "stopped by SigTerm" in problems[0]
     assert query(warehouse, "select count(*) from core.customers") == [(40,)]
     assert not list(tmp_path.glob(".*"))
+    healed(emulator, tmp_path)
+
+
+NEW_BUT_UNNOTED = "is new and complete, but the working file did not note that the run is over: stopped by SigTerm"
+
+
+@pytest.mark.parametrize(
+    ("at", "status", "told", "publications"),
+    [
+        ("replace:1:before", "red", "did not end: stopped by SigTerm", (0, 0)),
+        ("replace:1:after", "red", NEW_BUT_UNNOTED, (0, 1)),
+        # Those of the checks, of the copy and of the working file, which is put in order by it.
+        ("checkpoint:3:before", "green", "", (1, 1)),
+        ("checkpoint:3:after", "green", "", (1, 1)),
+    ],
+)
+def test_a_run_that_is_told_to_end_while_it_publishes_is_noted_as_far_as_it_came(
+    at: str, status: str, told: str, publications: tuple[int, int], emulator: Emulator, tmp_path: Path
+) -> None:
+    settings = settings_for(emulator, tmp_path)
+    connect(settings.warehouse_published_path, read_only=False).close()  # somebody's own, without tables
+    child = started(breaking.environment(emulator, settings) | {"BREAK_AT": at, "BREAK_BY": "SIGTERM"}, "--quiet")
+    _, err = child.communicate(timeout=STARTS_WITHIN_S)
+    assert child.returncode == 143, err
+    assert err.startswith("Stopped by SIGTERM. "), err
+    ((stands, problems),) = query(settings.warehouse_path, "select status, problems from ops.runs")
+    assert stands == status
+    assert [problem.endswith(told) for problem in problems] == [True] * bool(told)
+    noted, published = publications
+    assert query(settings.warehouse_path, "select count(*) from ops.publications") == [(noted,)]
+    own = "select count(*) from duckdb_tables() where table_name = 'publications' and estimated_size > 0"
+    assert query(settings.warehouse_published_path, own) == [(published,)]
     healed(emulator, tmp_path)
 
 

@@ -22,6 +22,7 @@ import pytest
 
 from pipelines.run import new_run_id
 from resources import database, sql_files
+from resources.database import connect
 from resources.errors import WarehouseError
 from resources.migrations import DOCUMENTS_ZSTD, open_for_writing
 from resources.publish import publish, run_checks
@@ -56,8 +57,7 @@ def warehouse_at(path: Path) -> Warehouse:
 def contents(path: Path) -> Tables:
     """Every row of every table that holds state, as JSON text, sorted."""
     found: Tables = {}
-    with duckdb.connect(path, read_only=True) as connection:
-        connection.execute("set TimeZone = 'UTC'")
+    with connect(path, read_only=True) as connection:
         tables = connection.execute(
             "select schema_name, table_name from duckdb_tables() where schema_name in ? order by all",
             [list(KEPT_SCHEMAS)],
@@ -134,7 +134,7 @@ def test_the_oldest_file_is_brought_up_to_date_and_keeps_every_row(old: Path, tm
 
 
 def test_answers_of_participants_who_left_go_with_them(old: Path) -> None:
-    with duckdb.connect(old) as connection:
+    with connect(old, read_only=False) as connection:
         (left,) = connection.execute(
             "select any_value(customer_booking_id) from core.booking_answers where deleted_at is null"
         ).fetchone() or ("",)
@@ -156,7 +156,7 @@ def test_after_the_upgrade_it_is_published_for_clients_of_1_4_and_1_5(old: Path)
     publish(warehouse, new_run_id(), "next")
     for path in (warehouse.path, warehouse.published_path):
         assert file_version(path) <= READABLE_BY_1_4
-    with duckdb.connect(warehouse.published_path, read_only=True) as connection:
+    with connect(warehouse.published_path, read_only=True) as connection:
         (tags,) = connection.execute(
             "select tags from duckdb_databases() where path = ?", [str(warehouse.published_path)]
         ).fetchone() or ({},)
@@ -230,7 +230,7 @@ def test_a_migration_that_fails_half_way_leaves_the_version_before_it(old: Path,
 
 
 def test_a_file_of_a_newer_version_is_refused_and_not_one_byte_changes(old: Path) -> None:
-    with duckdb.connect(old) as connection:
+    with connect(old, read_only=False) as connection:
         connection.execute("insert into ops.migrations values (950, '950_future', now())")
     before = hashlib.sha256(old.read_bytes()).hexdigest()
     newest = max(known_versions())
@@ -298,7 +298,7 @@ def test_duckdb_2_reads_what_1_5_wrote_and_writes_what_1_5_reads(old: Path, tmp_
     assert version.startswith("2.")
     for path in (old, warehouse.published_path):
         assert counts[str(path)] == {t: len(rows) for t, rows in before.items()}
-    with duckdb.connect(warehouse.published_path, read_only=True) as connection:
+    with connect(warehouse.published_path, read_only=True) as connection:
         views = {v: len(connection.execute(f"select * from marts.{v}").fetchall()) for v in sql_files.marts()}  # noqa: S608
     assert counts["views"] == views
     # What it wrote is for 1.5 to read, and for the product to go on with.

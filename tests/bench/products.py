@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
+from resources.database import connect
 from resources.settings import PREFIXES, PROJECT_FOLDER
 from tests.bench.goals import Sample
 from tests.bench.measure import MB, Measured, RunFailedError, run, tail
@@ -98,7 +97,7 @@ def _written(output: str) -> int:
 def _publish_s(folder: Path) -> float:
     """From the last commit to the file that analysts open."""
     published = folder / "analytics.duckdb"
-    with duckdb.connect(published, read_only=True) as connection:
+    with connect(published, read_only=True) as connection:
         row = connection.execute("select epoch(max(committed_at)) from ops.slices").fetchone()
     return published.stat().st_mtime - float(row[0] if row else 0)
 

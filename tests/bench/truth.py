@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import duckdb
+from resources.database import connect
 
 Sums = Mapping[str, Sequence[int]]
 COLLECTIONS = ("accounts", "customers", "bookings", "events")
@@ -29,7 +29,7 @@ def _question(product: str, collection: str) -> str:
 
 def held(product: str, path: Path) -> dict[str, list[int]]:
     """What a file holds, as `BenchWorld.sums` tells it of the server. `product`: ours, script or dlt."""
-    with duckdb.connect(path, read_only=True) as connection:
+    with connect(path, read_only=True) as connection:
         found = {}
         for collection in COLLECTIONS:
             row = connection.execute(_question(product, collection)).fetchone()
