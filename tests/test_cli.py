@@ -34,7 +34,7 @@ from pipelines.plan import Window
 from pipelines.streams import BUILT_IN
 from resources.contract import load_contract
 from resources.database import connect
-from resources.errors import UsageError
+from resources.errors import UsageError, in_one_line
 from resources.lease import lease
 from tests.emulator import Delay, Emulator, Fault, Replace, Status, Switches, World, on
 from tests.equality import differences, query
@@ -921,6 +921,13 @@ def test_a_log_line_is_one_whatever_it_quotes(capsys: pytest.CaptureFixture[str]
     told, traceback = capsys.readouterr().err.splitlines()
     assert told.endswith("ERROR an id: a�problem: b")
     assert traceback == "ValueError: kept"
+
+
+def test_names_keep_what_belongs_to_them() -> None:
+    """Spaces that do not break, joiners in an emoji and between letters; not what turns the direction of writing."""
+    name = "Café\u00a0Noir \u202f\U0001f469\u200d\U0001f467 \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+    assert in_one_line(name) == name
+    assert in_one_line("a\u202eb\u2028c\x9bd\ud800e") == "a�b�c�d�e"
 
 
 def test_nothing_in_a_cell_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
