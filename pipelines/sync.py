@@ -102,6 +102,8 @@ def _written_down(run: Run, reports: Sequence[StreamReport]) -> Iterator[Writer]
             # Dagster skips what comes after a red step. The command line publishes all the same, and that ends the row once more.
             run.ends_with_publishing = False
         writer.end_run(run.run_id, problems, warnings, is_over=not run.ends_with_publishing)
+        if not run.ends_with_publishing and not ended:  # whoever was told to end has no time for it
+            writer.put_in_order()
 
     purpose = f"{run.request.kind} of {names}, run {run.run_id}"
     with noted_end(run.warehouse, purpose, run.run_id, f"{names}: not read to the end: ", end) as writer:
@@ -257,6 +259,7 @@ def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:
         report.publish_problem = str(blocked)
         with warehouse.writer(f"noting what kept run {report.run_id} from publishing") as writer:
             writer.end_run(report.run_id, report.problems, [])
+            writer.put_in_order()
     except BaseException as error:
         # The run's row must not stand as running.
         note_end_of_publishing(warehouse, report.run_id, error)

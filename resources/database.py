@@ -38,7 +38,7 @@ LOG_SHARE = 0.6
 # One thread for each connection, the caller's own. Closing the last connection, DuckDB 1.5.6 frees what a thread of its own may still be letting go of,
 # and the process ends with SIGSEGV (docs/decisions.md). For ten thousand rows at a time a second thread costs the writer more than it saves, too.
 THREADS = 1
-# Every so many publications the file is put in order, and DuckDB's own limit for pieces of that work.
+# After every so many runs the file is put in order, and DuckDB's own limit for pieces of that work.
 IN_ORDER_EVERY = 8
 VACUUM_TASKS = 100
 
@@ -74,11 +74,12 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
 def put_in_order(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Every eighth time, have the next checkpoint take the place of replaced rows back and join small row groups, where the disk has room.
 
-    Until then each checkpoint leaves a row group in each table that it adds to, a block however few the rows; so those of `ops.publications` count the times.
-    Much of the file may be written again, beside what is there.
+    Until then each checkpoint leaves a row group in each table that it adds to, a block however few the rows; so those of `ops.runs` count the runs. Much of
+    the file may be written again, beside what is there.
     """
-    asked = "select count(distinct row_group_id) from pragma_storage_info('ops.publications')"
-    if connection.execute(asked).fetchall()[0][0] <= IN_ORDER_EVERY:
+    asked = "select count(distinct row_group_id) from pragma_storage_info('ops.runs')"
+    # The end of this run, which no checkpoint has met yet, stands in one more.
+    if connection.execute(asked).fetchall()[0][0] <= IN_ORDER_EVERY + 1:
         return
     if shutil.disk_usage(path.parent).free < path.stat().st_size + LEAST_FREE_BYTES:
         log.warning("%s was not put in order: its disk has no room for it once more.", path)

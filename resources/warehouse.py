@@ -26,6 +26,7 @@ from resources.database import (
     end_query,
     not_read,
     not_written,
+    put_in_order,
     refuse_other_files,
     transaction,
 )
@@ -115,6 +116,10 @@ class Writer(State, Runs):
             changed = merging.renormalise(self.connection, table, rows, children)
             merging.mark(self.connection, table, gone or {})
         return changed
+
+    def put_in_order(self) -> None:
+        """Where that is due, have the file put in order when it is closed; for a run that ends without publishing, which does so too."""
+        put_in_order(self.connection, self.path)
 
     def note_shape(self, stream: str, shape: str, *, of_all_rows: bool) -> None:
         """Note that rows of a stream are shaped by a contract; `of_all_rows`: and none of them by another one."""

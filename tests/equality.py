@@ -54,13 +54,21 @@ def night(
     streams: Sequence[Stream] | None = None,
     window: Window | None = None,
     publish: bool = False,
+    is_over_unpublished: bool = False,
 ) -> RunReport:
-    """One run by the same functions that the command line and the assets call."""
+    """One run by the same functions that the command line and the assets call. `is_over_unpublished`: as a day of a backfill, which others publish."""
     warehouse = Warehouse(settings)
     run_id = new_run_id()
     request = Request(kind, window)
     with open_run(
-        settings, contract or load_contract(), warehouse, request, run_id=run_id, started_by="test", version="0"
+        settings,
+        contract or load_contract(),
+        warehouse,
+        request,
+        run_id=run_id,
+        started_by="test",
+        version="0",
+        ends_with_publishing=not is_over_unpublished,
     ) as run:
         report = RunReport(run_id, kind, sync_all(run, streams))
     if publish:

@@ -14,6 +14,7 @@ from pipelines.plan import Window
 from pipelines.renormalise import renormalise_stream
 from pipelines.streams import BOOKINGS, CUSTOMERS
 from resources.contract import load_contract
+from resources.database import IN_ORDER_EVERY
 from resources.errors import PublishBlockedError
 from resources.publish import publish, run_checks
 from resources.settings import Settings
@@ -508,6 +509,27 @@ def test_publishing_is_blocked_by_a_duplicate_key_and_leaves_the_old_file(emulat
     with pytest.raises(PublishBlockedError, match="unique_bookings"):
         publish(Warehouse(settings), "run", "0")
     assert settings.warehouse_published_path.read_bytes() == old
+
+
+@pytest.mark.parametrize("is_blocked", [True, False], ids=["blocked", "left out"])
+def test_runs_that_publish_nothing_put_the_file_in_order_too(
+    is_blocked: bool, emulator: Emulator, world: World, sql: Path, tmp_path: Path
+) -> None:
+    """Each day of a backfill is such a run; and publishing may be held back for as long as nobody looks."""
+    if is_blocked:
+        (sql / "checks" / "never.sql").write_text(
+            "-- severity: block\n-- stream: bookings\n-- says: Never.\nselect 1\n", encoding="utf-8"
+        )
+    settings, groups = settings_for(emulator, tmp_path), list[int]()
+    for _ in range(2 * IN_ORDER_EVERY + 1):
+        report = night(settings, streams=(CUSTOMERS,), publish=is_blocked, is_over_unpublished=not is_blocked)
+        assert ("would be wrong" in str(report.publish_problem)) == is_blocked
+        asked = "select count(distinct row_group_id) from pragma_storage_info('core.customers')"
+        groups += [count for (count,) in query(settings.warehouse_path, asked)]
+        world.mutate(30, random.Random(len(groups)))
+        world.clock.advance(timedelta(days=1))
+    assert max(groups) <= IN_ORDER_EVERY
+    assert groups.count(1) == 3
 
 
 def test_files_are_for_their_owner_only(emulator: Emulator, tmp_path: Path) -> None:

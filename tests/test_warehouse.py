@@ -175,14 +175,17 @@ def test_no_connection_has_threads_of_its_own(tmp_path: Path) -> None:
         assert connection.execute(asked).fetchone() == (1,)
 
 
-def test_every_eighth_publication_takes_the_place_of_replaced_rows_back_and_joins_row_groups(tmp_path: Path) -> None:
+def test_after_every_eighth_run_publishing_takes_the_place_of_replaced_rows_back_and_joins_row_groups(
+    tmp_path: Path,
+) -> None:
     warehouse, groups, stored = warehouse_in(tmp_path), list[int](), list[int]()
     for night in range(17):
         with warehouse.writer("a test", wait_s=0) as writer:
+            writer.start_run(f"r{night}", "nightly", "a test", "test", LIMITS)
             put(writer, resource("accounts", "a1"), fetched=night)
             changed = range(night, night + 1) if night else range(50)
             put(writer, *(booking(f"b{n}", night, price=night) for n in changed), fetched=night)
-        publish(warehouse, "a run", "test")
+        publish(warehouse, f"r{night}", "test")
         with connect(warehouse.path, read_only=True) as connection:
             asked = "select count(distinct row_group_id) from pragma_storage_info('core.bookings')"
             groups += connection.execute(asked).fetchall()[0]
