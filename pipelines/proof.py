@@ -229,7 +229,8 @@ class Proof:
         )
         text = (
             f"{self.stream.name}: participants {came}. Give the contract the name and the include path that bring them "
-            f"(streams.{self.stream.name}.columns.participants, .include, abilities.include)."
+            f"(streams.{self.stream.name}.columns.participants, .include, abilities.include); where it has them, next links may lose the include: run "
+            f"appointedd-warehouse connect."
         )
         is_declared = not self.run.contract.abilities.include or not self.run.contract.streams[self.stream.name].include
         if is_declared:

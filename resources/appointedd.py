@@ -135,7 +135,8 @@ class ApiClient(Abilities):
         cut = (parameters.sort, parameters.page_size) if page.is_shifting else ()
         names = (parameters.updated_since, parameters.updated_until, parameters.account, *cut)
         needed = [*own, *(name for name in names if name in optional)]
-        lost = forgotten(page, {**optional, **own}, needed, parameters.page_size)
+        asked = {**optional, **own}
+        lost = forgotten(page.next_query, asked, needed, parameters.page_size, is_shifting=page.is_shifting)
         if lost is None:
             return
         what = f"{stream}: a next link has lost the parameter {lost!r} that the list was asked with, so what follows is another list"

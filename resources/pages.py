@@ -129,18 +129,22 @@ def belied(page: Page, *, is_first: bool, is_filtered: bool, counts_what_matches
     return None
 
 
-def forgotten(page: Page, asked: Mapping[str, str], needed: Collection[str], page_size: str) -> str | None:
-    """The first of the `needed` parameters that a next link has lost; None where it has them, or carries them where nobody can see.
+def forgotten(
+    link: Mapping[str, Sequence[str]],
+    asked: Mapping[str, str],
+    needed: Collection[str],
+    page_size: str,
+    *,
+    is_shifting: bool,
+) -> str | None:
+    """The first of the `needed` parameters that a next link has lost; None where it has them, or carries them where nobody can see. `link`: its parameters.
 
     A cursor may stand for all that was `asked`, and then repeats none of it but the size of pages. A link that numbers pages stands for nothing, and one
     that repeats some of it should repeat all. What stands under another name is not lost.
     """
-    query = page.next_query
-    if not needed or page.next_url is None:
-        return None
-    is_spelt_out = page.is_shifting or any(name in query for name in asked if name != page_size)
-    values = {value for own in query.values() for value in own}
-    lost = (name for name in needed if name not in query and asked[name] not in values)
+    is_spelt_out = is_shifting or any(name in link for name in asked if name != page_size)
+    values = {value for own in link.values() for value in own}
+    lost = (name for name in needed if name not in link and asked[name] not in values)
     return next(lost, None) if is_spelt_out else None
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
@@ -22,7 +23,7 @@ from resources.contract import load_contract
 from tests.emulator import Emulator, Fault, Naming, Replace, Request, SetHeaders, Status, Switches, World, on
 from tests.emulator.listing import Page, Selection
 from tests.equality import differences, night, query, settings_for
-from tests.test_connect import cli, environment, found, only_reads, told, world
+from tests.test_connect import ALL, cli, environment, found, only_reads, told, world
 
 ROUND = {"accounts": 2, "customers": 25, "bookings": 50, "events": 20}
 ODD = {"accounts": 2, "customers": 27, "bookings": 53, "events": 21}
@@ -263,6 +264,72 @@ def test_next_links_to_another_host_name_the_list_and_the_cure(small: Emulator, 
     needs = learned_from(small, tmp_path, always(edited(edit))).needs
     assert any("customers: its next link leads to another host (http://localhost:" in need for need in needs)
     assert all("APPOINTEDD_BASE_URL" in need for need in needs)
+
+
+@pytest.mark.parametrize(
+    ("kept", "paging"),
+    [
+        (("page",), "number"),
+        pytest.param(("page", "page[size]", "sort", "filter[updatedAfter]"), "number", marks=pytest.mark.long),
+        pytest.param(("page[after]", "page[size]", "sort", "filter[updatedAfter]"), "cursor", marks=pytest.mark.long),
+    ],
+    ids=["all but the number", "the include of numbered pages", "the include of a cursor"],
+)
+def test_next_links_that_lose_what_brings_the_participants_are_told(
+    tmp_path: Path, kept: tuple[str, ...], paging: Any
+) -> None:
+    """Laravel's paginator names `?page=2`, unless it is told to append the query. Each sync of more than one page would be red, for its participants."""
+
+    def forget(document: dict[str, Any]) -> None:
+        path, _, text = (document["links"].get("next") or "").partition("?")
+        document["links"]["next"] = (
+            f"{path}?{urlencode([p for p in parse_qsl(text) if p[0] in kept])}" if path else None
+        )
+
+    here = world(customers=130, bookings=240)
+    switches = Switches(paging=paging, naming=Naming(parameters={"page[number]": "page"}))
+    with Emulator(here, switches) as emulator:
+        emulator.faults.append(always(edited(forget)))
+        env, own = environment(emulator, tmp_path), tmp_path / "own.toml"
+        result = told(env, "connect")
+        (need,) = result["needs"]
+        assert need.startswith(
+            "bookings: the page behind a next link comes without what include=customerBookings brings"
+        )
+        settings = settings_for(emulator, tmp_path)
+        (problem,) = night(settings, load_contract(own)).problems
+        assert "where it has them, next links may lose the include" in problem
+        own.write_text(own.read_text() + "\n[streams.bookings]\ninclude = []\n")
+        code, out = cli(env, "connect")
+        assert code == 0, out
+        assert night(settings, load_contract(own)).problems == []
+        assert differences(settings.warehouse_path, {"bookings": here.truth()["bookings"]}) == []
+
+
+@pytest.mark.parametrize(
+    ("lost", "more", "said"),
+    [
+        ("filter[status]", {"cancelled_in_default_list": False}, "take it out of streams.bookings.queries"),
+        ("filter[account]", {"account_in": "absent", "account_filter": ALL}, "APPOINTEDD_CLIENTS"),
+    ],
+)
+def test_next_links_that_lose_what_a_list_is_told_apart_by_are_told(
+    small: Emulator, tmp_path: Path, lost: str, more: dict[str, Any], said: str
+) -> None:
+    """A sync reads none of the list behind such a link."""
+
+    def forget(document: dict[str, Any]) -> None:
+        path, _, text = (document["links"].get("next") or "").partition("?")
+        document["links"]["next"] = (
+            f"{path}?{urlencode([p for p in parse_qsl(text) if p[0] != lost])}" if path else None
+        )
+
+    try:
+        small.switches = Switches(paging="number", **more)
+        needs = learned_from(small, tmp_path, always(edited(forget))).needs
+    finally:
+        small.switches = Switches()
+    assert any(f"bookings: the next link of a page has lost {lost}" in need and said in need for need in needs)
 
 
 @pytest.mark.parametrize("end", [False, "#", "null", 0, [], "itself"])

@@ -1,7 +1,8 @@
 """Everything a sync sends with a list, sent together: size, order, include, its own queries, both bounds, and the account where rows do not name theirs.
 
-What lives here: one last question for each stream, and what is left off where the answer is not right. What does not: proving each of them alone (`ordering`,
-`changes`, `belonging`, `people`, `shapes`). A server that honours each alone may still drop one beside another, and loses rows without a word then.
+What lives here: one last question for each stream, once more in pages shorter than the list, and what is left off where the answer is not right. What does
+not: proving each of them alone (`ordering`, `changes`, `belonging`, `people`, `shapes`). A server that honours each alone may still drop one beside another,
+and loses rows without a word then.
 """
 
 from __future__ import annotations
@@ -9,17 +10,27 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
 
 from pipelines.connect.asking import sent
 from pipelines.connect.changes import all_instants, instant_text
+from pipelines.connect.empty import LONG_AGO
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.honoured import Instants, Trial, inside, judge, trials
 from pipelines.connect.ordering import changed_name
-from pipelines.connect.probe import Probe, Seen, is_list, said
+from pipelines.connect.places import address, at
+from pipelines.connect.probe import Probe, Seen, is_list, is_steady, rows_of, said
+from pipelines.records import MISSING, included_of, index, object_at
+from resources.appointedd import Look
 from resources.contract import Contract
+from resources.pages import forgotten
 
 ABILITY = "sent together"
 ACCOUNTS_TRIED = 4
+# A page of so small a part of the rows that are known does not hold the list, whichever of them come and go meanwhile; of fewer rows nothing is told.
+FEWEST_CUT = 4
+# What may be left off for a list, by its key in the contract, and the value that leaves it off.
+LEFT_OFF = {"sort": "", "filters": False}
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,14 @@ class _Ask:
     own: Mapping[str, Instants]
     strangers: Collection[str] = field(default_factory=frozenset)
     name: str = ""
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """What is wrong with the way on from a page, and for a link that a sync cannot follow what a person can do meanwhile."""
+
+    reason: str
+    cure: str = ""
 
 
 def together(
@@ -58,51 +77,59 @@ class _Stream:
             if key != "account" or is_unnamed
         }
         self.changed = changed_name(seen) or ""
+        self.has_window = "updated_since" in self.sent and bool(self.changed)
         self.sample = all_instants(seen.rows, seen, contract, self.changed)
         self.asks = list(self._asks(account_ids if "account" in self.sent else ()))
 
     def settle(self) -> Finding | None:
-        """What is left off, or that nothing need be; None where only one thing is sent anyway."""
-        name, has_sort, has_window = (
-            self.seen.name,
-            "sort" in self.sent,
-            "updated_since" in self.sent and bool(self.changed),
-        )
+        """What is left off, or that nothing need be; None where only one thing is sent anyway, and its pages are right."""
+        name, has_sort, has_window = self.seen.name, "sort" in self.sent, self.has_window
         keys = [k for k in ("sort", "include", "updated_since", "account") if k in self.sent]
-        if len(keys) + len(self.contract.streams[name].queries) < 3:
-            return None
-        off: list[Line] = []
-        reasons: list[str] = []
-        if has_window and (reason := self._trouble(with_sort=has_sort, with_window=True)):
-            reasons.append(reason)
-            if has_sort and not self._trouble(with_sort=False, with_window=True):
-                has_sort = False
-                off.append(Line(("streams", name, "sort"), "", f"sent together, {reason}"))
-            else:
-                has_window = False
-                off.append(Line(("streams", name, "filters"), False, f"sent together, {reason}"))
+        are_several = len(keys) + len(self.contract.streams[name].queries) > 2
+        off: dict[str, str] = {}  # what is left off, and why
+        if are_several and has_window and (reason := self._trouble(with_sort=has_sort, with_window=True)):
+            is_by_sort = has_sort and not self._trouble(with_sort=False, with_window=True)
+            off["sort" if is_by_sort else "filters"] = reason
         # A walk of the whole list sends all but the bounds.
-        if any(ask.name for ask in self.asks):
+        if are_several and any(ask.name for ask in self.asks):
+            has_sort = has_sort and "sort" not in off
             reason = self._trouble(with_sort=has_sort, with_window=False)
             if reason and has_sort and not self._trouble(with_sort=False, with_window=False):
-                reasons.append(reason)
-                off.append(Line(("streams", name, "sort"), "", f"sent together, {reason}"))
+                off["sort"] = reason
             elif reason:
-                return self._unserved(reason)
+                return self._unserved(_Cut(reason))
+        if cut := self._cut(off):
+            further = () if cut.cure else ({"sort"}, {"filters"}, {"sort", "filters"})
+            spared = next((more for more in further if not self._cut(off.keys() | more)), None)
+            if spared is None:
+                return self._unserved(cut)
+            off |= dict.fromkeys(sorted(spared), cut.reason)
         if not off:
             told = "asked once as a sync will ask: the rows that are due came, and no others"
-            return Finding(name, ABILITY, self._shown(), told, "asks so", "certain")
-        left_off = " and ".join("the order" if line.key[-1] == "sort" else "the filter" for line in off)
-        outcome = "leaves it off for this list" + ("" if has_window else ", and reads it as a whole each time")
-        return Finding(name, ABILITY, f"not {left_off}", "; ".join(reasons), outcome, "certain", tuple(off))
+            return Finding(name, ABILITY, self._shown(), told, "asks so", "certain") if are_several else None
+        left_off = " and ".join("the order" if key == "sort" else "the filter" for key in off)
+        outcome = "leaves it off for this list"
+        if not has_window or "filters" in off:
+            outcome += ", and reads it as a whole each time"
+        lines = tuple(Line(("streams", name, key), LEFT_OFF[key], f"sent together, {why}") for key, why in off.items())
+        return Finding(
+            name, ABILITY, f"not {left_off}", "; ".join(dict.fromkeys(off.values())), outcome, "certain", lines
+        )
 
-    def _unserved(self, reason: str) -> Finding:
+    def _unserved(self, cut: _Cut) -> Finding:
+        name, reason = self.seen.name, cut.reason
+        if cut.cure:
+            need = (
+                f"{name}: {reason}, so a sync that reads more than one page would end red. This is the API's fault: ask the vendor for next links that "
+                f"keep what a list was asked with. Until then {cut.cure}."
+            )
+            return Finding(name, ABILITY, "lost by next links", reason, "would end red", "none", need=need)
         need = (
-            f"{self.seen.name}: what a sync must send together is not honoured together ({self._shown()}: {reason}), so it would store wrong rows or "
-            f"miss some. Leave one of them out (streams.{self.seen.name}.queries or .include); where rows do not name their account, list an API client "
+            f"{name}: what a sync must send together is not honoured together ({self._shown()}: {reason}), so it would store wrong rows or "
+            f"miss some. Leave one of them out (streams.{name}.queries or .include); where rows do not name their account, list an API client "
             f"for each account in APPOINTEDD_CLIENTS."
         )
-        return Finding(self.seen.name, ABILITY, "not honoured", reason, "would miss rows", "none", need=need)
+        return Finding(name, ABILITY, "not honoured", reason, "would miss rows", "none", need=need)
 
     def _shown(self) -> str:
         own = {name for query in self.contract.streams[self.seen.name].queries for name in query}
@@ -133,11 +160,7 @@ class _Stream:
 
     def _trouble(self, *, with_sort: bool, with_window: bool) -> str:
         """What is wrong with the answers to all that is sent; nothing where nothing is."""
-        base = {
-            name: value
-            for key, (name, value) in self.sent.items()
-            if key in ("page_size", "include") or (key == "sort" and with_sort)
-        }
+        base = self._base(with_sort=with_sort)
         # Without bounds, only what narrows a list down can be dropped unseen.
         for ask in self.asks if with_window else [ask for ask in self.asks if ask.name]:
             query = {**base, **ask.query}
@@ -149,6 +172,65 @@ class _Stream:
             if reason := self._judged(ask, query, trial):
                 return reason
         return ""
+
+    def _base(self, *, with_sort: bool) -> dict[str, str]:
+        """What is sent with every page of the list, whatever it is asked for."""
+        kept = ("page_size", "include", "sort") if with_sort else ("page_size", "include")
+        return {name: value for key, (name, value) in self.sent.items() if key in kept}
+
+    def _cut(self, off: Collection[str]) -> _Cut | None:
+        """What is wrong where the list is asked for in pages that do not hold it; None where nothing is, or nothing can be told.
+
+        All that ever changed is the whole list, so it must go on behind a page just as the list does.
+        """
+        has_window = self.has_window and "filters" not in off
+        ask = max(self.asks, key=lambda one: (len(one.own) >= FEWEST_CUT, len(one.query)))
+        is_long = not ask.query and not self.seen.is_all
+        if not (has_window or ask.query or "include" in self.sent) or self.probe.is_spent:
+            return None
+        if not any(self.probe.has_next(look) for look in self.probe.answers if is_list(look)):
+            return None  # no list names a next page, whatever it is asked with (`ends`)
+        query = {**self._base(with_sort="sort" in self.sent and "sort" not in off), **ask.query}
+        if "page_size" in self.sent and len(ask.own) >= FEWEST_CUT:
+            # Short enough to leave most rows out, long enough that some of them include others.
+            query[self.sent["page_size"][0]] = str(len(ask.own) // FEWEST_CUT)
+        elif not is_long:
+            return None
+        if has_window:
+            query[self.sent["updated_since"][0]] = instant_text(LONG_AGO)
+        page = self.probe.page(self.seen, query)
+        if not is_list(page):
+            return self._cut({*off, "filters"}) if has_window else None  # so long ago may be refused for itself
+        if not self.probe.has_next(page):
+            came = rows_of(page)
+            if is_long or not is_steady(ask.own.keys(), came.keys()):
+                return _Cut(f"a page of {len(came)} rows names no next one, though there are more")
+            return None
+        return self._lost_by_link(page, query, ask.query)
+
+    def _lost_by_link(self, page: Look, query: Mapping[str, str], needed: Collection[str]) -> _Cut | None:
+        """What the next link of a page has lost that a sync cannot do without; None where it leads to more of the same."""
+        name, names = self.seen.name, self.contract.document
+        link = parse_qs(urlsplit(address(at(page.document, self.probe.next_place)) or "").query, keep_blank_values=True)
+        is_shifting = any(one in link for one in names.shifting_parameters)
+        size = self.contract.parameters.page_size
+        if lost := forgotten(link, query, needed, size, is_shifting=is_shifting):
+            is_account = "account" in self.sent and lost == self.sent["account"][0]
+            cure = (
+                "list an API client for each account in APPOINTEDD_CLIENTS"
+                if is_account
+                else f"take it out of streams.{name}.queries, if the list shows all without it"
+            )
+            return _Cut(f"the next link of a page has lost {lost}, so what follows is another list", cure)
+        words = self.contract.streams[name].include if "include" in self.sent else ()
+        if not words or not _brought(page, words):
+            return None
+        following = self.probe.follow(page)
+        if following is None or not is_list(following) or _brought(following, words) is not False:
+            return None
+        shown = "=".join(self.sent["include"])
+        reason = f"the page behind a next link comes without what {shown} brings with the first"
+        return _Cut(reason, f"leave that out (streams.{name}.include = []), and do without what it brings")
 
     def _judged(self, ask: _Ask, query: Mapping[str, str], trial: Trial | None) -> str:
         look, rows, is_whole = self.probe.walk(self.seen, query)
@@ -180,3 +262,19 @@ class _Stream:
         return not ask.strangers or any(
             self.changed in row and inside(row[self.changed], trial.since, trial.until) for row in rows
         )
+
+
+def _brought(look: Look, words: Collection[str]) -> bool | None:
+    """Whether an answer includes what its rows name under the first steps of some paths; None where they name nothing."""
+    included = index((look.document or {}).get("included") or [])
+    is_named = False
+    for row in rows_of(look).values():
+        for word in words:
+            relation = object_at(object_at(row, "relationships"), word.partition(".")[0])
+            data = relation.get("data", MISSING)
+            named = data if isinstance(data, list) else [data]
+            if any(included_of(one, included) is not None for one in named):
+                return True
+            # A relationship whose linkage comes with what it names alone has no data otherwise.
+            is_named = is_named or bool(relation and named and data is not None)
+    return False if is_named else None
