@@ -160,14 +160,14 @@ def small() -> Iterator[Emulator]:
         yield running
 
 
-def learned_from(emulator: Emulator, folder: Path, *faults: Fault, **own: Any) -> Learned:
+def learned_from(emulator: Emulator, folder: Path, *faults: Fault, most: int = MOST, **own: Any) -> Learned:
     emulator.faults += faults
     emulator.reset_log()
     try:
         learned = learn(settings_for(emulator, folder, **own), load_contract(), None)
     finally:
         emulator.faults.clear()
-    assert only_reads(emulator) <= MOST
+    assert only_reads(emulator) <= most
     return learned
 
 
@@ -372,6 +372,30 @@ def test_rows_that_wander_between_pages_are_told(
     with Emulator(world(accounts=2, customers=130, bookings=150), Switches(paging="number")) as emulator:
         learned = learned_from(emulator, tmp_path)
     assert sorted(need.partition(":")[0] for need in learned.needs) == needs
+
+
+@pytest.mark.parametrize(("always_next", "paging"), [(True, "number"), (True, "offset"), (False, "number")])
+def test_lists_whose_empty_last_page_names_another_are_told(
+    small: Emulator, tmp_path: Path, always_next: bool, paging: Any
+) -> None:
+    """One empty page behind the last is an end like another; a page behind each page is none."""
+    step = 2 if paging == "number" else 10**6
+
+    def edit(document: dict[str, Any]) -> None:
+        path, _, text = document["links"]["self"].partition("?")
+        query = dict(parse_qsl(text))
+        number = query.pop(f"page[{paging}]", None)
+        if document["links"]["next"] is None and (always_next or document["data"]):
+            place = {f"page[{paging}]": str(int(number) + 1 if number else step)}
+            document["links"]["next"] = f"{path}?{urlencode({**query, **place})}"
+
+    try:
+        small.switches = Switches(paging=paging)
+        needs = learned_from(small, tmp_path, always(edited(edit)), most=80).needs  # each list has a page more
+    finally:
+        small.switches = Switches()
+    assert [need.partition(":")[0] for need in needs] == (["end of lists"] if always_next else [])
+    assert all("names a next one, an empty page behind the last one, too" in need for need in needs)
 
 
 def test_a_limit_that_no_header_tells_is_a_hint(small: Emulator, tmp_path: Path) -> None:

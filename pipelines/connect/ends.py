@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.paging import unserved
-from pipelines.connect.places import at
+from pipelines.connect.places import address, at
 from pipelines.connect.probe import Probe, Seen, is_list, raw_rows, rows_of, said
 from resources.appointedd import Look
 from resources.contract import Contract
@@ -40,6 +40,8 @@ def ends(
 
     `windowed`: streams that are read in windows, whose lists may be of any length. `plain`: parameters that hide no record of the list they are sent to.
     """
+    if endless := [one.name for one in lists if _never_ends(probe, one, contract)]:
+        return [_endless(endless)]
     longer = {one.name: told for one in lists if (told := _holds_more(probe, one, total_place, plain))}
     if longer:
         told = "; ".join(f"{name}: {why}" for name, why in longer.items())
@@ -81,6 +83,21 @@ def ends(
             "", "end of lists", f"not told by {names}", told, f"would end red: {', '.join(risky)}", "none", need=need
         )
     ]
+
+
+def _never_ends(probe: Probe, seen: Seen, contract: Contract) -> bool:
+    """Whether an empty page names one with a higher number: there is always another. Behind a cursor's empty page more may come."""
+    links = (address(at(look.document, probe.next_place)) for look in probe.answers_to(seen) if not raw_rows(look))
+    numbering = contract.document.shifting_parameters
+    return any(name in parse_qs(urlsplit(link or "").query) for link in links for name in numbering)
+
+
+def _endless(names: Sequence[str]) -> Finding:
+    need = (
+        f"end of lists: every page of {', '.join(names)} names a next one, an empty page behind the last one, too, so a sync would never come to an end. "
+        f"This product takes a page that names no next one for the last; a programmer must teach it this form."
+    )
+    return Finding("", "end of lists", "never", "an empty page names a next one", "would not end", "none", need=need)
 
 
 def _holds_more(probe: Probe, seen: Seen, total_place: str, plain: Collection[str]) -> str:

@@ -17,7 +17,7 @@ from pipelines.connect.findings import NO_PAST, Confidence, Finding, Learned, Li
 from pipelines.connect.matching import Matches
 from pipelines.connect.paths import Paths
 from pipelines.connect.places import rate_limit
-from pipelines.connect.probe import Probe, Seen, is_list
+from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.connect.way_in import WayIn, access_of, addresses
 from pipelines.streams import ACCOUNTS, BUILT_IN, CUSTOMERS, streams_of
 from resources.contract import AccountReference, Contract
@@ -134,7 +134,9 @@ class _Contact:
         one.is_all = following is None and not paging.goes_on(self.probe, page)
         if one.stream is ACCOUNTS:
             read: set[str] = set()
-            while following is not None and following.url not in read and not self.probe.is_spent:
+            while (
+                following is not None and following.url not in read and rows_of(following) and not self.probe.is_spent
+            ):
                 read.add(following.url)
                 self.probe.add_sample(one, following)
                 following = self.probe.follow(following)
@@ -178,7 +180,8 @@ class _Contact:
         if any(f.need for f in self.learned.findings if f.ability == "next link"):
             return []  # what pages do not tell was told already
         plain = {self._settled("parameters", name) for name in ("page_size", "sort", "include", "account")}
-        return ends.ends(self.probe, lists, self.contract, self._settled("document", "total"), windowed, plain)
+        contract = self._settled_contract()
+        return ends.ends(self.probe, lists, contract, contract.document.total, windowed, plain)
 
     def _wandering(self, live: Sequence[Seen]) -> list[Finding]:
         """Lists without an order, known once it is known which order the sync asks for."""

@@ -117,6 +117,7 @@ def next_link(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Fi
     size_name = next(iter(probe.size), "")
     short_of = {one.name: list(_short_pages(probe, one, size_name)) for one in seen}
     short = [look for looks in short_of.values() for look in looks]
+    ended: Finding | None = None
     for name, look in ((name, look) for name, looks in short_of.items() for look in looks):
         for place in unique([contract.document.next], next_places(look.document or {})):
             link = address(at(look.document, place))
@@ -131,10 +132,17 @@ def next_link(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Fi
             if not is_list(following):
                 told = f"{place} was answered with HTTP {following.status}"
                 return [unserved("next link", f"{place}, which leads nowhere", told, f'document.next = "{place}"')]
+            if not raw_rows(following):
+                told = "followed once, to an empty page behind the last one"
+                ended = ended or _next_found(place, look, following, size_name, contract, told)
+                continue
             if not rows_of(following).keys() - rows_of(look).keys():
                 return [unserved("next link", f"{place} leads to the same rows", place, f'document.next = "{place}"')]
             odd = next((need for one in seen if (need := _odd_end(probe, one, place))), None)
-            return [odd or _next_found(place, look, following, size_name, contract)]
+            told = "followed once; other rows came"
+            return [odd or _next_found(place, look, following, size_name, contract, told)]
+    if ended:
+        return [ended]
     marks = [m for look in short for m in next_marks(look.document or {})]
     if marks:
         return [
@@ -218,7 +226,7 @@ def _odd_end(probe: Probe, seen: Seen, place: str) -> Finding | None:
     return None
 
 
-def _next_found(place: str, look: Look, following: Look, size_name: str, contract: Contract) -> Finding:
+def _next_found(place: str, look: Look, following: Look, size_name: str, contract: Contract, evidence: str) -> Finding:
     known = contract.document.shifting_parameters
     further = address(at(following.document, place))
     further_url = urljoin(following.url, further) if further else ""
@@ -233,7 +241,7 @@ def _next_found(place: str, look: Look, following: Look, size_name: str, contrac
         "",
         "next link",
         f"{place} ({form}, {kind})",
-        "followed once; other rows came",
+        evidence,
         "follows it to its end" + ("; a long walk must prove itself whole" if kind != "a cursor" else ""),
         "certain",
         tuple(lines),

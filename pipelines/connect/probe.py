@@ -154,6 +154,8 @@ class Probe:
                 return first, found, is_list(page)
             page = following
             found |= rows_of(page)
+            if not raw_rows(page):
+                break  # where there is always a next page, each of them is empty from here on
         return first, found, at(page.document, self.next_place) is None
 
     def missing(self, seen: Seen, plain: Look, query: Mapping[str, str]) -> set[str]:
