@@ -132,6 +132,8 @@ def belied(page: Page, *, is_first: bool, is_filtered: bool, counts_what_matches
 def forgotten(page: Page, asked: Mapping[str, str], needed: Collection[str], page_size: str) -> str | None:
     """The first of the `needed` parameters that a next link has lost; None where it has them, or carries them where nobody can see.
 
+    Lost is a length, too, that has grown beyond what the page holds: the page of the next number lies behind rows that no page showed.
+
     A cursor may stand for all that was `asked`, and then repeats none of it but the size of pages. A link that numbers pages stands for nothing, and one
     that repeats some of it should repeat all. What stands under another name is not lost.
     """
@@ -140,8 +142,28 @@ def forgotten(page: Page, asked: Mapping[str, str], needed: Collection[str], pag
         return None
     is_spelt_out = page.is_shifting or any(name in query for name in asked if name != page_size)
     values = {value for own in query.values() for value in own}
-    lost = (name for name in needed if name not in query and asked[name] not in values)
+    longer = {page_size} if _grows(query.get(page_size, ()), asked.get(page_size), page.count) else set[str]()
+    lost = (name for name in needed if name in longer or (name not in query and asked[name] not in values))
     return next(lost, None) if is_spelt_out else None
+
+
+def _grows(linked: Sequence[str], asked: str | None, count: int) -> bool:
+    """Whether a next link has pages longer than those that were `asked` for, and than the `count` rows of the page that it stands on."""
+    return asked not in linked and any(text.isdecimal() and int(text) > count for text in linked)
+
+
+def steps_over(page: Page, place: Mapping[str, Sequence[str]], shifting: Collection[str]) -> bool:
+    """Whether a next link counts more rows on than its page, which stands at `place`, holds: a server that shortens pages, and counts what was asked for.
+
+    One that takes rows out of pages after counting them does so too, but these are of no round length.
+    """
+    if page.next_url is None or not may_be_cut(page.count, 0):
+        return False
+    for name in shifting:
+        here, there = place.get(name, ("0",))[0], page.next_query.get(name, ("",))[0]
+        if here.isdecimal() and there.isdecimal() and int(there) - int(here) > page.count:
+            return True
+    return False
 
 
 class Pages:
