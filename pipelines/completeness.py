@@ -12,6 +12,8 @@ from typing import Literal
 
 Verdict = Literal["settled", "again", "unsettled", "different", "unproven"]
 MOST_WALKS = 4
+# Servers end a list without a word after 1,000, 5,000, 10,000 ... records, and some count no further either.
+LEAST_LIMIT = 1_000
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ def judge(walks: Sequence[Walk]) -> Verdict:
         if not (last.has_repeats and walks[-2].has_repeats):
             return "settled"
     return "again" if len(walks) < MOST_WALKS else "unproven"
+
+
+def may_be_limit(count: int) -> bool:
+    """Whether a list of so many records may have ended at a limit of the server's instead of its end."""
+    return count >= LEAST_LIMIT and str(count).rstrip("0") in ("1", "5")
 
 
 def _is_firm(walks: Sequence[Walk]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
-from pipelines.completeness import Verdict, Walk, judge
+from pipelines.completeness import Verdict, Walk, judge, may_be_limit
 from pipelines.parts import ComingPart, Drafts, ReadPart
 from pipelines.plan import Slice
 from pipelines.records import first, identifier_id
@@ -224,11 +224,12 @@ class _Counted:
 
 
 def _evidence(evidence: list[Walked]) -> tuple[Reconciliation, ...]:
-    """One row of evidence for a slice: where a total came, or where one walk was not enough."""
+    """One row of evidence for a slice: where a total came, where one walk was not enough, or where it may have ended at a limit."""
     lasts = [walks[-1] for walks, _ in evidence]
     walks_count = max(len(walks) for walks, _ in evidence)
     totals = [w.last_total for w in lasts]
-    if walks_count == 1 and all(t is None for t in totals):
+    is_round = any(may_be_limit(w.distinct_count) for w in lasts)
+    if walks_count == 1 and all(t is None for t in totals) and not is_round:
         return ()
     verdicts = [verdict for _, verdict in evidence]
     whole = Reconciliation(
