@@ -12,13 +12,16 @@ from typing import Literal
 
 Verdict = Literal["settled", "again", "unsettled", "different", "unproven"]
 MOST_WALKS = 4
+# Servers end a list without a word after 1,000, 5,000, 10,000 ... records, and some count no further either.
+LEAST_LIMIT = 1_000
 
 
 @dataclass(frozen=True)
 class Walk:
     """What one walk of a list counted. `new_count`: keys that no earlier walk of the same slice had met.
 
-    `is_moving`: the total was not the same all along. `is_partly_told`: some pages had none, such as all after the first.
+    `is_moving`: the total was not the same all along. `is_partly_told`: some pages had none, such as all after the first. `has_repeats`: a key that an
+    earlier page of the walk had met came again.
     """
 
     pages_count: int
@@ -29,6 +32,7 @@ class Walk:
     new_count: int
     is_moving: bool = False
     is_partly_told: bool = False
+    has_repeats: bool = False
 
 
 def judge(walks: Sequence[Walk]) -> Verdict:
@@ -54,8 +58,17 @@ def judge(walks: Sequence[Walk]) -> Verdict:
     if len(walks) > 1 and last.new_count == 0:
         if is_short and is_steady and _is_firm(walks):
             return "different"
-        return "settled" if total is None or (is_steady and not is_short) else "unsettled"
+        if total is not None and (not is_steady or is_short):
+            return "unsettled"
+        # Where rows come again in walk after walk, others may have been left out as often: rows of one change time, in another order on each page.
+        if not (last.has_repeats and walks[-2].has_repeats):
+            return "settled"
     return "again" if len(walks) < MOST_WALKS else "unproven"
+
+
+def may_be_limit(count: int) -> bool:
+    """Whether a list of so many records may have ended at a limit of the server's instead of its end."""
+    return count >= LEAST_LIMIT and str(count).rstrip("0") in ("1", "5")
 
 
 def _is_firm(walks: Sequence[Walk]) -> bool:

@@ -16,6 +16,7 @@ import polars as pl
 
 from pipelines.accounts import Listings
 from pipelines.by_account import honours_filter
+from pipelines.completeness import may_be_limit
 from pipelines.drift import DriftKey
 from pipelines.normalise import Batch, empty
 from pipelines.parts import ReadPart
@@ -209,6 +210,12 @@ class Proof:
             elif r.verdict == "unsettled":
                 self.warning(
                     f"{self.stream.name}: the API's totals kept moving while the list was read, so they prove nothing about this slice."
+                )
+            elif may_be_limit(r.distinct_count):
+                self.warning(
+                    f"{self.stream.name}: a list ended after exactly {r.distinct_count} records, and a count of the API's goes no further. Many servers end "
+                    f"lists at such a number without a word: if there are more in the API, divide the list by streams.{self.stream.name}.queries in the "
+                    f"contract."
                 )
         return part
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
-from pipelines.completeness import Verdict, Walk, judge
+from pipelines.completeness import Verdict, Walk, judge, may_be_limit
 from pipelines.parts import ComingPart, Drafts, ReadPart
 from pipelines.plan import Slice
 from pipelines.records import first, identifier_id
@@ -159,8 +159,9 @@ def _walk(
         verdict = judge(walks)
     if verdict == "unproven":
         raise UnprovenEndError(
-            f"{piece.stream}: after {len(walks)} walks new records still came, because the list moves under its numbered pages. "
-            f"Run again at a quieter time, or give the contract a cursor or a smaller window (abilities.filters)."
+            f"{piece.stream}: after {len(walks)} walks new records still came, or the same ones on several pages, because the list moves under its "
+            f"numbered pages, or has no order of its own among records of one change time. Run again at a quieter time, or give the contract a cursor, "
+            f"an order without equals (streams.{piece.stream}.sort) or a smaller window (abilities.filters)."
         )
     return walks, verdict
 
@@ -180,6 +181,7 @@ class _Counted:
         self.first_total: int | None = None
         self.last_total: int | None = None
         self.is_moving = False
+        self.has_repeats = False
         self.told_count = 0
 
     def add(self, page: Page) -> None:
@@ -192,12 +194,15 @@ class _Counted:
             self.is_moving |= page.total != self.first_total
             self.last_total = page.total
         self.is_shifting |= page.is_shifting
-        self.keys.update(page.keys)
-        if self.named is not None:
+        own = set(page.keys)
+        if self.named is None:
+            self.has_repeats |= not own.isdisjoint(self.keys)
+        else:
             accounts = [first(r, self.named, {}) if isinstance(r, dict) else None for r in page.records]
-            self.keys_by_account.update(
-                hash((key, identifier_id(account))) for key, account in zip(page.keys, accounts, strict=True)
-            )
+            by_account = {hash((key, identifier_id(account))) for key, account in zip(page.keys, accounts, strict=True)}
+            self.has_repeats |= not by_account.isdisjoint(self.keys_by_account)
+            self.keys_by_account |= by_account
+        self.keys |= own
 
     @property
     def distinct_count(self) -> int:
@@ -214,15 +219,17 @@ class _Counted:
             new_count=len(self.keys - known),
             is_moving=self.is_moving,
             is_partly_told=0 < self.told_count < self.pages,
+            has_repeats=self.has_repeats,
         )
 
 
 def _evidence(evidence: list[Walked]) -> tuple[Reconciliation, ...]:
-    """One row of evidence for a slice: where a total came, or where one walk was not enough."""
+    """One row of evidence for a slice: where a total came, where one walk was not enough, or where it may have ended at a limit."""
     lasts = [walks[-1] for walks, _ in evidence]
     walks_count = max(len(walks) for walks, _ in evidence)
     totals = [w.last_total for w in lasts]
-    if walks_count == 1 and all(t is None for t in totals):
+    is_round = any(may_be_limit(w.distinct_count) for w in lasts)
+    if walks_count == 1 and all(t is None for t in totals) and not is_round:
         return ()
     verdicts = [verdict for _, verdict in evidence]
     whole = Reconciliation(

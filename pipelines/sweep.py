@@ -54,12 +54,16 @@ class Limit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the second look gave: parts to merge, rows to tombstone (key, `evidence`, `at`), accounts stopped at, sentences that make the run red."""
+    """What the second look gave: parts to merge, rows to tombstone (key, `evidence`, `at`), accounts stopped at, sentences that make the run red.
+
+    `living_count`: records that live on, though a whole walk did not meet them.
+    """
 
     found: list[ReadPart] = field(default_factory=list)
     gone: pl.DataFrame | None = None
     brakes: list[Brake] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    living_count: int = 0
 
 
 class SecondLook:
@@ -109,7 +113,8 @@ class SecondLook:
             return Outcome()
         works = self._single_works(met)
         if works and len(candidates) <= MOST_SINGLES:
-            return Outcome(*self._ask_one_by_one(candidates))
+            found, gone = self._ask_one_by_one(candidates)
+            return Outcome(found, gone, living_count=len(candidates) - (0 if gone is None else gone.height))
         if works:
             sample = candidates[:: max(1, len(candidates) // SAMPLE)]
             found, _ = self._ask_one_by_one(sample)

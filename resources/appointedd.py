@@ -7,7 +7,7 @@ What lives here: what is asked for, and what a refusal means. What does not: wha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +26,7 @@ from resources.errors import (
     UnprovenEndError,
 )
 from resources.exchange import Exchange, Query
-from resources.pages import SINGLE_CURE, Page, Pages, belied, forgotten, may_be_cut
+from resources.pages import SINGLE_CURE, Page, Pages, belied, forgotten, grows, may_be_cut, steps_over
 from resources.retries import RETRIED_STATUS, TooLargeError, TroubleError, given_up
 from resources.settings import ClientSettings, Settings
 
@@ -90,6 +90,9 @@ class ApiClient(Abilities):
         url = self._links.address(self.contract.streams[stream].path)
         first = self._first_page(stream, url, optional, own)
         page, seen = first, {url}
+        place: Mapping[str, Sequence[str]] = {}
+        numbering, counts = self.contract.document.shifting_parameters, set[int]()
+        is_stepping = True
         while True:
             # Before its rows are handed over: who takes the first page alone must not take it for all.
             self._no_sign_of_more(stream, page, is_first=page is first, is_filtered=bool(filters or own))
@@ -101,8 +104,15 @@ class ApiClient(Abilities):
                     f"{stream}: the next link of a page leads to a page that was already read; the walk would never end."
                 )
             self._no_parameter_lost(stream, page, optional, own)
+            is_stepping, place = is_stepping and steps_over(page, place, numbering), page.next_query
+            counts.add(page.count)
             seen.add(page.next_url)
             page = self._page(stream, page.next_url, None)
+        if is_stepping and len(counts) == 1:
+            raise UnprovenEndError(
+                f"{stream}: each page but the last holds {first.count} records, and its next link counts more on, so those between were never shown. Ask for "
+                f"no more than {first.count} in the contract (parameters.page_size_value)."
+            )
         size = int(optional.get(self.contract.parameters.page_size, "0") or 0)
         is_told = first.has_pagination or self.contract.document.lists_are_whole
         if not is_told and may_be_cut(first.count, size):
@@ -136,7 +146,10 @@ class ApiClient(Abilities):
         names = (parameters.updated_since, parameters.updated_until, parameters.account, *cut)
         needed = [*own, *(name for name in names if name in optional)]
         asked = {**optional, **own}
-        lost = forgotten(page.next_query, asked, needed, parameters.page_size, is_shifting=page.is_shifting)
+        size = parameters.page_size
+        lost = forgotten(page.next_query, asked, needed, size, is_shifting=page.is_shifting)
+        if lost is None and size in needed and grows(page, asked[size], size):
+            lost = size
         if lost is None:
             return
         what = f"{stream}: a next link has lost the parameter {lost!r} that the list was asked with, so what follows is another list"

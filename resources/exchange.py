@@ -80,6 +80,8 @@ class Exchange:
             headers={
                 "Accept": contract.http.media_type,
                 "Accept-Encoding": "gzip, deflate",
+                # A sweep asks for the same addresses each time: what a cache on the way kept of the last one is not how things are.
+                "Cache-Control": "no-cache",
                 "User-Agent": "appointedd-warehouse",
             },
         )

@@ -148,6 +148,26 @@ def forgotten(
     return next(lost, None) if is_spelt_out else None
 
 
+def grows(page: Page, asked: str, page_size: str) -> bool:
+    """Whether a next link has pages longer than those that were `asked` for, and than this one: the page of its number lies behind rows that no page showed."""
+    linked = page.next_query.get(page_size, ())
+    return asked not in linked and any(text.isdecimal() and int(text) > page.count for text in linked)
+
+
+def steps_over(page: Page, place: Mapping[str, Sequence[str]], shifting: Collection[str]) -> bool:
+    """Whether a next link counts more rows on than its page, which stands at `place`, holds: a server that shortens pages, and counts what was asked for.
+
+    One that takes rows out of pages after counting them does so too, but these are of no round length.
+    """
+    if page.next_url is None or not may_be_cut(page.count, 0):
+        return False
+    for name in shifting:
+        here, there = place.get(name, ("0",))[0], page.next_query.get(name, ("",))[0]
+        if here.isdecimal() and there.isdecimal() and int(there) - int(here) > page.count:
+            return True
+    return False
+
+
 class Pages:
     """Reads answers of one API as pages. `hide` takes secrets out of what is quoted."""
 

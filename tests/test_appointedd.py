@@ -310,6 +310,14 @@ def test_a_404_to_a_filtered_list_may_be_an_empty_one() -> None:
         assert "filters = false" not in str(caught.value)
 
 
+def test_no_cache_on_the_way_may_answer_in_the_place_of_the_api() -> None:
+    with bench() as b:
+        asked: list[str | None] = []
+        b.emulator.hooks.append(lambda r: asked.append(r.headers.get("cache-control")) if API(r) else None)
+        b.pages()
+        assert set(asked) == {"no-cache"}
+
+
 def test_an_empty_page_does_not_end_a_walk() -> None:
     with bench() as b:
         b.answer(lambda d: d | {"data": []}, later_page)

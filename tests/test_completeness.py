@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zlib import crc32
 
 import pytest
 import stamina
@@ -24,10 +25,11 @@ from pipelines.shaping import AtOnce
 from pipelines.streams import CUSTOMERS
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import load_contract
-from resources.errors import DeadCursorError, UnprovenEndError
+from resources.errors import AbilityRefusedError, DeadCursorError, UnprovenEndError
 from resources.pages import Page
 from resources.settings import Settings
 from tests.emulator import Emulator, Fault, Replace, Status, Switches, World
+from tests.emulator.listing import Selection
 from tests.emulator.messages import Request
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=120)
@@ -63,6 +65,11 @@ def once(total: int, *, read: int = 10, shifting: bool = False, new: int = 10) -
     return replace(walk(total, read, shifting=shifting, new=new), is_partly_told=True)
 
 
+def again(new: int = 10) -> Walk:
+    """A walk over numbered pages without a total, of which several held the same rows."""
+    return replace(walk(shifting=True, new=new), has_repeats=True)
+
+
 CASES: list[tuple[str, list[Walk], Verdict]] = [
     ("a cursor walk without a total", [walk()], "settled"),
     ("an empty list", [walk(read=0, pages=1)], "settled"),
@@ -94,6 +101,9 @@ CASES: list[tuple[str, list[Walk], Verdict]] = [
     ("numbered, more than the total", [walk(9, shifting=True)], "again"),
     ("numbered, no new key", [walk(shifting=True), walk(shifting=True, new=0)], "settled"),
     ("numbered, one new key", [walk(shifting=True), walk(read=11, shifting=True, new=1)], "again"),
+    ("numbered, no new key, some come again and again", [again(), again(new=0)], "again"),
+    ("numbered, no new key, and none came again this time", [again(), walk(shifting=True, new=0)], "settled"),
+    ("numbered, some come again in every walk", [again(), *[again(new=0)] * (MOST_WALKS - 1)], "unproven"),
     ("numbered, no new key, steady total agrees", [walk(11, shifting=True), walk(10, shifting=True, new=0)], "settled"),
     ("numbered, no new key, steady total says more", [walk(11, shifting=True)] * 1 + [walk(11, shifting=True, new=0)], "different"),
     ("numbered, no new key, moving total", [walk(11, shifting=True), walk(11, first=12, shifting=True, new=0)], "unsettled"),
@@ -118,6 +128,7 @@ any_walk = st.builds(
     new_count=st.integers(0, 6),
     is_moving=st.booleans(),
     is_partly_told=st.booleans(),
+    has_repeats=st.booleans(),
 )
 
 
@@ -272,6 +283,53 @@ def test_numbered_pages_that_never_rest_are_unproven() -> None:
 
         emulator.hooks.append(another_comes)
         with pytest.raises(UnprovenEndError, match="numbered pages"):
+            read(client)
+
+
+def test_rows_of_one_change_time_in_another_order_on_each_page_are_unproven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a database does that sorts for each page anew: every walk shows the same rows twice, and leaves the same ones out."""
+    whole = Selection.page
+
+    def page(selection: Selection[Any]) -> Any:
+        found, query = whole(selection), selection._query
+        found.rows = sorted(selection._rows, key=lambda r: crc32(f"{query.skip} {r.id}".encode()))[query.skip :][
+            : query.size
+        ]
+        return found
+
+    monkeypatch.setattr(Selection, "page", page)
+    with reading(Switches(paging="number")) as (_, client), pytest.raises(UnprovenEndError, match="one change time"):
+        read(client)
+
+
+@pytest.mark.parametrize("length", [10, 7])
+def test_offsets_that_count_more_than_the_pages_hold_are_unproven(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server shortens pages, and goes on by the length that was asked for. Where it takes rows out after counting them, nothing is missing."""
+    whole = Selection.page
+
+    def page(selection: Selection[Any]) -> Any:
+        found = whole(selection)
+        del found.rows[length:]
+        return found
+
+    monkeypatch.setattr(Selection, "page", page)
+    with reading(Switches(paging="offset")) as (_, client):
+        if length == 7:
+            assert len(ids(read(client))) == 21
+        else:
+            with pytest.raises(UnprovenEndError, match="no more than 10"):
+                read(client)
+
+
+def test_a_next_link_whose_pages_grow_is_not_followed() -> None:
+    """The page of number 2 is then the 41st row and those after it, and nobody has seen the 21st."""
+
+    def longer(body: bytes) -> bytes:
+        return body.replace(b"page%5Bsize%5D=20", b"page%5Bsize%5D=40")
+
+    with reading(Switches(paging="number")) as (emulator, client):
+        emulator.faults.append(Fault(lambda r: r.path.endswith("/customers"), Replace(longer), times=None))
+        with pytest.raises(AbilityRefusedError, match="page_size"):
             read(client)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.emulator import Emulator, Fault, Replace, SetHeaders, Status, Switches, World, on
+from tests.emulator.listing import Selection
 from tests.equality import contract_with, differences, night, query, settings_for
 
 LIST = "/v2/bookings"
@@ -238,3 +239,48 @@ def test_an_empty_unpaginated_list_is_a_quiet_night(emulator: Emulator, world: W
     assert night(settings_for(emulator, tmp_path), contract, streams=()).problems == []
     report = night(settings_for(emulator, tmp_path), contract)
     assert not [p for p in report.problems if p.startswith("events")]
+
+
+@pytest.mark.parametrize("totals", ["present", "absent"])
+def test_a_list_that_ends_at_a_round_number_is_doubted(
+    totals: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Search engines show no more than so many, count no further, and say nothing of it."""
+    world = World(seed=7, accounts=1, customers=1_020, bookings=0, events=0, years=2)
+    whole, count = Selection.page, Selection.total
+
+    def page(selection: Selection[Any]) -> Any:
+        found, query = whole(selection), selection._query
+        rows = list(selection._walk(selection._low, selection._high, backwards=query.descending))[:1_000]
+        if not found.rows or found.rows[-1].id == rows[-1].id:
+            found.next_key = None
+        return found
+
+    monkeypatch.setattr(Selection, "page", page)
+    monkeypatch.setattr(Selection, "total", lambda selection: min(count(selection), 1_000))
+    with Emulator(world, Switches(meta_total=totals)) as emulator:
+        report = night(settings_for(emulator, tmp_path))
+    assert len(differences(tmp_path / "warehouse.duckdb", {"customers": world.truth()["customers"]})) == 1
+    assert any("exactly 1000 records" in warning for warning in report.warnings)
+
+
+def test_records_that_live_on_outside_of_their_list_are_told(
+    emulator: Emulator, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the list leaves out of what is stored is found by id; what it leaves out of the rest is missing."""
+    hidden = {booking.id for booking in world.bookings.rows()[:6]}
+    settings = settings_for(emulator, tmp_path)
+    night(settings)
+    whole = Selection.page
+
+    def page(selection: Selection[Any]) -> Any:
+        found = whole(selection)
+        found.rows = [row for row in found.rows if row.id not in hidden]
+        return found
+
+    monkeypatch.setattr(Selection, "page", page)
+    world.clock.advance(timedelta(hours=1))
+    report = night(settings, kind="sweep")
+    assert report.problems == []
+    assert any("6 records were not in the list" in warning for warning in report.warnings)
+    assert differences(settings.warehouse_path, world.truth()) == []
