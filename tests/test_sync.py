@@ -18,7 +18,7 @@ from resources.database import IN_ORDER_EVERY
 from resources.errors import PublishBlockedError
 from resources.publish import publish, run_checks
 from resources.settings import Settings
-from resources.sql_files import checks
+from resources.sql_files import Check, checks
 from resources.warehouse import Warehouse
 from tests.emulator import ORGANISATIONS, Emulator, Fault, Naming, Replace, Status, Switches, World, on
 from tests.equality import contract_with, differences, night, query, settings_for
@@ -513,13 +513,12 @@ def test_publishing_is_blocked_by_a_duplicate_key_and_leaves_the_old_file(emulat
 
 @pytest.mark.parametrize("is_blocked", [True, False], ids=["blocked", "left out"])
 def test_runs_that_publish_nothing_put_the_file_in_order_too(
-    is_blocked: bool, emulator: Emulator, world: World, sql: Path, tmp_path: Path
+    is_blocked: bool, emulator: Emulator, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each day of a backfill is such a run; and publishing may be held back for as long as nobody looks."""
     if is_blocked:
-        (sql / "checks" / "never.sql").write_text(
-            "-- severity: block\n-- stream: bookings\n-- says: Never.\nselect 1\n", encoding="utf-8"
-        )
+        never = Check("never", "customers", is_blocking=True, says="Never.", sql="select 1")
+        monkeypatch.setattr("resources.publish.checks", lambda _: (never,))
     settings, groups = settings_for(emulator, tmp_path), list[int]()
     for _ in range(2 * IN_ORDER_EVERY + 1):
         report = night(settings, streams=(CUSTOMERS,), publish=is_blocked, is_over_unpublished=not is_blocked)
