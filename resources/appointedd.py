@@ -30,6 +30,8 @@ from resources.pages import SINGLE_CURE, Page, Pages, belied, forgotten, grows, 
 from resources.retries import RETRIED_STATUS, TooLargeError, TroubleError, given_up
 from resources.settings import ClientSettings, Settings
 
+# Pages in a row without a record that are believed to lie before others, such as those of a server that takes rows out after it has counted them.
+MOST_EMPTY_PAGES = 100
 # Of an answer 404 to a list that is filtered by change time, which is found without the filter or is not there at all.
 EMPTY_CURE = (
     " Is APPOINTEDD_BASE_URL right, and streams.{stream}.path in the contract? If both are, this API answers so where nothing has changed: set "
@@ -92,7 +94,7 @@ class ApiClient(Abilities):
         page, seen = first, {url}
         place: Mapping[str, Sequence[str]] = {}
         numbering, counts = self.contract.document.shifting_parameters, set[int]()
-        is_stepping = True
+        is_stepping, empty_count = True, 0
         while True:
             # Before its rows are handed over: who takes the first page alone must not take it for all.
             self._no_sign_of_more(stream, page, is_first=page is first, is_filtered=bool(filters or own))
@@ -102,6 +104,12 @@ class ApiClient(Abilities):
             if page.next_url in seen:
                 raise BrokenAnswerError(
                     f"{stream}: the next link of a page leads to a page that was already read; the walk would never end."
+                )
+            empty_count = 0 if page.count else empty_count + 1
+            if empty_count > MOST_EMPTY_PAGES:
+                raise UnprovenEndError(
+                    f"{stream}: {empty_count} pages in a row hold no record, and each names a next one, so the walk would never end. This product takes a "
+                    f"page that names no next one for the last: is there another place where the next link stands (document.next in the contract)?"
                 )
             self._no_parameter_lost(stream, page, optional, own)
             is_stepping, place = is_stepping and steps_over(page, place, numbering), page.next_query

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections import Counter
@@ -15,7 +16,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 import stamina
 
-from resources.appointedd import ApiClient, open_clients
+from resources.appointedd import MOST_EMPTY_PAGES, ApiClient, open_clients
 from resources.contract import load_contract
 from resources.envelope import Plain
 from resources.errors import (
@@ -46,6 +47,7 @@ from tests.emulator import (
 )
 from tests.emulator.faults import Action
 from tests.emulator.messages import Request
+from tests.emulator.query import encode_cursor
 
 Json = dict[str, Any]
 API = on("/v2/")
@@ -489,6 +491,20 @@ def test_a_dialect_of_other_names_is_spoken_through_the_contract_alone() -> None
         assert {r["type"] for r in b.pages("events")[0].records} == {"events"}
         b.sizes("10", "accounts", path="organisations")
         assert len(b.ids("accounts")) == 2
+
+
+def test_a_walk_through_empty_pages_that_always_name_a_next_one_ends() -> None:
+    numbers = itertools.count()
+
+    def endless(document: Json) -> Json:
+        cursor = encode_cursor("created", (next(numbers), "nobody"))
+        return document | {"data": [], "links": {"next": f"/v2/customers?page[after]={cursor}"}}
+
+    with bench() as b:
+        b.answer(endless, later_page, times=None)
+        with pytest.raises(UnprovenEndError, match=f"{MOST_EMPTY_PAGES + 1} pages in a row hold no record"):
+            b.pages()
+        assert len(b.asked("customers")) == MOST_EMPTY_PAGES + 2
 
 
 # ---- what is asked -----------------------------------------------------------------------------------------------------------
