@@ -39,7 +39,7 @@ LOG_SHARE = 0.6
 # and the process ends with SIGSEGV (docs/decisions.md). For ten thousand rows at a time a second thread costs the writer more than it saves, too.
 THREADS = 1
 # After every so many runs the file is put in order, and DuckDB's own limit for pieces of that work.
-IN_ORDER_EVERY = 8
+IN_ORDER_EVERY = 6
 VACUUM_TASKS = 100
 
 
@@ -72,7 +72,7 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
 
 
 def put_in_order(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Every eighth time, have the next checkpoint take the place of replaced rows back and join small row groups, where the disk has room.
+    """Every sixth time, have the next checkpoint take the place of replaced rows back and join small row groups, where the disk has room.
 
     Until then each checkpoint leaves a row group in each table that it adds to, a block however few the rows; so those of `ops.runs` count the runs. Much of
     the file may be written again, beside what is there.

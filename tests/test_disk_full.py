@@ -24,8 +24,7 @@ from tests.emulator import Emulator, World
 from tests.equality import differences, night, settings_for
 from tests.test_kill import consistent
 
-# Three files of this world at their largest: some 36 MB, eight runs after they were put in order (docs/performance.md).
-SMALL_DISK_MB = 128
+SMALL_DISK_MB = 96
 ENDS_WITHIN_S = 60.0
 # What a sentence must hold: the failure, and what to do.
 SENTENCES = ("Make room there", "see that its disk has room", "File too large", "No space left")

@@ -175,7 +175,7 @@ def test_no_connection_has_threads_of_its_own(tmp_path: Path) -> None:
         assert connection.execute(asked).fetchone() == (1,)
 
 
-def test_after_every_eighth_run_publishing_takes_the_place_of_replaced_rows_back_and_joins_row_groups(
+def test_after_every_sixth_run_publishing_takes_the_place_of_replaced_rows_back_and_joins_row_groups(
     tmp_path: Path,
 ) -> None:
     warehouse, groups, stored = warehouse_in(tmp_path), list[int](), list[int]()
@@ -191,8 +191,8 @@ def test_after_every_eighth_run_publishing_takes_the_place_of_replaced_rows_back
             groups += connection.execute(asked).fetchall()[0]
             asked = "select estimated_size from duckdb_tables() where table_name = 'bookings'"
             stored += connection.execute(asked).fetchall()[0]
-    assert groups == [1, 2, 3, 4, 5, 6, 7, 8] * 2 + [1]
-    assert stored == [*range(50, 58)] * 2 + [50]
+    assert groups == [1, 2, 3, 4, 5, 6] * 2 + [1] + [2, 3, 4, 5]
+    assert stored == [*range(50, 56)] * 2 + [50] + [*range(51, 55)]
 
 
 def test_a_disk_without_room_for_the_file_once_more_is_not_filled_by_putting_it_in_order(
@@ -273,7 +273,7 @@ def before_the_checkpoint(connection, path):
 thread = threading.Thread(target=signalled, daemon=True)
 thread.start()
 publishing.put_in_order = before_the_checkpoint
-warehouse = warehouse_in(Path({str(tmp_path)!r}))
+warehouse = warehouse_in(Path(sys.argv[1]))
 with warehouse.writer("a test", wait_s=0) as writer:
     put(writer, resource("accounts", "a1"))
 try:
@@ -282,9 +282,14 @@ try:
 except (KeyboardInterrupt, RuntimeError) as error:
     print(repr(error))
 """
-    ended = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60)
-    # That it ended at all is what counts. On a busy machine the checkpoint may be over before the signal comes, which then finds nothing to interrupt.
-    assert "Query interrupted" in ended.stdout or "KeyboardInterrupt" in ended.stdout
+    told = list[str]()
+    # On a busy machine the checkpoint may be over before the signal comes, which then finds nothing to interrupt.
+    while len(told) < 10 and "Query interrupted" not in "".join(told):
+        folder = tmp_path / str(len(told))
+        folder.mkdir()
+        command = [sys.executable, "-c", script, str(folder)]
+        told.append(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
+    assert "Query interrupted" in told[-1], told
 
 
 def test_new_rows_are_inserted_with_everything_they_carry(writer: Writer) -> None:
@@ -1534,7 +1539,7 @@ def test_what_would_be_wrong_is_not_published(tmp_path: Path, full: Path, check:
     with pytest.raises(PublishBlockedError) as blocked:
         publish(warehouse, "r2", "0.1", wait_s=0)
     assert f"{warehouse.published_path} was not replaced, because it would be wrong:" in str(blocked.value)
-    assert f" {check}: 1 rows." in str(blocked.value)
+    assert re.search(rf"(would be wrong: |\. ){check}: 1 rows\. ", str(blocked.value))
     assert str(blocked.value).isprintable()
     assert (warehouse.published_path.read_bytes(), warehouse.published_path.stat().st_ino) == before
     assert [p.name for p in warehouse.published_path.parent.iterdir()] == [warehouse.published_path.name]
