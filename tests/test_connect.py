@@ -27,7 +27,7 @@ from resources.contract import load_contract
 from tests.emulator import Emulator, Fault, Naming, SetHeaders, Switches, World, on
 from tests.equality import differences, night, query, settings_for
 
-MOST_GETS = 56  # a few dozen, for a server that is like the defaults
+MOST_GETS = 54  # a few dozen, for a server that is like the defaults
 ALL = frozenset({"customers", "bookings", "events"})
 
 STRANGE = Naming(

@@ -126,7 +126,8 @@ def _left_out(probe: Probe, seen: Seen, looks: Sequence[Look], changed: str) -> 
 def _lost_between(probe: Probe, seen: Seen, parameter: str, first_pages: Mapping[str, Look], changed: str) -> str:
     """What shows that rows of one instant are lost where a page ends among them; nothing where nothing does, or no such rows were seen.
 
-    A cursor that is an instant alone goes on behind all rows of it.
+    A cursor that is an instant alone goes on behind all rows of it, whichever way the list is ordered. A sync asks for the oldest first, so the descending
+    page is only asked where the ascending one holds no such rows.
     """
     for value, look in first_pages.items():
         rows = rows_of(look)
@@ -137,10 +138,13 @@ def _lost_between(probe: Probe, seen: Seen, parameter: str, first_pages: Mapping
         following = probe.follow(page)
         if following is None or not is_list(following) or len(rows_of(page)) != size:
             continue
-        due = list(rows)[: size + len(rows_of(following))]
+        # Behind the page stands at least one more row of the instant.
+        due = list(rows)[: size + max(1, len(rows_of(following)))]
         lost = set(due) - rows_of(page).keys() - rows_of(following).keys()
+        if not lost:
+            return ""
         # Rows that changed meanwhile stand elsewhere now.
-        if lost and list(rows_of(probe.again(look)))[: len(due)] == due:
+        if list(rows_of(probe.again(look)))[: len(due)] == due:
             return f"loses {len(lost)} rows of one instant between two of its pages"
     return ""
 
