@@ -29,6 +29,8 @@ if importlib.util.find_spec("pandas") is None:
 STORAGE = "v1.4.0"
 # Where a DuckDB file says what it is.
 MAGIC = slice(8, 12)
+# What stands before its first block.
+HEADERS_BYTES = 3 * 4096
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 # How much the log of committed transactions may hold before it is worked into the file, which makes a row group of it. With DuckDB's own 16 MB those
 # would be small, and the file half as large again (docs/performance.md, "Loading").
@@ -164,15 +166,36 @@ def count_runs_of_whole_file(path: Path) -> int:
             needed, runs = connection.execute(
                 "select block_size * total_blocks, (select count(*) from ops.runs) from pragma_database_size()"
             ).fetchone() or (0, 0)
+            size = path.stat().st_size
+            is_cut = size < needed and _is_used_beyond(connection, size)
         except duckdb.CatalogException:
             raise WarehouseError(
                 f"{path} holds no warehouse. Name another file in the settings, or move this one away."
             ) from None
         except WRITE_ERRORS as error:
             raise not_read(path, error) from error
-    if (size := path.stat().st_size) < needed:
+    if is_cut:
         raise WarehouseError(f"{path} cannot be read: of its {needed:,} bytes {size:,} are there.{CURE_OF_DAMAGE}")
     return int(runs)
+
+
+def _is_used_beyond(connection: duckdb.DuckDBPyConnection, size: int) -> bool:
+    """Whether anything stands in a file behind so many bytes.
+
+    That there are fewer than it says proves no cut: DuckDB notes how many blocks there are, and then lets go of those at the end in which nothing stands.
+    """
+    tables = connection.execute("select schema_name, table_name from duckdb_tables()").fetchall()
+    used = ["select block_id from pragma_metadata_info()"]
+    for schema, table in tables:
+        blocks = "unnest(list_append(additional_block_ids, block_id))"
+        used.append(f'select {blocks} from pragma_storage_info(\'"{schema}"."{table}"\')')  # noqa: S608  names come from the catalogue
+    asked = f"select block_size * (max(block_id) + 1) from ({' union all '.join(used)}), pragma_database_size() group by block_size"  # noqa: S608
+    try:
+        (blocks_end,) = connection.execute(asked).fetchone() or (0,)
+    except duckdb.IOException as error:
+        log.debug("What is asked for is among what is missing: %s", error)
+        return True
+    return HEADERS_BYTES + int(blocks_end) > size
 
 
 def _first_line(error: Exception) -> str:

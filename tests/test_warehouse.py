@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -32,7 +33,7 @@ from pipelines.sync import RunReport, publish_run
 from resources import merging, sql_files
 from resources.content import same_content
 from resources.contract import Contract, load_contract
-from resources.database import connect, put_in_order, transaction
+from resources.database import connect, count_runs_of_whole_file, put_in_order, transaction
 from resources.envelope import decode
 from resources.errors import ContractError, LeaseHeldError, PublishBlockedError, SettingsError, WarehouseError
 from resources.frames import registered
@@ -1323,6 +1324,25 @@ def test_a_damaged_file_is_told_with_the_cure(tmp_path: Path) -> None:
     path.write_bytes(spoilt)
     with pytest.raises(WarehouseError, match="The file is damaged"), warehouse_in(tmp_path).writer("x", wait_s=0) as it:
         it.connection.execute("checkpoint")
+
+
+def test_a_file_whose_empty_end_was_let_go_of_is_whole(tmp_path: Path) -> None:
+    """DuckDB notes how many blocks there are, and then cuts off those at the end in which nothing stands."""
+    path = tmp_path / "warehouse.duckdb"
+    with warehouse_in(tmp_path).writer("x", wait_s=0) as writer:
+        writer.connection.execute("create table more as select hash(range) as h from range(500000); checkpoint")
+        writer.connection.execute("drop table more; checkpoint")
+    size = path.stat().st_size
+    with warehouse_in(tmp_path).writer("x", wait_s=0) as writer:
+        writer.connection.execute("insert into ops.migrations values (0, 'x', now()); checkpoint")
+    with connect(path, read_only=True) as connection:
+        (noted,) = connection.execute("select block_size * total_blocks from pragma_database_size()").fetchone() or (0,)
+    whole = path.stat().st_size
+    assert whole < noted <= size
+    assert count_runs_of_whole_file(path) == 0
+    os.truncate(path, whole - 262_144)
+    with pytest.raises(WarehouseError, match=rf"of its {noted:,} bytes {whole - 262_144:,} are there"):
+        count_runs_of_whole_file(path)
 
 
 def test_damage_that_a_question_meets_is_told_with_the_cure(tmp_path: Path) -> None:
