@@ -102,6 +102,17 @@ def refuse_other_files(setting: str, path: Path) -> None:
         raise SettingsError(f"{setting} names {path}, which is no DuckDB file and was left alone. Name another one.")
 
 
+def refuse_other_tables(setting: str, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    """Raise `WarehouseError` where an open file holds tables and is no warehouse: somebody's own database, which would be added to, or lost."""
+    (tables, own) = connection.execute(
+        "select count(*), count(*) filter (where schema_name = 'ops' and table_name = 'migrations') from duckdb_tables()"
+    ).fetchone() or (0, 0)
+    if tables and not own:
+        raise WarehouseError(
+            f"{setting} names {path}, a DuckDB file that holds other tables than a warehouse's and was left alone. Name another one, or move it away."
+        )
+
+
 def end_query(connection: duckdb.DuckDBPyConnection) -> None:
     """End what a connection may still be computing.
 

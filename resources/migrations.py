@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from resources.database import check_space, connect, transaction
+from resources.database import check_space, connect, refuse_other_tables, transaction
 from resources.errors import WarehouseError
 from resources.sql_files import mart_texts, migration_files
 
@@ -34,6 +34,7 @@ def open_for_writing(path: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnect
     _keep_private()
     connection = connect(path, read_only=False, memory_limit_mb=memory_limit_mb)
     try:
+        refuse_other_tables("WAREHOUSE_PATH", path, connection)
         path.chmod(0o600)  # also where a copy of the published file was put in its place
         done = _applied(connection)
         known = migration_files()

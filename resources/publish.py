@@ -10,14 +10,23 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 
-from resources.database import WRITE_ERRORS, check_space, end_query, not_written, put_in_order, transaction
+from resources.database import (
+    WRITE_ERRORS,
+    check_space,
+    connect,
+    end_query,
+    not_written,
+    put_in_order,
+    refuse_other_tables,
+    transaction,
+)
 from resources.errors import PublishBlockedError, PublishedUnrecordedError, WarehouseError, in_one_line, writable
 from resources.generic import generic_streams, refresh_views
 from resources.lease import lease
@@ -59,6 +68,7 @@ def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRI
     Raises `PublishBlockedError` where a blocking check finds rows or a view of the copy cannot be read: the published file is then left as it was; and
     `PublishedUnrecordedError` where it is new, and only writing that down failed.
     """
+    _refuse_other_database(warehouse.published_path)
     with lease(warehouse.path, f"publishing, run {run_id}", wait_s=wait_s):
         with _opened(warehouse.path, warehouse.memory_limit_mb) as connection:
             refresh_views(connection)
@@ -95,6 +105,19 @@ def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRI
                 f"{warehouse.published_path} is new and complete, but the working file could not note that the run is over: {error}"
             ) from error
     return findings
+
+
+def _refuse_other_database(published: Path) -> None:
+    """Raise where what would be replaced is somebody's own database. What does not open, or is being written by a client, is taken for a published file."""
+    if not published.exists():
+        return
+    try:
+        connection = connect(published, read_only=True)
+    except WarehouseError as error:
+        log.debug("Replaced without a look: %s", error)
+        return
+    with closing(connection):
+        refuse_other_tables("WAREHOUSE_PUBLISHED_PATH", published, connection)
 
 
 @contextmanager

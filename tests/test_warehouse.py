@@ -1292,6 +1292,38 @@ def test_what_is_no_warehouse_is_told_whatever_its_folder_is_called(tmp_path: Pa
         pytest.fail("opened")
 
 
+def test_somebody_elses_database_is_neither_added_to_nor_replaced(tmp_path: Path) -> None:
+    warehouse = warehouse_in(tmp_path)
+    warehouse.published_path.parent.mkdir()
+    for path in (warehouse.path, warehouse.published_path):
+        with connect(path, read_only=False) as connection:
+            connection.execute("create table mine as select 42 as answer")
+        path.chmod(0o644)
+    before = warehouse.path.read_bytes()
+    told = (
+        r"{} names .*{}, a DuckDB file that holds other tables than a warehouse's and was left alone\. Name another one"
+    )
+    with (
+        pytest.raises(WarehouseError, match=told.format("WAREHOUSE_PATH", r"warehouse\.duckdb")),
+        warehouse.writer("x", wait_s=0),
+    ):
+        pytest.fail("opened")
+    assert warehouse.path.read_bytes() == before
+    assert warehouse.path.stat().st_mode & 0o777 == 0o644
+    warehouse.path.unlink()
+    before = warehouse.published_path.read_bytes()
+    report = RunReport("r1", "nightly", [])
+    with warehouse.writer("x", wait_s=0) as writer:
+        writer.start_run("r1", "nightly", "test", "0", LIMITS)
+    with pytest.raises(WarehouseError, match=told.format("WAREHOUSE_PUBLISHED_PATH", r"analytics\.duckdb")):
+        publish_run(warehouse, report, "0")
+    assert warehouse.published_path.read_bytes() == before
+    with connect(warehouse.path, read_only=True) as connection:
+        assert connection.execute("select status, problems[1] like '%was left alone%' from ops.runs").fetchall() == [
+            ("red", True)
+        ]
+
+
 def test_a_backup_beside_the_log_of_a_killed_run_is_told_with_the_cure(tmp_path: Path) -> None:
     path = tmp_path / "warehouse.duckdb"
     with warehouse_in(tmp_path).writer("x", wait_s=0):
