@@ -20,8 +20,11 @@ from typing import Any
 import duckdb
 import pytest
 
+from pipelines.commands import renormalise_once
 from pipelines.run import new_run_id
+from pipelines.streams import BUILT_IN
 from resources import database, sql_files
+from resources.contract import load_contract
 from resources.database import connect
 from resources.errors import WarehouseError
 from resources.migrations import DOCUMENTS_ZSTD, open_for_writing
@@ -131,6 +134,37 @@ def test_the_oldest_file_is_brought_up_to_date_and_keeps_every_row(old: Path, tm
     open_for_writing(old, 512).close()
     assert contents(old) == done
     assert sorted(tmp_path.glob("*.before-*")) == copies
+
+
+def test_rows_that_an_older_version_shaped_are_told_until_they_are_shaped_again(
+    old: Path, world: World, tmp_path: Path
+) -> None:
+    """Documents that did not change are not read again, so their columns stay what that version made of them."""
+
+    def told(path: Path) -> list[str]:
+        with connect(path, read_only=True) as connection:
+            found = run_checks(connection, [c for c in checks() if c.name.startswith("several_contracts")])
+        return sorted(f.check.stream for f in found if f.count)
+
+    with connect(old, read_only=False) as connection:
+        connection.execute("update core.bookings set status = 'as it was read then'")
+    streams = ["accounts", "bookings", "customers", "events"]
+    with Emulator(world) as emulator:
+        world.clock.advance(timedelta(hours=30))
+        settings = settings_for(emulator, tmp_path)
+        assert night(settings, kind="sweep").problems == []
+        assert query(old, "select distinct status from core.bookings") == [("as it was read then",)]
+        assert told(old) == streams
+        done = renormalise_once(settings, load_contract(), list(BUILT_IN.values()), "next")
+    assert done.problems == []
+    assert done.warnings == []
+    assert told(old) == []
+    assert differences(old, world.truth()) == []
+    # A file that this version began has none.
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path / "new")
+        assert night(settings).problems == []
+    assert told(settings.warehouse_path) == []
 
 
 def test_answers_of_participants_who_left_go_with_them(old: Path) -> None:

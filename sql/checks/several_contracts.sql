@@ -1,8 +1,8 @@
 -- severity: warn
 -- stream: accounts, customers, bookings, events, generic
--- says: Rows of {stream} were shaped by more than one version of the contract, so columns of older rows may be empty or wrong though the names are right now: run appointedd-warehouse renormalise.
+-- says: Rows of {stream} were shaped by other versions of the contract or of this product, so columns of older rows may be empty or wrong though the names are right now: run appointedd-warehouse renormalise.
 select stream, count(*) as contracts_count, max(first_used_at) as newest_used_at
 from ops.shapes
 where stream = '{stream}'
 group by stream
-having count(*) > 1
+having count(*) > 1 or bool_or(contract_hash = 'unknown')
