@@ -82,11 +82,16 @@ def _applied(connection: duckdb.DuckDBPyConnection) -> set[int]:
 
 
 def _keep_copy(path: Path, number: int) -> None:
-    """A copy to go back to; the connection is closed, or copying would drop DuckDB's lock."""
+    """A copy to go back to, by its name only when it is whole; the connection is closed, or copying would drop DuckDB's lock."""
     check_space(path.parent, path.stat().st_size)
     copy = path.with_name(f"{path.name}.before-{number:03d}")
-    shutil.copyfile(path, copy)
-    copy.chmod(0o600)  # also where an older copy, or the file itself, is open to others
+    half = copy.with_name(f".{copy.name}.new")
+    try:
+        shutil.copyfile(path, half)
+        half.chmod(0o600)  # also where one that a kill left is open to others
+        half.replace(copy)
+    finally:
+        half.unlink(missing_ok=True)
     log.warning("The schema of %s is brought up to date; a copy of the file as it was is %s", path, copy)
 
 

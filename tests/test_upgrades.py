@@ -136,6 +136,27 @@ def test_the_oldest_file_is_brought_up_to_date_and_keeps_every_row(old: Path, tm
     assert sorted(tmp_path.glob("*.before-*")) == copies
 
 
+OPENED_WITH_HALF_THE_ROOM = """
+import resource, sys
+from pathlib import Path
+from resources.migrations import open_for_writing
+path = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size // 2,) * 2)
+open_for_writing(path, 512)
+"""
+
+
+def test_half_a_copy_is_no_copy_to_go_back_to(old: Path) -> None:
+    before, files = contents(old), sorted(old.parent.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-c", OPENED_WITH_HALF_THE_ROOM, str(old)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert sorted(old.parent.iterdir()) == files
+    assert contents(old) == before
+
+
 def test_rows_that_an_older_version_shaped_are_told_until_they_are_shaped_again(
     old: Path, world: World, tmp_path: Path
 ) -> None:
