@@ -20,14 +20,14 @@ _own: dict[Path, tuple[int, Path]] = {}
 
 def note_run(place: Path, run_id: str) -> None:
     """This process does a run, from now on and until it ends."""
-    key = place.absolute()
+    key = place.resolve()
     descriptor, path = _own.get(key, (-1, key))
     # Not there: its folder was removed; or somebody looked before it was locked, and took it for one that was left behind.
     while descriptor < 0 or not path.exists():
         if descriptor >= 0:
             del _own[key]  # first: what is closed may be another file's number soon
             os.close(descriptor)
-        descriptor, name = tempfile.mkstemp(prefix=_prefix(place), dir=key.parent)
+        descriptor, name = tempfile.mkstemp(prefix=_prefix(key), dir=key.parent)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         path = Path(name)
         _own[key] = descriptor, path
@@ -37,7 +37,8 @@ def note_run(place: Path, run_id: str) -> None:
 def living_runs(place: Path) -> set[str]:
     """The runs of all processes that live; what processes that are gone have left behind is removed."""
     found: set[str] = set()
-    for path in place.absolute().parent.glob(f"{_prefix(place)}*"):
+    place = place.resolve()
+    for path in place.parent.glob(f"{_prefix(place)}*"):
         try:
             file = path.open(encoding="utf-8")
         except FileNotFoundError:

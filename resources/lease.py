@@ -37,7 +37,8 @@ class Lease:
 
     def __init__(self, warehouse: Path, what: str, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
         self._warehouse = warehouse
-        self._path = warehouse.with_name(warehouse.name + ".lock")
+        real = warehouse.resolve()  # whoever comes by a symbolic link wants the same file
+        self._path = real.with_name(real.name + ".lock")
         self._what = what
         self._sleep = sleep
         self._clock = clock

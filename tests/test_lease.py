@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from resources.alive import living_runs, note_run
 from resources.errors import LeaseHeldError, WarehouseError
 from resources.lease import lease
 
@@ -165,6 +166,19 @@ def test_a_lease_that_cannot_be_made_leaves_no_file_open(warehouse: Path, monkey
     (first,) = opened
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(first)
+
+
+def test_a_symbolic_link_leads_to_the_same_lease(warehouse: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.duckdb"
+    link.symlink_to(warehouse)
+    with (
+        held_elsewhere(warehouse),
+        pytest.raises(LeaseHeldError, match=r"link\.duckdb is being written by process \d+ "),
+        lease(link, "mine", wait_s=0),
+    ):
+        pytest.fail("two holders")
+    note_run(link, "r1")
+    assert "r1" in living_runs(warehouse)
 
 
 def test_leases_of_two_warehouses_do_not_meet(tmp_path: Path) -> None:
