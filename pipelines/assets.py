@@ -24,7 +24,7 @@ from resources.dagster_resources import AppointeddResource, WarehouseResource, c
 from resources.errors import SettingsError, UsageError
 from resources.settings import Settings
 from resources.sql_files import mart_texts, marts
-from resources.warehouse import Warehouse
+from resources.warehouse import READER_WAIT_S, WRITER_WAIT_S, Warehouse
 
 VERSION = version("appointedd-warehouse")
 # Jobs whose name says what a run of them is.
@@ -106,9 +106,12 @@ def _run(context: dg.AssetExecutionContext, appointedd: AppointeddResource, ware
     return once(context.run.run_id, open_it)
 
 
-def describe(warehouse: Warehouse, schema: str, table: str) -> dict[str, Any]:
-    """Dagster's standard metadata of a table: columns with their descriptions, from the DuckDB catalogue, and the number of live rows."""
-    with warehouse.reader() as (connection, _):
+def describe(warehouse: Warehouse, schema: str, table: str, wait_s: float = WRITER_WAIT_S) -> dict[str, Any]:
+    """Dagster's standard metadata of a table: columns with their descriptions, from the DuckDB catalogue, and the number of live rows.
+
+    Where another process writes, and for longer than `wait_s`, that is of the published file, in which a run stands only when it has published.
+    """
+    with warehouse.reader(wait_s) as (connection, _):
         columns = connection.execute(
             """
             select column_name, data_type, comment, is_nullable from duckdb_columns()
@@ -298,6 +301,8 @@ def publish_asset(streams: Sequence[Stream]) -> dg.AssetsDefinition:
             metadata={"path": dg.MetadataValue.path(opened.published_path), "size_mb": round(size / 1e6, 2)},
         )
         for mart in marts():
-            yield dg.MaterializeResult(asset_key=["marts", mart], metadata=describe(opened, "marts", mart))
+            yield dg.MaterializeResult(
+                asset_key=["marts", mart], metadata=describe(opened, "marts", mart, READER_WAIT_S)
+            )
 
     return publish

@@ -14,6 +14,7 @@ from pipelines.streams import ACCOUNTS, Stream
 from resources.dagster_resources import WarehouseResource
 from resources.publish import run_checks
 from resources.sql_files import Check, checks
+from resources.warehouse import WRITER_WAIT_S
 
 
 def _checks_of(stream: str, chosen: list[Check]) -> dg.AssetChecksDefinition:
@@ -35,7 +36,8 @@ def _checks_of(stream: str, chosen: list[Check]) -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.AssetCheckResult]:
         selected = {key.name for key in context.selected_asset_check_keys}
-        with warehouse.open().reader() as (connection, _):
+        # However long another run writes: what is published holds nothing of this run yet, and its rows are the ones to be judged.
+        with warehouse.open().reader(WRITER_WAIT_S) as (connection, _):
             findings = run_checks(connection, [c for c in chosen if c.name in selected])
         if blocking := [str(f) for f in findings if f.count and f.check.is_blocking]:
             # Dagster skips publishing after it, which would have ended the run's row.

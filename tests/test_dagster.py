@@ -16,15 +16,18 @@ import duckdb
 import pytest
 
 from pipelines import schedules
-from pipelines.assets import BACKFILL, PARTITION, RANGE_END, RANGE_START, request_of
+from pipelines.assets import BACKFILL, PARTITION, RANGE_END, RANGE_START, describe, request_of
 from pipelines.definitions import build
 from pipelines.plan import Request, Window
 from pipelines.schedules import end_killed_runs, killed_runs, publish_after_red_run
 from resources.contract import load_contract
+from resources.database import connect
 from resources.errors import SettingsError
+from resources.lease import lease
 from resources.publish import Finding
 from resources.settings import PROJECT_FOLDER, Settings, load_settings
 from resources.sql_files import Check, marts
+from resources.warehouse import Warehouse
 from tests.emulator import Delay, Emulator, Fault, Status, World, on
 from tests.equality import differences, query
 
@@ -125,6 +128,37 @@ def test_two_nights_and_a_sweep(
     evaluations = third.get_asset_check_evaluations()
     assert len(evaluations) > 20
     assert all(e.passed for e in evaluations if e.severity == dg.AssetCheckSeverity.ERROR)
+
+
+def test_checks_and_counts_wait_for_the_file_that_was_written(
+    settings: Settings, instance: dg.DagsterInstance, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two steps another process may take the lease. What was published before holds nothing of this run."""
+    assert run(settings, instance).success
+    with connect(settings.warehouse_path, read_only=False) as connection:
+        connection.execute("insert into core.bookings from core.bookings limit 1")
+    look = dg.define_asset_job("look", selection=dg.AssetSelection.checks_for_assets("bookings"))
+    job = dg.Definitions.merge(build(settings, load_contract()), dg.Definitions(jobs=[look])).resolve_job_def("look")
+    monkeypatch.setattr(Warehouse.reader.__wrapped__, "__defaults__", (0.0,))  # type: ignore[attr-defined]
+    passed: dict[str, bool] = {}
+    counts: list[int] = []
+
+    def check() -> None:
+        done = job.execute_in_process(instance=instance, raise_on_error=False)
+        passed.update({e.check_name: e.passed for e in done.get_asset_check_evaluations()})
+
+    def count() -> None:
+        counts.append(describe(Warehouse(settings), "core", "bookings")["dagster/row_count"])
+
+    for work in (check, count):
+        with lease(settings.warehouse_path, "another run", wait_s=0) as held:
+            thread = threading.Thread(target=work)
+            thread.start()
+            while thread.is_alive() and not held.is_wanted():
+                thread.join(0.05)
+        thread.join()
+    assert not passed["unique_bookings"]
+    assert counts == [len(world.bookings) + 1]
 
 
 def test_a_backfill_of_a_range_by_dagsters_own_command(
