@@ -155,8 +155,14 @@ def _copied(source: Path, target: Path) -> Iterator[Path]:
         _sync(temporary)
         _forget_log(target)
         temporary.replace(target)
-        _forget_log(target)
-        _sync(target.parent)
+        try:
+            _forget_log(target)
+            _sync(target.parent)
+        except OSError as error:
+            raise PublishedUnrecordedError(
+                f"{target} is new and complete, but what follows the rename failed ({error.filename or target.parent}: {error.strerror}): if this machine "
+                f"loses its power now, the file before it may be back. Put WAREHOUSE_PUBLISHED_PATH on a local disk."
+            ) from error
     finally:
         temporary.unlink(missing_ok=True)
         _log_of(temporary).unlink(missing_ok=True)
