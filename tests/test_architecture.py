@@ -42,7 +42,7 @@ LAYERS: dict[str, str] = {
         pipelines.connect.matching pipelines.connect.described pipelines.connect.edit pipelines.connect.override
     """,
     "answers": """
-        resources.answers resources.links resources.marks resources.pages
+        resources.answers resources.links resources.marks resources.pages resources.chain
         pipelines.splitting pipelines.progress pipelines.connect.places
     """,
     "settings": """
