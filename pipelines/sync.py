@@ -20,7 +20,7 @@ from pipelines.lanes import Asked, PlanAgain
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
 from pipelines.progress import Tell
 from pipelines.proof import ignored_filter
-from pipelines.run import Run, StreamReport, counted, disbelieve
+from pipelines.run import Run, StreamReport, counted
 from pipelines.splitting import CoarseFilterError
 from pipelines.streams import Stream, changing
 from pipelines.walker import Walker
@@ -76,9 +76,6 @@ def sync_streams(run: Run, streams: Sequence[Stream], tell: Tell = log.info) -> 
     asked = [Asked(stream, run.request, StreamReport(stream.name)) for stream in streams]
     reports = [one.report for one in asked]
     with _written_down(run, reports) as writer:
-        if run.clients:
-            for report in reports:
-                disbelieve(writer, report.stream, run.end, report)
         _walk_plans(run, asked, writer, tell)
         if run.request.kind == "nightly":
             _be_sure_of_first_loads(run, asked, writer, tell)

@@ -171,6 +171,29 @@ class Writer(State, Runs):
             )
         return len(slices)
 
+    def date_anew(self, stream: str, after: datetime, at: datetime) -> int:
+        """Date at an instant whatever claims to have been read after another one, versions in `history` too; gives how many rows that concerns.
+
+        Until the time that they claim has come, such rows would be newer than all that is read: than changes, and than a sweep that does not meet them.
+        """
+        known = {"after": after, "at": at}
+        with transaction(self.connection):
+            self.connection.execute(
+                """
+                update history.records set fetched_at = least(fetched_at, $at), superseded_at = $at
+                where stream = $stream and superseded_at > $after
+                """,
+                known | {"stream": stream},
+            )
+            changed = self.connection.execute(
+                f"""
+                update core.{stream} set fetched_at = $at, deleted_at = case when deleted_at > $at then $at else deleted_at end
+                where fetched_at > $after
+                """,  # noqa: S608  the stream's name is ours
+                known,
+            ).fetchone()
+        return int(changed[0]) if changed else 0
+
     def release(self, brake: StandingBrake) -> None:
         """Let the next sweep retire as much of the account as the brake held back."""
         with transaction(self.connection):
