@@ -798,7 +798,9 @@ def test_the_readmes_questions_are_answered(warehouse: duckdb.DuckDBPyConnection
             **values,
             **(past if table == "history.records" else {}),
         )
-    streams, days, then = (select(warehouse, one.query) for one in duckdb.extract_statements(block))
+    streams, columns, days, then = (select(warehouse, one.query) for one in duckdb.extract_statements(block))
+    assert [row["column_name"] for row in columns] == list(one(warehouse, "bookings", "booking_id = 'unmarked'"))
+    assert all(row["comment"] and row["data_type"] for row in columns)
     assert {row["stream"] for row in streams} == set(STREAMS)
     assert {row["account_name"] for row in days} == {"London"}
     assert sorted((row["account_id"], row["booking_id"], row["status"]) for row in then) == [
