@@ -192,7 +192,7 @@ def _with_new_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -
     A new stream is stored generically, as intent events are, so it starts from their entry.
     """
     streams = own.get("streams", {})
-    fresh = {}
+    fresh, plausible = {}, values["plausible"]["columns"]
     for name, entry in streams.items() if isinstance(streams, dict) else ():
         if name in values["streams"] or not isinstance(entry, dict):
             continue
@@ -210,8 +210,13 @@ def _with_new_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -
                 f"{', '.join(sorted(RESERVED))}."
             )
         fresh[name] = values["streams"][GENERIC_EXAMPLE] | {"enabled": True, "types": [name]}
+        plausible = {**plausible, name: plausible[GENERIC_EXAMPLE]}
     known = {name: {"enabled": True} | entry for name, entry in values["streams"].items()}
-    return {**values, "streams": {**known, **fresh}}
+    return {
+        **values,
+        "streams": {**known, **fresh},
+        "plausible": {**values["plausible"], "columns": plausible},
+    }
 
 
 def _meant(key: str, base: dict[str, Any], path: tuple[str, ...], whole: dict[str, Any]) -> str | None:
@@ -256,14 +261,17 @@ def _read(file: Path) -> dict[str, Any]:
         raise ContractError(f"{file} is not valid TOML: {error}.") from None
 
 
-def contract_values(own_file: Path | None = None) -> dict[str, Any]:
-    """The contract as plain tables, before it is validated: the default, with `own_file` laid over it where one is given."""
+def contract_values(own_file: Path | None = None, *, is_overlaid: bool = True) -> dict[str, Any]:
+    """The contract as plain tables, before it is validated: the default, with `own_file` laid over it where one is given.
+
+    Not `is_overlaid`: what each key would be without that file's line, also in the streams that it adds.
+    """
     values = _read(DEFAULT_CONTRACT)
     if own_file is None:
         return values
     own = _read(own_file)
     base = _with_new_streams(values, own, own_file)
-    return _overlay(base, own, (), own_file, base)
+    return _overlay(base, own, (), own_file, base) if is_overlaid else base
 
 
 def load_contract(own_file: Path | None = None) -> Contract:
