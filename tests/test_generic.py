@@ -88,6 +88,23 @@ def test_a_list_is_added_by_a_contract_entry_alone(emulator: Emulator, world: Wo
     assert titles == [("Moved", "BIGINT")]
 
 
+def test_a_list_that_was_never_read_to_the_end_is_not_left_out_of_the_status(
+    emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    settings, own = (
+        settings_for(emulator, tmp_path),
+        contract_with(tmp_path, SIGNALS.replace('["events"]', '["signal"]')),
+    )
+    (problem,) = night(settings, own, publish=True).problems
+    assert "type 'events' is not in streams.signals.types" in problem
+    told = "select account_id, complete_until_at from marts.data_status where stream = 'signals' order by 1"
+    expected = [(one.id, None) for one in sorted(world.accounts, key=lambda one: one.id)]
+    assert query(settings.warehouse_published_path, told) == expected
+    # Taken out of the contract again, it is nothing that anybody waits for.
+    assert night(settings, publish=True).problems == []
+    assert query(settings.warehouse_published_path, told) == []
+
+
 def test_attributes_become_typed_columns_of_a_view(emulator: Emulator, world: World, tmp_path: Path) -> None:
     settings, own = settings_for(emulator, tmp_path), contract(tmp_path)
 
