@@ -7,6 +7,7 @@ Units: `leeway_seconds` in seconds. Errors: `ContractError` with the path of the
 from __future__ import annotations
 
 import difflib
+import keyword
 import re
 import tomllib
 from pathlib import Path
@@ -22,9 +23,15 @@ OPEN_TABLES = {("statuses", "booking"), ("statuses", "participant")}
 
 # The entry that a stream of the user's own starts from.
 GENERIC_EXAMPLE = "intent_events"
-# Tables of the streams' children, views of `marts`, and Dagster assets of ours: a stream cannot be called so.
+# What Dagster lets no asset be called, beside Python's keywords.
+DAGSTER_RESERVED = (
+    *("arg_dict", "bool", "conf", "config", "context", "dict", "float", "input"),
+    *("input_arg_dict", "int", "meta", "output", "output_arg_dict", "str", "type"),
+)
+# Tables of the streams' children, views of `marts`, Dagster assets and jobs of ours: a stream cannot be called so.
 RESERVED = frozenset(
     {
+        *DAGSTER_RESERVED,
         "analytics",
         "publish",
         "utc_offsets",
@@ -35,6 +42,8 @@ RESERVED = frozenset(
         "customer_tags",
         "daily_bookings",
         "data_status",
+        "nightly",
+        "sweep",
     }
 )
 
@@ -204,10 +213,10 @@ def _with_new_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -
                 f"{file}: streams.{name} is not a stream of the contract. {meant}A stream of your own needs at least a path, and a name "
                 f"that is not nearly that of another."
             )
-        if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name) or name in RESERVED:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}(?<!_checks)", name) or name in RESERVED or keyword.iskeyword(name):
             raise ContractError(
-                f"{file}: {name!r} cannot be the name of a stream, because a table is called so: small letters, digits and _, and none of "
-                f"{', '.join(sorted(RESERVED))}."
+                f"{file}: {name!r} cannot be the name of a stream, because a table and a Dagster asset are called so: small letters, digits and _, no "
+                f"keyword of Python's, not _checks at its end, and none of {', '.join(sorted(RESERVED))}."
             )
         fresh[name] = values["streams"][GENERIC_EXAMPLE] | {"enabled": True, "types": [name]}
         plausible = {**plausible, name: plausible[GENERIC_EXAMPLE]}

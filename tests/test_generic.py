@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import keyword
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -12,7 +13,9 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pytest
+from dagster._core.definitions.utils import DISALLOWED_NAMES
 
+from pipelines.assets import NIGHTLY, SWEEP
 from pipelines.commands import renormalise_once
 from pipelines.definitions import build
 from pipelines.plan import Request
@@ -403,6 +406,9 @@ def test_dagster_has_an_asset_and_checks_for_it(emulator: Emulator, tmp_path: Pa
         ('[streams.bookngs]\nsort = "x"', "Did you mean streams.bookings"),
         ('[streams.zzz]\nsort = "x"', "needs at least a path"),
         ('[streams.Services]\npath = "services"', "cannot be the name of a stream"),
+        ('[streams.class]\npath = "classes"', "no keyword of Python's"),
+        ('[streams.customers_checks]\npath = "checks"', "not _checks at its end"),
+        ('[streams.type]\npath = "types"', "cannot be the name of a stream"),
         ('[streams.utc_offsets]\npath = "services"', "cannot be the name of a stream"),
         ('[streams.booking_customers]\npath = "services"', "cannot be the name of a stream"),
         ('[streams.services]\npath = "services"\nsrot = "x"', "Did you mean streams.services.sort"),
@@ -425,6 +431,8 @@ def test_a_built_in_stream_can_be_switched_off(emulator: Emulator, tmp_path: Pat
 def test_names_that_are_taken_are_refused() -> None:
     children = {child.table for stream in BUILT_IN.values() for child in stream.children}
     assert ({*marts(), "analytics", "publish"} | children) - set(BUILT_IN) <= RESERVED
+    assert {NIGHTLY, SWEEP} <= RESERVED
+    assert {name for name in DISALLOWED_NAMES if not keyword.iskeyword(name)} <= RESERVED
 
 
 def test_a_stream_is_shaped_again_and_planned_before_its_first_sync(emulator: Emulator, tmp_path: Path) -> None:
