@@ -143,11 +143,14 @@ def test_an_added_list_that_is_cut_where_it_is_filtered_is_read_whole(
 def test_an_added_list_that_no_sync_can_read_is_a_need(
     tmp_path: Path, text: str, more: dict[str, Any], need: str
 ) -> None:
-    (tmp_path / "own.toml").write_text(text)
+    own = tmp_path / "own.toml"
     with Emulator(here(), Switches(**more)) as emulator:
-        result = told(environment(emulator, tmp_path), "connect")
-    assert not result["can_sync"]
-    assert [one[: len(need)] for one in result["needs"]] == [need]
+        # The vendor's file has a list of the same type elsewhere.
+        for arguments in ((), ("--openapi", f"{emulator.origin}/openapi.json")):
+            own.write_text(f'{text}types = ["events"]\n')
+            result = told(environment(emulator, tmp_path), "connect", *arguments)
+            assert not result["can_sync"]
+            assert [one[: len(need)] for one in result["needs"]] == [need]
 
 
 def test_a_list_that_is_added_later_must_prove_itself_too(tmp_path: Path) -> None:
