@@ -167,6 +167,18 @@ def test_a_list_that_is_added_later_must_prove_itself_too(tmp_path: Path) -> Non
         )
 
 
+def test_an_added_list_says_nothing_of_what_was_proven_before(tmp_path: Path, twist: Callable[[Twist], None]) -> None:
+    """The built-in lists are too short by now to show anything, and the added one takes no upper bound."""
+    own, off = tmp_path / "own.toml", "[streams.events]\nenabled = false\n"
+    with Emulator(here(), Switches(sort=False)) as emulator:
+        connected(emulator, tmp_path, off)
+    twist(_no_upper_bound)
+    with Emulator(world(accounts=2, customers=2, bookings=2, events=40), Switches(sort=False)) as emulator:
+        contract = connected(emulator, tmp_path, f'{own.read_text()}\n[streams.signals]\npath = "events"\n')
+    assert (contract.abilities.filters, contract.abilities.upper_bound) == (True, True)
+    assert [contract.streams[name].filters for name in ("customers", "bookings", "signals")] == [True, True, False]
+
+
 def test_links_that_are_keys_are_taken_out_of_an_added_list_too(tmp_path: Path) -> None:
     with Emulator(here(), Switches(naming=Naming(renames={"cancellationUrl": "move-it"}))) as emulator:
         text = '[streams.bookings]\nenabled = false\n\n[streams.visits]\npath = "bookings"\ninclude = ["customerBookings"]\n'

@@ -215,7 +215,7 @@ def filters(
         return [*findings, off_for_all]
     proven = [one for one in lists if proofs[one.name].verdict == "honoured"]
     # The bounds hold for all lists, so one that the contract adds does not decide on them beside others.
-    deciding = [one for one in proven if not one.is_added] or proven
+    deciding = [one for one in proven if not one.is_added] or ([] if kept else proven)
     was_upper = contract.abilities.upper_bound and {one.name for one in deciding} | kept <= own_before
     uppers = unique([chosen[1]], [high for _, high in [*described, own]])
     lower = _lower_bound(deciding, chosen[0])
