@@ -12,6 +12,7 @@ from typing import Literal
 
 import polars as pl
 
+from resources.abilities import Abilities
 from resources.contract import Contract
 from resources.part import Table
 
@@ -211,6 +212,15 @@ def streams_of(contract: Contract) -> dict[str, Stream]:
 def changing(contract: Contract) -> tuple[Stream, ...]:
     """The streams that are read by change time; the accounts are read whole at the start of every run."""
     return tuple(stream for stream in streams_of(contract).values() if stream is not ACCOUNTS)
+
+
+def asked_of(stream: Stream, contract: Contract) -> frozenset[str]:
+    """What a list is asked for whatever the window, in parts: where one is new, rows or what comes with them were never asked for before."""
+    own, is_included = contract.streams[stream.name], Abilities(contract).has(stream.name, "include")
+    words = ("", *own.include) if is_included else ("",)
+    return frozenset(
+        json.dumps([own.path.strip("/"), query, word], sort_keys=True) for query in own.queries for word in words
+    )
 
 
 def shape_of(stream: Stream, contract: Contract) -> str:

@@ -9,7 +9,7 @@ The frames that come in are declared by `pipelines.streams`; here they are only 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -149,8 +149,14 @@ class Writer(State, Runs):
             found = [ledger.Drift(stream, k, path, told, at, at, n, example) for k, path, told, n, example in drift]
             ledger.note_drift(self.connection, found)
 
+    def note_asked(self, stream: str, parts: Collection[str]) -> None:
+        """Note what a list is asked for from here on. Where that was more than before, its windows must be taken away first."""
+        with transaction(self.connection):
+            self.connection.execute("delete from ops.asked where stream = ?", [stream])
+            self.connection.execute("insert into ops.asked values (?, ?)", [stream, sorted(parts)])
+
     def disbelieve(self, stream: str, after: datetime) -> int:
-        """Take away the windows that end after an instant, and give how many slices that concerns: a wrong clock dated them.
+        """Take away the windows that end after an instant, and give how many slices that concerns: a wrong clock dated them, or another list was read.
 
         What they brought stays; what they were worth is asked for again. Kept, they would be believed as soon as the time they name has come.
         """

@@ -970,6 +970,7 @@ for every in STREAMS:
 SHAPES = "insert into ops.shapes values ('{0}', 'one', now()), ('{1}', 'other', now())"
 for every in STREAMS:
     BAD[f"several_contracts_{every}"] = [SHAPES.format(every, every)]
+OFF = "; update ops.runs set streams = ['bookings']"
 # Looks like the bad datum, and is none.
 INNOCENT = [
     ("several_contracts_bookings", SHAPES.format("bookings", "events")),
@@ -985,6 +986,9 @@ INNOCENT = [
         "delete from ops.windows where stream = 'events'; update ops.runs set streams = ['bookings']",
     ),
     ("contract_drift_bookings", DRIFT.format("bookings", "bad_value", "2024-01-01", "02")),
+    ("contract_drift_events", DRIFT.format("events", "bad_value", "2024-01-01", "03") + OFF),
+    ("standing_brakes_events", BRAKE.format("events", "null") + OFF),
+    ("several_contracts_events", SHAPES.format("events", "events") + OFF),
     ("contract_drift_bookings", DRIFT.format("bookings", "unknown_member", "2024-11-01", "03")),
     ("standing_brakes_bookings", BRAKE.format("bookings", "'s-later'")),
     ("standing_brakes_bookings", BRAKE.format("events", "null")),
