@@ -130,10 +130,19 @@ class Writer(State, Runs):
                 )
             ledger.note_shape(self.connection, stream, shape)
 
-    def erase(self, table: Table, word: str, clean: erasing.Clean, is_secret: Callable[[str], bool]) -> int:
-        """Take members out of all that is stored of a stream as it was sent (`resources.erasing`); gives how many texts changed. One transaction."""
+    def erase(
+        self,
+        table: Table,
+        word: str,
+        clean: erasing.Clean,
+        is_secret: Callable[[str], bool],
+        unnamed: Mapping[str, Sequence[str] | None],
+    ) -> int:
+        """Take members out of all that is stored of a stream (`resources.erasing`); gives how many texts and rows changed. One transaction."""
         with transaction(self.connection):
-            return erasing.erase(self.connection, table, word, clean, is_secret)
+            return erasing.erase(self.connection, table, word, clean, is_secret) + erasing.empty(
+                self.connection, unnamed
+            )
 
     def note_missing(self, stream: str, names: Sequence[str], at: datetime) -> None:
         """Note as drift the members that a run found in no record."""

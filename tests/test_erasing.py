@@ -1,0 +1,110 @@
+"""Members that a person learns late are not to be stored: whether they leave every table, and every byte of both files.
+
+What lives here: nights with marked values, and what `renormalise` leaves of them under a contract that redacts them. What does not: capability URLs as they
+come (`test_secrets`), members of one record (`test_records`).
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.commands import RenormaliseReport, renormalise_once
+from pipelines.streams import streams_of
+from resources.contract import Contract
+from resources.settings import Settings
+from tests.emulator import Emulator, Fault, Replace, World
+from tests.equality import contract_with, night, query, settings_for
+from tests.test_secrets import rows_with
+
+NOTE, ANSWER, MOBILE, TAG, FIELD = MARKS = ("note-mark", "answer-mark", "mobile-mark", "tag-mark", "field-mark")
+FIRST = "[abilities]\nfilters = false\n"
+REDACTED = FIRST + '[redact]\nmembers = ["notes", "questions", "mobile", "tags", "customFields"]\n'
+LATER = (
+    REDACTED
+    + """
+[streams.bookings.participant_columns]
+notes = []
+answers = []
+[streams.customers.columns]
+mobile = []
+tags = []
+custom_fields = []
+"""
+)
+
+
+@pytest.fixture
+def world() -> World:
+    small = World(seed=9, accounts=2, customers=25, bookings=30, events=3, years=1)
+    for customer in small.customers:
+        customer.mobile, customer.tags, customer.custom_fields = MOBILE, (TAG,), {"hobby": FIELD}
+    for participant in (p for booking in small.bookings for p in booking.participants):
+        participant.notes = NOTE
+        for answer in participant.answers:
+            answer.value = ANSWER
+    return small
+
+
+def shaped(settings: Settings, contract: Contract) -> RenormaliseReport:
+    return renormalise_once(settings, contract, list(streams_of(contract).values()), "0")
+
+
+def lives_and_dies(world: World, settings: Settings, contract: Contract) -> None:
+    """Two nights, so that there are participants who left, bookings and customers that were deleted, and versions that were replaced."""
+    assert night(settings, contract, "sweep").problems == []
+    first, second, *_ = (b for b in world.bookings.rows() if any(p.answers for p in b.participants))
+    world.clock.advance(timedelta(hours=1))
+    world.remove_participant(next(p for p in first.participants if p.answers))
+    world.delete_booking(second.id)
+    gone, changed, *_ = world.customers.rows()
+    world.delete_customer(gone.id)
+    world.change_customer(changed.id, mobile="another", tags=("another",))
+    assert night(settings, contract, "sweep", publish=True).problems == []
+
+
+@pytest.mark.parametrize("own", ["", "[streams.customers]\nenabled = false\n"], ids=["read", "switched off"])
+def test_what_columns_read_leaves_with_its_member(own: str, world: World, tmp_path: Path) -> None:
+    """Also where shaping again does not come: children that are gone, lists without a name, streams that are read no more."""
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, sync_history_start=date(2026, 1, 1))
+        lives_and_dies(world, settings, contract_with(tmp_path, FIRST))
+        for table in ("booking_customers", "booking_answers", "customer_tags", "customer_custom_fields"):
+            assert query(settings.warehouse_path, f"select count(deleted_at) > 0 from core.{table}") == [(True,)], table  # noqa: S608  names above
+        assert all(rows_with(settings.warehouse_path, mark) for mark in MARKS)
+        later = contract_with(
+            tmp_path, LATER.replace("[streams.customers.columns]", f"{own}[streams.customers.columns]")
+        )
+        report = shaped(settings, later)
+        assert report.problems == []
+        for mark in MARKS:
+            assert rows_with(settings.warehouse_path, mark) == {}, mark
+            assert rows_with(settings.warehouse_published_path, mark) == {}, mark
+        # Who took part is no such member, and stays.
+        assert query(
+            settings.warehouse_path, "select count(*) from core.booking_customers where customer_id is null"
+        ) == [(0,)]
+        assert {erased for *_, erased in shaped(settings, later).rows} == {0}
+
+
+def test_an_answer_under_a_late_name_leaves_with_it(world: World, tmp_path: Path) -> None:
+    """Answers may come as an object, whose members become rows."""
+
+    def planted(body: bytes) -> bytes:
+        document: dict[str, Any] = json.loads(body)
+        for resource in document.get("included") or ():
+            resource["attributes"]["questions"] = {"healthNote": ANSWER, "other": "fine"}
+        return json.dumps(document).encode()
+
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, sync_history_start=date(2026, 1, 1))
+        emulator.faults.append(Fault(lambda r: r.path == "/v2/bookings", Replace(planted), times=None))
+        night(settings, contract_with(tmp_path, FIRST))
+        assert rows_with(settings.warehouse_path, ANSWER).keys() == {"core.bookings", "core.booking_answers"}
+        shaped(settings, contract_with(tmp_path, FIRST + '[redact]\nmembers = ["health_note"]\n'))
+        assert rows_with(settings.warehouse_path, ANSWER) == {}
+        assert query(settings.warehouse_path, "select distinct question_id from core.booking_answers") == [("other",)]
