@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import re
 import shutil
 import sys
@@ -81,10 +82,65 @@ def put_in_order(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     # The end of this run, which no checkpoint has met yet, stands in one more.
     if connection.execute(asked).fetchall()[0][0] <= IN_ORDER_EVERY + 1:
         return
-    if shutil.disk_usage(path.parent).free < path.stat().st_size + LEAST_FREE_BYTES:
+    if not has_space(path.parent, path.stat().st_size):
         log.warning("%s was not put in order: its disk has no room for it once more.", path)
         return
     connection.execute(f"set max_vacuum_tasks = {VACUUM_TASKS}")
+
+
+def write_anew(path: Path, memory_limit_mb: int) -> None:
+    """Write a closed file once more and put that in its place: in the old one the bytes of what was deleted stay readable. The caller holds the lease."""
+    draft = draft_of(path)
+    for left in (draft, log_of(draft)):
+        left.unlink(missing_ok=True)  # of a run that was killed here
+    try:
+        with closing(connect(draft, read_only=False, memory_limit_mb=memory_limit_mb)) as connection:
+            try:
+                connection.execute("set preserve_insertion_order = true")
+                (name,) = connection.execute("select current_database()").fetchone() or ("",)
+                quoted = str(path).replace("'", "''")
+                connection.execute(f"attach '{quoted}' as old (read_only)")
+                connection.execute(f'copy from database old to "{name}"')
+                connection.execute("checkpoint")
+            except BaseException:
+                end_query(connection)
+                raise
+        sync_to_disk(draft)
+        draft.replace(path)
+        sync_to_disk(path.parent)
+    finally:
+        for left in (draft, log_of(draft)):
+            left.unlink(missing_ok=True)
+
+
+def draft_of(path: Path) -> Path:
+    """Where a file is written before it takes the place of the one at a path."""
+    return path.with_name(f".{path.name}.new")
+
+
+def copy_before(path: Path, number: str) -> Path:
+    """Where a copy of a file as it was before a migration is kept."""
+    return path.with_name(f"{path.name}.before-{number}")
+
+
+def copies_of(path: Path) -> list[Path]:
+    """The copies that were kept of a file."""
+    beginning = copy_before(path, "").name
+    return sorted(one for one in path.parent.iterdir() if one.name.startswith(beginning))
+
+
+def log_of(path: Path) -> Path:
+    """Where DuckDB keeps the log of a file's transactions."""
+    return path.with_name(path.name + ".wal")
+
+
+def sync_to_disk(path: Path) -> None:
+    """Return when a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def refuse_other_files(setting: str, path: Path) -> None:
@@ -189,10 +245,15 @@ def _cure(told: str) -> str:
     return CURE_OF_DAMAGE if any(words in told for words in DAMAGED) else ""
 
 
+def has_space(folder: Path, needed_bytes: int) -> bool:
+    """Whether a disk has room for so much, and a little more."""
+    return shutil.disk_usage(folder).free >= needed_bytes + LEAST_FREE_BYTES
+
+
 def check_space(folder: Path, needed_bytes: int) -> None:
     """Raise `WarehouseError` before a disk is full, rather than after."""
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes + LEAST_FREE_BYTES:
+    if not has_space(folder, needed_bytes):
+        free = shutil.disk_usage(folder).free
         raise WarehouseError(
             f"{folder} has {free // 1_000_000} MB free, and {(needed_bytes + LEAST_FREE_BYTES) // 1_000_000} MB are needed. "
             f"Make room there, or name another place in WAREHOUSE_PATH and WAREHOUSE_PUBLISHED_PATH."

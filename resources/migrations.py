@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from resources.database import check_space, connect, transaction
+from resources.database import check_space, connect, copy_before, transaction
 from resources.errors import WarehouseError
 from resources.sql_files import mart_texts, migration_files
 
@@ -83,7 +83,7 @@ def _applied(connection: duckdb.DuckDBPyConnection) -> set[int]:
 def _keep_copy(path: Path, number: int) -> None:
     """A copy to go back to; the connection is closed, or copying would drop DuckDB's lock."""
     check_space(path.parent, path.stat().st_size)
-    copy = path.with_name(f"{path.name}.before-{number:03d}")
+    copy = copy_before(path, f"{number:03d}")
     shutil.copyfile(path, copy)
     copy.chmod(0o600)  # also where an older copy, or the file itself, is open to others
     log.warning("The schema of %s is brought up to date; a copy of the file as it was is %s", path, copy)

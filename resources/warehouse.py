@@ -24,11 +24,13 @@ from resources.database import (
     check_space,
     connect,
     end_query,
+    has_space,
     not_read,
     not_written,
     put_in_order,
     refuse_other_files,
     transaction,
+    write_anew,
 )
 from resources.errors import LeaseHeldError, SettingsError, must_exist
 from resources.frames import registered
@@ -120,6 +122,17 @@ class Writer(State, Runs):
     def put_in_order(self) -> None:
         """Where that is due, have the file put in order when it is closed; for a run that ends without publishing, which does so too."""
         put_in_order(self.connection, self.path)
+
+    def write_anew(self) -> bool:
+        """Leave the bytes of all that was deleted behind, by writing the file anew; False where its disk has no room for it once more."""
+        self.connection.execute("checkpoint")
+        path = self.path.resolve()  # a symbolic link stays, and leads to the new file
+        if not has_space(path.parent, path.stat().st_size):
+            return False
+        self.connection.close()
+        write_anew(path, self.memory_limit_mb)
+        self.connection = open_for_writing(self.path, self.memory_limit_mb)
+        return True
 
     def note_shape(self, stream: str, shape: str, *, of_all_rows: bool) -> None:
         """Note that rows of a stream are shaped by a contract; `of_all_rows`: and none of them by another one."""

@@ -91,6 +91,62 @@ def test_what_columns_read_leaves_with_its_member(own: str, world: World, tmp_pa
         assert {erased for *_, erased in shaped(settings, later).rows} == {0}
 
 
+def test_no_byte_of_what_was_taken_out_stays(world: World, tmp_path: Path) -> None:
+    """DuckDB leaves the bytes of deleted and replaced rows where they were; a published file is a copy of all of them."""
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, sync_history_start=date(2026, 1, 1))
+        lives_and_dies(world, settings, contract_with(tmp_path, FIRST))
+    files = settings.warehouse_path, settings.warehouse_published_path
+    assert [readable(path) for path in files] != [set(), set()]
+    copy = settings.warehouse_path.with_name("warehouse.duckdb.before-099")
+    copy.write_bytes(settings.warehouse_path.read_bytes())
+    before = described(settings.warehouse_path)
+    report = shaped(settings, contract_with(tmp_path, LATER))
+    assert (report.problems, len(report.warnings)) == ([], 1)
+    assert f"{copy}, a copy from before an upgrade, still holds what was taken out: delete it." in report.warnings
+    assert [readable(path) for path in files] == [set(), set()]
+    assert [path.stat().st_mode & 0o777 for path in files] == [0o600, 0o640]
+    assert described(settings.warehouse_path) == before
+    assert shaped(settings, contract_with(tmp_path, LATER)).warnings == []
+
+
+def test_a_file_that_cannot_be_written_anew_stays_as_it_is(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, sync_history_start=date(2026, 1, 1))
+        night(settings, contract_with(tmp_path, FIRST), publish=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("resources.warehouse.has_space", lambda *_: False)
+        (warning,) = shaped(settings, contract_with(tmp_path, LATER)).warnings
+        assert warning.startswith(f"{settings.warehouse_path} was not written anew, since its disk has no room")
+
+    def stopped(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("resources.database.sync_to_disk", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            shaped(settings, contract_with(tmp_path, LATER))
+    assert [path for path in tmp_path.iterdir() if path.name.endswith((".new", ".new.wal"))] == []
+    assert query(settings.warehouse_path, "select status from ops.runs order by number desc limit 1") == [("red",)]
+    assert shaped(settings, contract_with(tmp_path, LATER)).problems == []
+    assert readable(settings.warehouse_path) == set()
+
+
+def readable(path: Path) -> set[str]:
+    """The marks that stand in the bytes of a file."""
+    return {mark for mark in MARKS if mark.encode() in path.read_bytes()}
+
+
+def described(path: Path) -> list[tuple[Any, ...]]:
+    """Tables, columns and views with all that is said of them, and how documents are compressed."""
+    described = "select schema_name, table_name, column_name, data_type, is_nullable, comment from duckdb_columns() where not internal order by all"
+    views = "select schema_name, view_name, sql, comment from duckdb_views() where not internal order by all"
+    ways = "select distinct compression from pragma_storage_info('core.bookings') where column_name = 'document' and segment_type <> 'VALIDITY'"
+    return [*query(path, described), *query(path, views), *query(path, ways)]
+
+
 def test_an_answer_under_a_late_name_leaves_with_it(world: World, tmp_path: Path) -> None:
     """Answers may come as an object, whose members become rows."""
 
