@@ -46,6 +46,7 @@ VACUUM_TASKS = 100
 
 def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) -> duckdb.DuckDBPyConnection:
     """A connection in UTC; raises `WarehouseError` where the file is in use or cannot be opened."""
+    _keep_private()
     config: dict[str, str | bool | int | float | list[str]] = {"threads": THREADS}
     if memory_limit_mb:
         config |= {
@@ -72,6 +73,27 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
     return connection
 
 
+def _keep_private() -> None:
+    """From here on, what this process creates is for its owner alone (0600), unless it says otherwise.
+
+    DuckDB makes the log of a transaction (`.wal`) and what it spills to disk whenever it likes, with the mode that the process's umask leaves, and both
+    hold personal data; whoever only reads spills, too. Setting their modes afterwards would leave them open for a moment, and for good after a kill.
+    """
+    before = os.umask(0o077)
+    if before & ~0o077:
+        os.umask(before | 0o077)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the rows that DuckDB had spilled beside a file when its process was killed, and a file half written anew. The caller holds the lease."""
+    draft = draft_of(path.resolve())
+    for left in (draft, log_of(draft)):
+        left.unlink(missing_ok=True)
+    for one in (path, draft):
+        for spilled in one.with_name(f"{one.name}.tmp").glob("duckdb_temp_*"):
+            spilled.unlink()
+
+
 def put_in_order(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Every sixth time, have the next checkpoint take the place of replaced rows back and join small row groups, where the disk has room.
 
@@ -91,8 +113,7 @@ def put_in_order(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 def write_anew(path: Path, memory_limit_mb: int) -> None:
     """Write a closed file once more and put that in its place: in the old one the bytes of what was deleted stay readable. The caller holds the lease."""
     draft = draft_of(path)
-    for left in (draft, log_of(draft)):
-        left.unlink(missing_ok=True)  # of a run that was killed here
+    remove_leftovers(path)
     try:
         with closing(connect(draft, read_only=False, memory_limit_mb=memory_limit_mb)) as connection:
             try:
