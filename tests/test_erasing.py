@@ -147,6 +147,26 @@ def described(path: Path) -> list[tuple[Any, ...]]:
     return [*query(path, described), *query(path, views), *query(path, ways)]
 
 
+def test_a_warehouse_made_anew_holds_what_the_api_has_alone(world: World, tmp_path: Path) -> None:
+    """As README.md has it, "Erase a person"."""
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, sync_history_start=date(2026, 1, 1))
+        contract = contract_with(tmp_path, FIRST)
+        erased = world.customers.rows()[0]
+        world.change_customer(erased.id, email="erased-mark", mobile="erased-mark")
+        night(settings, contract, publish=True)
+        world.delete_customer(erased.id)
+        night(settings, contract, "sweep", publish=True)
+        for path in (settings.warehouse_path, settings.warehouse_published_path):
+            assert rows_with(path, "erased-mark") == {"core.customers": 1}
+        for path in tmp_path.glob("warehouse.duckdb*"):
+            path.unlink()
+        assert night(settings, contract, publish=True).problems == []
+    for path in (settings.warehouse_path, settings.warehouse_published_path):
+        assert rows_with(path, "erased-mark") == {}
+        assert b"erased-mark" not in path.read_bytes()
+
+
 def test_an_answer_under_a_late_name_leaves_with_it(world: World, tmp_path: Path) -> None:
     """Answers may come as an object, whose members become rows."""
 
