@@ -147,7 +147,7 @@ def copy_before(path: Path, number: str) -> Path:
 def copies_of(path: Path) -> list[Path]:
     """The copies that were kept of a file."""
     beginning = copy_before(path, "").name
-    return sorted(one for one in path.parent.iterdir() if one.name.startswith(beginning))
+    return sorted(one for one in path.parent.glob("*") if one.name.startswith(beginning))
 
 
 def log_of(path: Path) -> Path:
