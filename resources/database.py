@@ -1,7 +1,7 @@
 """The DuckDB file as such: opening and closing it, transactions, and what helps where it cannot be opened or written.
 
-What lives here: connections, what lies beside the file, writing it anew. What does not: bringing its schema up to date (`migrations`), what the tables mean (`warehouse`, `state`), publishing
-(`publish`).
+What lives here: connections, what lies beside the file, writing it anew. What does not: bringing its schema up to date (`migrations`), what the tables
+mean (`warehouse`, `state`), publishing (`publish`).
 Errors: `WarehouseError` with the cure. Every connection works in UTC, whatever the host's zone.
 """
 

@@ -32,7 +32,7 @@ from resources.database import (
     transaction,
     write_anew,
 )
-from resources.errors import LeaseHeldError, SettingsError, must_exist
+from resources.errors import LeaseHeldError, SettingsError, must_exist, writable
 from resources.frames import registered
 from resources.generic import ensure_tables
 from resources.lease import Lease, lease
@@ -130,7 +130,8 @@ class Writer(State, Runs):
         if not has_space(path.parent, path.stat().st_size):
             return False
         self.connection.close()
-        write_anew(path, self.memory_limit_mb)
+        with writable("WAREHOUSE_PATH", path):
+            write_anew(path, self.memory_limit_mb)
         self.connection = open_for_writing(self.path, self.memory_limit_mb)
         return True
 

@@ -6,7 +6,9 @@ come (`test_secrets`), members of one record (`test_records`).
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 from pipelines.commands import RenormaliseReport, renormalise_once
 from pipelines.streams import streams_of
 from resources.contract import Contract
+from resources.errors import WarehouseError
 from resources.settings import Settings
 from tests.emulator import Emulator, Fault, Replace, World
 from tests.equality import contract_with, night, query, settings_for
@@ -124,9 +127,15 @@ def test_a_file_that_cannot_be_written_anew_stays_as_it_is(
     def stopped(_: Path) -> None:
         raise KeyboardInterrupt
 
+    def refused(_: Path) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
     with monkeypatch.context() as patch:
         patch.setattr("resources.database.sync_to_disk", stopped)
         with pytest.raises(KeyboardInterrupt):
+            shaped(settings, contract_with(tmp_path, LATER))
+        patch.setattr("resources.database.sync_to_disk", refused)
+        with pytest.raises(WarehouseError, match=r"^WAREHOUSE_PATH: .*cannot be written .*Invalid argument"):
             shaped(settings, contract_with(tmp_path, LATER))
     assert [path for path in tmp_path.iterdir() if path.name.endswith((".new", ".new.wal"))] == []
     assert query(settings.warehouse_path, "select status from ops.runs order by number desc limit 1") == [("red",)]
