@@ -7,7 +7,6 @@ Publishing runs the blocking checks itself, whoever calls it. Readers of the old
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,17 @@ from pathlib import Path
 
 import duckdb
 
-from resources.database import WRITE_ERRORS, check_space, end_query, not_written, put_in_order, transaction
+from resources.database import (
+    WRITE_ERRORS,
+    check_space,
+    draft_of,
+    end_query,
+    log_of,
+    not_written,
+    put_in_order,
+    sync_to_disk,
+    transaction,
+)
 from resources.errors import PublishBlockedError, PublishedUnrecordedError, WarehouseError, in_one_line, writable
 from resources.generic import generic_streams, refresh_views
 from resources.lease import lease
@@ -136,7 +145,7 @@ def _try_marts(copy: duckdb.DuckDBPyConnection, published: Path) -> None:
 @contextmanager
 def _copied(source: Path, target: Path) -> Iterator[Path]:
     """A copy that takes the target's place when the `with` ends well: synced, renamed. The source is closed: copying an open file would drop DuckDB's lock."""
-    if _log_of(source).exists():
+    if log_of(source).exists():
         raise WarehouseError(f"{source} was not closed cleanly; run the sync once more, which opens and mends it.")
     target = target.resolve()  # a symbolic link stays, and leads to the new file
     with writable("WAREHOUSE_PUBLISHED_PATH", target):
@@ -145,19 +154,19 @@ def _copied(source: Path, target: Path) -> Iterator[Path]:
             folder.chmod(0o750)  # the group may come to what is published, whatever the umask
         target.parent.mkdir(exist_ok=True)  # refused where it is a file
     check_space(target.parent, source.stat().st_size)
-    temporary = target.with_name(f".{target.name}.new")
+    temporary = draft_of(target)
     try:
         with writable("WAREHOUSE_PUBLISHED_PATH", target):
-            _log_of(temporary).unlink(missing_ok=True)  # of a run that was killed here
+            log_of(temporary).unlink(missing_ok=True)  # of a run that was killed here
             shutil.copyfile(source, temporary)
         yield temporary
         temporary.chmod(0o640)
-        _sync(temporary)
+        sync_to_disk(temporary)
         _forget_log(target)
         temporary.replace(target)
         try:
             _forget_log(target)
-            _sync(target.parent)
+            sync_to_disk(target.parent)
         except OSError as error:
             raise PublishedUnrecordedError(
                 f"{target} is new and complete, but what follows the rename failed ({error.filename or target.parent}: {error.strerror}): if this machine "
@@ -165,28 +174,16 @@ def _copied(source: Path, target: Path) -> Iterator[Path]:
             ) from error
     finally:
         temporary.unlink(missing_ok=True)
-        _log_of(temporary).unlink(missing_ok=True)
+        log_of(temporary).unlink(missing_ok=True)
     log.info("Published %s (%.1f MB)", target, target.stat().st_size / 1e6)
 
 
 def _forget_log(published: Path) -> None:
     """Remove the log that a client left beside the file: it belongs to the state that is replaced, and with it the new one could not be opened."""
-    if _log_of(published).exists():
-        _log_of(published).unlink()
+    if log_of(published).exists():
+        log_of(published).unlink()
         log.warning(
             "Somebody opened %s for writing. What was written there is gone, as it is each night: open it read-only, and keep tables of your own in a file "
             "of their own.",
             published,
         )
-
-
-def _log_of(path: Path) -> Path:
-    return path.with_name(path.name + ".wal")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

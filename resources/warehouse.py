@@ -24,13 +24,15 @@ from resources.database import (
     check_space,
     connect,
     end_query,
+    has_space,
     not_read,
     not_written,
     put_in_order,
     refuse_other_files,
     transaction,
+    write_anew,
 )
-from resources.errors import LeaseHeldError, SettingsError, must_exist
+from resources.errors import LeaseHeldError, SettingsError, must_exist, writable
 from resources.frames import registered
 from resources.generic import ensure_tables
 from resources.lease import Lease, lease
@@ -121,6 +123,18 @@ class Writer(State, Runs):
         """Where that is due, have the file put in order when it is closed; for a run that ends without publishing, which does so too."""
         put_in_order(self.connection, self.path)
 
+    def write_anew(self) -> bool:
+        """Leave the bytes of all that was deleted behind, by writing the file anew; False where its disk has no room for it once more."""
+        self.connection.execute("checkpoint")
+        path = self.path.resolve()  # a symbolic link stays, and leads to the new file
+        if not has_space(path.parent, path.stat().st_size):
+            return False
+        self.connection.close()
+        with writable("WAREHOUSE_PATH", path):
+            write_anew(path, self.memory_limit_mb)
+        self.connection = open_for_writing(self.path, self.memory_limit_mb)
+        return True
+
     def note_shape(self, stream: str, shape: str, *, of_all_rows: bool) -> None:
         """Note that rows of a stream are shaped by a contract; `of_all_rows`: and none of them by another one."""
         with transaction(self.connection):
@@ -130,10 +144,19 @@ class Writer(State, Runs):
                 )
             ledger.note_shape(self.connection, stream, shape)
 
-    def erase(self, table: Table, word: str, clean: erasing.Clean, is_secret: Callable[[str], bool]) -> int:
-        """Take members out of all that is stored of a stream as it was sent (`resources.erasing`); gives how many texts changed. One transaction."""
+    def erase(
+        self,
+        table: Table,
+        word: str,
+        clean: erasing.Clean,
+        is_secret: Callable[[str], bool],
+        unnamed: Mapping[str, Sequence[str] | None],
+    ) -> int:
+        """Take members out of all that is stored of a stream (`resources.erasing`); gives how many texts and rows changed. One transaction."""
         with transaction(self.connection):
-            return erasing.erase(self.connection, table, word, clean, is_secret)
+            return erasing.erase(self.connection, table, word, clean, is_secret) + erasing.empty(
+                self.connection, unnamed
+            )
 
     def note_missing(self, stream: str, names: Sequence[str], at: datetime) -> None:
         """Note as drift the members that a run found in no record."""
