@@ -21,7 +21,8 @@ setup: $(STAMP) ## Create .venv with the locked dependencies and the command app
 export DAGSTER_HOME ?= $(CURDIR)/data/dagster
 
 $(DAGSTER_HOME)/dagster.yaml:
-	@mkdir -p $(DAGSTER_HOME)
+	@# data/ with it, where there is none: for its owner, and to be entered by the group, as the product makes it.
+	@umask 027 && mkdir -p $(DAGSTER_HOME)
 	@cp pipelines/dagster.yaml $@
 
 .PHONY: dagster-home

@@ -39,7 +39,7 @@ from pipelines.streams import BOOKINGS, CUSTOMERS
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A midnight without a zone is a day as well: there is nothing to convert.
 _PLAIN_DAY = re.compile(r"(\d{4}-\d\d-\d\d)([Tt ]00:00(:00(\.0+)?)?)?", re.ASCII)
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)", re.ASCII)
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)", re.ASCII)
 _TEXT: dict[type, Form] = {str: as_is}
 _NUMBER: dict[type, Form] = {int: str, Decimal: digits}
 

@@ -19,12 +19,18 @@ from pipelines.streams import ACCOUNTS, BUILT_IN, Stream, generic, shape_of, str
 from pipelines.sync import RunReport, publish_run, sync_all
 from pipelines.zones import account_zones
 from resources.contract import Contract
+from resources.database import copies_of
 from resources.errors import UsageError, WarehouseError, must_exist
 from resources.settings import Settings
 from resources.state import StandingBrake
 from resources.warehouse import Warehouse, Writer
 
 STARTED_BY = "cli"
+NOT_ANEW = (
+    "{path} was not written anew, since its disk has no room for it once more: what was taken out or replaced can still be read from the bytes of both files. "
+    "Make room there, and run appointedd-warehouse renormalise again."
+)
+COPY = "{path}, a copy from before an upgrade, still holds what was taken out: delete it."
 
 
 @dataclass
@@ -118,6 +124,10 @@ def renormalise_once(
         for stream in _switched_off(writer, contract, streams):
             if erased := erase_redacted(writer, stream, contract):
                 report.rows.append((stream.name, 0, 0, erased))
+        if not writer.write_anew():
+            report.own_warnings.append(NOT_ANEW.format(path=warehouse.path))
+        if any(erased for *_, erased in report.rows):
+            report.own_warnings += [COPY.format(path=path) for path in copies_of(warehouse.path)]
     if not report.emptied:
         _publish(warehouse, report, version)
     return report

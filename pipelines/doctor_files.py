@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from pipelines.doctor_lines import DoctorLine, failed
-from resources.database import check_space, connect, count_runs_of_whole_file, refuse_other_files
+from resources.database import check_space, connect, copies_of, count_runs_of_whole_file, refuse_other_files
 from resources.errors import LeaseHeldError, UsageError, WarehouseError
 from resources.lease import lease
-from resources.settings import Settings
+from resources.settings import Settings, env_file
 from resources.warehouse import PART_SPACE_BYTES
 
 
 def examine_files(settings: Settings) -> Iterator[DoctorLine]:
     """The lines of folders, disks, files and lease."""
+    yield from _open_to_all(settings)
     working, published = settings.warehouse_path, settings.warehouse_published_path
     size = working.stat().st_size if working.is_file() else 0
     yield _guarded("warehouse folder", lambda: _writable(working.parent))
@@ -52,6 +54,17 @@ def examine_files(settings: Settings) -> Iterator[DoctorLine]:
             yield DoctorLine("warehouse file", "warning", f"not looked at: {error}")
     if published.exists():
         yield _guarded("published file", partial(_whole, published))
+
+
+def _open_to_all(settings: Settings) -> Iterator[DoctorLine]:
+    """The settings and copies of the warehouse that everybody on the machine may read: the product writes neither's mode again."""
+    found = [
+        one for one in (env_file(), *copies_of(settings.warehouse_path)) if one and one.stat().st_mode & stat.S_IROTH
+    ]
+    if found:
+        names = " ".join(map(str, found))
+        told = f"every user of this machine may read {names}, and secrets or personal data stand there. Run: chmod 600 {names}"
+        yield DoctorLine("who may read", "warning", told)
 
 
 def _guarded(name: str, look: Callable[[], str]) -> DoctorLine:

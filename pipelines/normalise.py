@@ -104,10 +104,19 @@ def _frame(
     # All casts in one call: each call costs as much as some hundred values.
     typed = sent.with_columns(_cast(pl.col(name), kind) for name, kind in kinds.items())
     for name, kind in kinds.items():
+        if kind == "instant" and typed.get_column(name).null_count() > sent.get_column(name).null_count():
+            again = sent.select(_cast(_in_full(pl.col(name)), kind)).to_series()
+            typed = typed.with_columns(pl.coalesce(name, again))
         if typed.get_column(name).null_count() > sent.get_column(name).null_count():
             lost = (sent.get_column(name).is_not_null() & typed.get_column(name).is_null()).arg_true()
             notes.add_lost(name, f"text that is no {kind}", [places[row] for row in lost])
     return typed
+
+
+def _in_full(raw: pl.Expr) -> pl.Expr:
+    """Instants with what ISO 8601 lets them leave out and polars wants: the minutes of the offset, the seconds."""
+    offset = raw.str.replace(r"(:\d\d(?:\.\d+)?[+-]\d\d)$", "${1}:00")
+    return offset.str.replace(r"([Tt ]\d\d:\d\d)([Zz+-])", "${1}:00${2}")
 
 
 def _cast(raw: pl.Expr, kind: Kind) -> pl.Expr:

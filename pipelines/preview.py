@@ -153,11 +153,11 @@ def _known(warehouse: Warehouse) -> Iterator[tuple[State | None, Source | None]]
 
 def _slices(run: Run, stream: Stream, known: State | None) -> list[Slice]:
     """The slices of a run, the sweep that ends a first load included (the rule is `first_load.never_swept`)."""
-    windows = stored_windows(known, stream) if known else {}
+    windows = stored_windows(known, stream, run.contract) if known else {}
     slices = plan_stream(run, stream, windows, run.request)
     if run.request.kind == "nightly":
         # Of an account that came later, a count is likely to be enough.
-        new = never_swept(run, stream, known.swept(stream.name) if known else set())
+        new = never_swept(run, stream, known.swept(stream.name) if known and windows else set())
         whole = {name for name, accounts in new.items() if accounts == run.accounts[name]}
         begun = {s.api_client for s in slices if s.kind == "nightly"}
         slices += [s for s in plan_stream(run, stream, windows, Request("sweep")) if s.api_client in begun & whole]

@@ -20,7 +20,7 @@ from pipelines.drift import DriftKey
 from pipelines.normalise import Batch, combine, normalise
 from pipelines.records import read_document
 from pipelines.redaction import is_redacted, redacted_word
-from pipelines.streams import Child, Stream
+from pipelines.streams import Child, Stream, unnamed
 from resources.contract import Contract
 from resources.errors import ContractError
 from resources.warehouse import Writer
@@ -112,7 +112,10 @@ def _unnamed(
 
 
 def erase_redacted(writer: Writer, stream: Stream, contract: Contract) -> int:
-    """Take the members in `redact.members` out of all that was stored of a stream before they were named there; gives how many texts held one."""
+    """Take the members in `redact.members` out of all that was stored of a stream before they were named there; gives how many texts and rows held one.
+
+    A column that read such a member has no name any more, or the contract would be refused: it is emptied in the rows too that shaping again does not reach.
+    """
     names = contract.redact.members
     if not names:
         return 0
@@ -121,4 +124,5 @@ def erase_redacted(writer: Writer, stream: Stream, contract: Contract) -> int:
         redacted_word(names),
         lambda texts: cleaned(texts, names),
         lambda name: is_redacted(name, names),
+        unnamed(stream, contract),
     )

@@ -96,7 +96,8 @@ def renormalise_json(report: RenormaliseReport, published_path: Path) -> Json:
     {run_id, kind: "renormalise", is_complete, streams: [{stream, read_count, changed_count, erased_count}], problems: [text], warnings: [text],
     is_published, published_path}
 
-    `erased_count`: stored texts, replaced versions and records put aside included, out of which members in `redact.members` were taken.
+    `erased_count`: stored texts, replaced versions and records put aside included, out of which members in `redact.members` were taken, and rows that went
+    or were emptied, since no name of the contract fills them.
     """
     return {
         "run_id": report.run_id,

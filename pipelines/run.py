@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -165,6 +165,10 @@ def open_run(
                 run_id, request.kind, started_by, version, warehouse.limits, list(streams_of(contract)), list(clients)
             )
             seen = list_accounts(clients, request, settings.sync_accounts, report.problems)
+            if seen.read:
+                # Here and not stream by stream: by then another run may have read and committed later than this one's end.
+                for name in streams_of(contract):
+                    _disbelieve(writer, name, seen.end, report)
             _commit_accounts(writer, run_id, seen, report)
             zones = account_zones(writer, settings, contract, report.warnings)
             report.watermarks = {
@@ -191,8 +195,6 @@ def open_run(
 
 def _commit_accounts(writer: Writer, run_id: str, seen: AccountLists, report: StreamReport) -> None:
     """Commit the account lists, of each API client the accounts that it serves in this run."""
-    if seen.read:
-        disbelieve(writer, ACCOUNTS.name, seen.end, report)
     for name, part in seen.read.items():
         own = part.batch.rows.filter(pl.col("account_id").is_in(seen.served[name]))
         part.slice = replace(part.slice, accounts=seen.served[name], window=Window(BEGINNING, seen.end))
@@ -200,14 +202,16 @@ def _commit_accounts(writer: Writer, run_id: str, seen: AccountLists, report: St
         commit_parts(writer, run_id, ACCOUNTS.target, [Ready(part)], report)
 
 
-def disbelieve(writer: Writer, stream: str, end: datetime, report: StreamReport) -> None:
-    """Take back windows that end after the API's present clock: a wrong one dated them (docs/guarantees.md, 2)."""
-    count = writer.disbelieve(stream, end + MARGIN + CLOCK_TOLERANCE)
+def _disbelieve(writer: Writer, stream: str, end: datetime, report: StreamReport) -> None:
+    """Take back windows that end after the API's present clock, and date rows anew that were read after it: a wrong one dated them (docs/guarantees.md, 2)."""
+    present, told = end + MARGIN, f"dated by a clock that was ahead of the API's present one ({end:%Y-%m-%d %H:%M} UTC)"
+    count = writer.disbelieve(stream, present + CLOCK_TOLERANCE)
     if count:
-        report.warnings.append(
-            f"{stream}: {count} slices were dated by a clock that was ahead of the API's present one ({end:%Y-%m-%d %H:%M} UTC), so what they were "
-            f"worth is asked for again."
-        )
+        report.warnings.append(f"{stream}: {count} slices were {told}, so what they were worth is asked for again.")
+    # A window is asked for again, a date is gone for good: one answer that is dated long ago must not date all rows, so this machine's clock may object.
+    count = writer.date_anew(stream, max(present, datetime.now(UTC)) + CLOCK_TOLERANCE, end)
+    if count:
+        report.warnings.append(f"{stream}: {count} rows were {told}, so they count as read now.")
 
 
 @contextmanager

@@ -6,12 +6,14 @@ The names a column has in the API are in `resources/contract.toml`; its SQL type
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
 
 import polars as pl
 
+from resources.abilities import Abilities
 from resources.contract import Contract
 from resources.part import Table
 
@@ -46,12 +48,16 @@ class Column:
 class Child:
     """A child table: the rows that one parent record lists. `key` comes after the parent's own key.
 
-    `list_of`: the column of `key` whose values have a list each, where the rows do not stand in one list of the parent's.
+    `lists`: where in the contract's tables the names of the list stand, and before them those of a list around it; `members`: the table with the names of
+    what its elements hold, "" where there is none. `list_of`: the column of `key` whose values have a list each, where the rows do not stand in one list of
+    the parent's.
     """
 
     table: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
+    lists: tuple[tuple[str, str], ...]
+    members: str = ""
     list_of: str | None = None
 
 
@@ -118,8 +124,10 @@ CUSTOMERS = Stream(
                 is_value_true="boolean",
                 value_on="date",
             ),
+            lists=(("columns", "custom_fields"),),
+            members="custom_field_columns",
         ),
-        Child(table="customer_tags", key=("tag",), columns=()),
+        Child(table="customer_tags", key=("tag",), columns=(), lists=(("columns", "tags"),)),
     ),
 )
 
@@ -164,12 +172,21 @@ BOOKINGS = Stream(
                 price_points="json",
             )
             + STAMPS,
+            lists=(("columns", "participants"),),
+            members="participant_columns",
         ),
-        Child(table="booking_resources", key=("resource_id",), columns=_columns(resource_name="text")),
+        Child(
+            table="booking_resources",
+            key=("resource_id",),
+            columns=_columns(resource_name="text"),
+            lists=(("columns", "resources"),),
+        ),
         Child(
             table="booking_answers",
             key=("customer_booking_id", "question_id"),
             columns=_columns(label="text", answer_kind="text", answer_text="text", is_answer_true="boolean"),
+            lists=(("columns", "participants"), ("participant_columns", "answers")),
+            members="answer_columns",
             list_of="customer_booking_id",
         ),
     ),
@@ -211,6 +228,45 @@ def streams_of(contract: Contract) -> dict[str, Stream]:
 def changing(contract: Contract) -> tuple[Stream, ...]:
     """The streams that are read by change time; the accounts are read whole at the start of every run."""
     return tuple(stream for stream in streams_of(contract).values() if stream is not ACCOUNTS)
+
+
+def asked_of(stream: Stream, contract: Contract) -> frozenset[str]:
+    """What a list is asked for whatever the window, in parts: where one is new, rows or what comes with them were never asked for before."""
+    own, is_included = contract.streams[stream.name], Abilities(contract).has(stream.name, "include")
+    words = ("", *own.include) if is_included else ("",)
+    return frozenset(
+        json.dumps([own.path.strip("/"), query, word], sort_keys=True) for query in own.queries for word in words
+    )
+
+
+def unnamed(stream: Stream, contract: Contract) -> dict[str, list[str] | None]:
+    """The columns for which a contract has no name, by table; None where it has none for the whole list that a child table holds.
+
+    Ids are left out, since linkage says them too, and so is what kind of value there was.
+    """
+    if stream.is_generic:
+        return {}
+    names = contract.streams[stream.name].tables()
+    found: dict[str, list[str] | None] = {stream.table: _without_names(stream.columns, names["columns"])}
+    for child in stream.children:
+        if not all(names[table][column] for table, column in child.lists):
+            found[child.table] = None
+        elif child.members:
+            found[child.table] = _without_names(child.columns, names[child.members])
+    return found
+
+
+def _without_names(columns: tuple[Column, ...], names: Mapping[str, tuple[str, ...]]) -> list[str]:
+    found = []
+    for column in columns:
+        # What the contract does not list is read out of the element's free value.
+        if (
+            column.kind != "reference"
+            and not column.name.endswith("_kind")
+            and not names.get(column.name, names.get("value"))
+        ):
+            found += [column.name, *([f"{column.name}_raw"] if column.kind == "status" else ())]
+    return found
 
 
 # Raised whenever code begins to read records otherwise, so that rows which older code has shaped are told from new ones (`sql/checks/several_contracts.sql`).

@@ -20,10 +20,11 @@ from pipelines.lanes import Asked, PlanAgain
 from pipelines.plan import BEGINNING, Can, Request, Slice, Window, plan
 from pipelines.progress import Tell
 from pipelines.proof import ignored_filter
-from pipelines.run import Run, StreamReport, counted, disbelieve
+from pipelines.run import Run, StreamReport, counted
 from pipelines.splitting import CoarseFilterError
-from pipelines.streams import Stream, changing
+from pipelines.streams import Stream, asked_of, changing
 from pipelines.walker import Walker
+from resources.contract import Contract
 from resources.errors import (
     AbilityRefusedError,
     ApiError,
@@ -60,8 +61,16 @@ def plan_stream(run: Run, stream: Stream, windows: Mapping[str, Sequence[Window]
     return slices
 
 
-def stored_windows(stored: State, stream: Stream) -> dict[str, list[Window]]:
-    """Committed windows by account."""
+def asks_for_more(stored: State, stream: Stream, contract: Contract) -> bool:
+    """Whether the contract asks for more of a list than was asked for when its windows were committed."""
+    before = stored.asked(stream.name)
+    return before is not None and not asked_of(stream, contract) <= before
+
+
+def stored_windows(stored: State, stream: Stream, contract: Contract) -> dict[str, list[Window]]:
+    """Committed windows by account; none that are worth nothing any more."""
+    if asks_for_more(stored, stream, contract):
+        return {}
     return {
         account: [Window(since or BEGINNING, until) for since, until in own]
         for account, own in stored.windows(stream.name).items()
@@ -77,12 +86,25 @@ def sync_streams(run: Run, streams: Sequence[Stream], tell: Tell = log.info) -> 
     reports = [one.report for one in asked]
     with _written_down(run, reports) as writer:
         if run.clients:
-            for report in reports:
-                disbelieve(writer, report.stream, run.end, report)
+            for one in asked:
+                _note_asked(writer, one, run.contract)
         _walk_plans(run, asked, writer, tell)
         if run.request.kind == "nightly":
             _be_sure_of_first_loads(run, asked, writer, tell)
     return reports
+
+
+def _note_asked(writer: Writer, one: Asked, contract: Contract) -> None:
+    """Take away the windows of a list of which the contract asks for more since: what they did not ask for, no night would bring."""
+    name, parts = one.stream.name, asked_of(one.stream, contract)
+    if asks_for_more(writer, one.stream, contract):
+        writer.disbelieve(name, BEGINNING)
+        one.report.warnings.append(
+            f"{name}: the contract asks for another list than was read so far, or for more of it (streams.{name}.path, .queries or .include), so a "
+            f"nightly reads all of it again."
+        )
+    if writer.asked(name) != parts:
+        writer.note_asked(name, parts)
 
 
 @contextmanager
@@ -144,7 +166,7 @@ def _walk_plans(
     while asked:
         slices = []
         for one in asked:
-            planned = plan_stream(run, one.stream, stored_windows(writer, one.stream), one.request)
+            planned = plan_stream(run, one.stream, stored_windows(writer, one.stream, run.contract), one.request)
             slices += [
                 s
                 for s in planned
@@ -177,7 +199,7 @@ def _learn(run: Run, asked: Asked, finding: PlanAgain, writer: Writer, tell: Tel
         run.uncut.add(client_and_stream)
         return set()
     run.needs_account.add(client_and_stream)
-    planned = plan_stream(run, stream, stored_windows(writer, stream), asked.request)
+    planned = plan_stream(run, stream, stored_windows(writer, stream, run.contract), asked.request)
     problem = _heeds_no_account(run, stream, [piece for piece in planned if piece.api_client == finding.api_client])
     if problem is None:
         return set()

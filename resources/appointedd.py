@@ -1,13 +1,14 @@
 """The API client: lists walked page by page through the server's own next links, single records, looks that nothing is concluded from.
 
 What lives here: what is asked for, and what a refusal means. What does not: what may be sent with a list (`abilities`), how an answer is come by
-(`exchange`), what a page says (`pages`), OAuth (`oauth`), windows, columns, files. Sources: JSON:API 1.1, evidence sections 5 and 6.
+(`exchange`), what a page says (`pages`), what pages in a row show (`chain`), OAuth (`oauth`), windows, columns, files. Sources: JSON:API 1.1, evidence
+sections 5 and 6.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,7 @@ import httpx
 
 from resources.abilities import Abilities
 from resources.answers import date_of, json_object, named_parameters, told_by
+from resources.chain import Chain
 from resources.contract import Contract
 from resources.envelope import Record
 from resources.errors import (
@@ -23,15 +25,12 @@ from resources.errors import (
     BrokenAnswerError,
     DeadCursorError,
     GaveUpError,
-    UnprovenEndError,
 )
 from resources.exchange import Exchange, Query
-from resources.pages import SINGLE_CURE, Page, Pages, belied, forgotten, grows, may_be_cut, steps_over
+from resources.pages import SINGLE_CURE, Page, Pages
 from resources.retries import RETRIED_STATUS, TooLargeError, TroubleError, given_up
 from resources.settings import ClientSettings, Settings
 
-# Pages in a row without a record that are believed to lie before others, such as those of a server that takes rows out after it has counted them.
-MOST_EMPTY_PAGES = 100
 # Of an answer 404 to a list that is filtered by change time, which is found without the filter or is not there at all.
 EMPTY_CURE = (
     " Is APPOINTEDD_BASE_URL right, and streams.{stream}.path in the contract? If both are, this API answers so where nothing has changed: set "
@@ -90,89 +89,17 @@ class ApiClient(Abilities):
         """
         optional = self.optional(stream) | dict(filters)
         url = self._links.address(self.contract.streams[stream].path)
-        first = self._first_page(stream, url, optional, own)
-        page, seen = first, {url}
-        place: Mapping[str, Sequence[str]] = {}
-        numbering, counts = self.contract.document.shifting_parameters, set[int]()
-        is_stepping, empty_count = True, 0
+        chain = Chain(self, stream, url, optional, own, is_filtered=bool(filters or own))
+        page = self._first_page(stream, url, optional, own)
         while True:
             # Before its rows are handed over: who takes the first page alone must not take it for all.
-            self._no_sign_of_more(stream, page, is_first=page is first, is_filtered=bool(filters or own))
+            chain.add(page)
             yield page
             if page.next_url is None:
                 break
-            if page.next_url in seen:
-                raise BrokenAnswerError(
-                    f"{stream}: the next link of a page leads to a page that was already read; the walk would never end."
-                )
-            empty_count = 0 if page.count else empty_count + 1
-            if empty_count > MOST_EMPTY_PAGES:
-                raise UnprovenEndError(
-                    f"{stream}: {empty_count} pages in a row hold no record, and each names a next one, so the walk would never end. This product takes a "
-                    f"page that names no next one for the last: is there another place where the next link stands (document.next in the contract)?"
-                )
-            self._no_parameter_lost(stream, page, optional, own)
-            is_stepping, place = is_stepping and steps_over(page, place, numbering), page.next_query
-            counts.add(page.count)
-            seen.add(page.next_url)
+            chain.follow(page, page.next_url)
             page = self._page(stream, page.next_url, None)
-        if is_stepping and len(counts) == 1:
-            raise UnprovenEndError(
-                f"{stream}: each page but the last holds {first.count} records, and its next link counts more on, so those between were never shown. Ask for "
-                f"no more than {first.count} in the contract (parameters.page_size_value)."
-            )
-        size = int(optional.get(self.contract.parameters.page_size, "0") or 0)
-        is_told = first.has_pagination or self.contract.document.lists_are_whole
-        if not is_told and may_be_cut(first.count, size):
-            raise UnprovenEndError(
-                f"{stream}: the only page holds exactly {first.count} records and no pagination member, so nothing shows that it is "
-                f"all. Say in the contract where the next link stands (document.next), or that the server never paginates (document.lists_are_whole)."
-            )
-
-    def _no_sign_of_more(self, stream: str, page: Page, *, is_first: bool, is_filtered: bool) -> None:
-        """Raise where a page without a next link says elsewhere that it is not the last."""
-        names = self.contract.document
-        mark = belied(page, is_first=is_first, is_filtered=is_filtered, counts_what_matches=bool(names.total))
-        if mark is None:
-            return
-        says = {"records": "counts more records", "pages": "counts several pages", "last": "leads to another page"}
-        other = 'document.total = ""' if mark.kind == "records" else "document.ignored_marks"
-        raise UnprovenEndError(
-            f"{stream}: the page names no next one at {names.next}, but {mark.place} {says.get(mark.kind, 'says that there is one')}, so the list is not "
-            f"whole. Say in the contract where the next link stands (document.next), or run appointedd-warehouse connect; if {mark.place} means something "
-            f"else, {other if mark.kind == 'records' else f'name it in {other}'}."
-        )
-
-    def _no_parameter_lost(self, stream: str, page: Page, optional: Query, own: Query) -> None:
-        """Raise where what stands behind a next link is another list than the one that was asked for.
-
-        What is optional can be done without, the contract's queries cannot.
-        """
-        parameters = self.contract.parameters
-        # A number counts pages of one order and one length; a cursor may stand for both.
-        cut = (parameters.sort, parameters.page_size) if page.is_shifting else ()
-        names = (parameters.updated_since, parameters.updated_until, parameters.account, *cut)
-        needed = [*own, *(name for name in names if name in optional)]
-        asked = {**optional, **own}
-        size = parameters.page_size
-        lost = forgotten(page.next_query, asked, needed, size, is_shifting=page.is_shifting)
-        if lost is None and size in needed and grows(page, asked[size], size):
-            lost = size
-        if lost is None:
-            return
-        what = f"{stream}: a next link has lost the parameter {lost!r} that the list was asked with, so what follows is another list"
-        if lost in own:
-            raise BrokenAnswerError(
-                f"{what}. This is the API's fault; until it is mended, ask for larger pages (parameters.page_size_value), or take it out of "
-                f"streams.{stream}.queries, if the list shows all without it."
-            )
-        ability = self.ability_of(lost)
-        assert ability is not None  # noqa: S101  bounds and account are abilities; narrows the type
-        raise AbilityRefusedError(
-            f"{what}, and the sync goes on without it (ability {ability!r}; correct its name in the contract, or switch it off there).",
-            stream=stream,
-            ability=ability,
-        )
+        chain.end()
 
     def single(self, stream: str, record_id: str) -> Page | None:
         """One record by id as a page of one; None where the server says 404."""

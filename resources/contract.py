@@ -7,6 +7,7 @@ Units: `leeway_seconds` in seconds. Errors: `ContractError` with the path of the
 from __future__ import annotations
 
 import difflib
+import keyword
 import re
 import tomllib
 from pathlib import Path
@@ -22,9 +23,15 @@ OPEN_TABLES = {("statuses", "booking"), ("statuses", "participant")}
 
 # The entry that a stream of the user's own starts from.
 GENERIC_EXAMPLE = "intent_events"
-# Tables of the streams' children, views of `marts`, and Dagster assets of ours: a stream cannot be called so.
+# What Dagster lets no asset be called, beside Python's keywords.
+DAGSTER_RESERVED = (
+    *("arg_dict", "bool", "conf", "config", "context", "dict", "float", "input"),
+    *("input_arg_dict", "int", "meta", "output", "output_arg_dict", "str", "type"),
+)
+# Tables of the streams' children, views of `marts`, Dagster assets and jobs of ours: a stream cannot be called so.
 RESERVED = frozenset(
     {
+        *DAGSTER_RESERVED,
         "analytics",
         "publish",
         "utc_offsets",
@@ -35,6 +42,8 @@ RESERVED = frozenset(
         "customer_tags",
         "daily_bookings",
         "data_status",
+        "nightly",
+        "sweep",
     }
 )
 
@@ -192,7 +201,7 @@ def _with_new_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -
     A new stream is stored generically, as intent events are, so it starts from their entry.
     """
     streams = own.get("streams", {})
-    fresh = {}
+    fresh, plausible = {}, values["plausible"]["columns"]
     for name, entry in streams.items() if isinstance(streams, dict) else ():
         if name in values["streams"] or not isinstance(entry, dict):
             continue
@@ -204,14 +213,19 @@ def _with_new_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -
                 f"{file}: streams.{name} is not a stream of the contract. {meant}A stream of your own needs at least a path, and a name "
                 f"that is not nearly that of another."
             )
-        if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}", name) or name in RESERVED:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,40}(?<!_checks)", name) or name in RESERVED or keyword.iskeyword(name):
             raise ContractError(
-                f"{file}: {name!r} cannot be the name of a stream, because a table is called so: small letters, digits and _, and none of "
-                f"{', '.join(sorted(RESERVED))}."
+                f"{file}: {name!r} cannot be the name of a stream, because a table and a Dagster asset are called so: small letters, digits and _, no "
+                f"keyword of Python's, not _checks at its end, and none of {', '.join(sorted(RESERVED))}."
             )
         fresh[name] = values["streams"][GENERIC_EXAMPLE] | {"enabled": True, "types": [name]}
+        plausible = {**plausible, name: plausible[GENERIC_EXAMPLE]}
     known = {name: {"enabled": True} | entry for name, entry in values["streams"].items()}
-    return {**values, "streams": {**known, **fresh}}
+    return {
+        **values,
+        "streams": {**known, **fresh},
+        "plausible": {**values["plausible"], "columns": plausible},
+    }
 
 
 def _meant(key: str, base: dict[str, Any], path: tuple[str, ...], whole: dict[str, Any]) -> str | None:
@@ -256,14 +270,17 @@ def _read(file: Path) -> dict[str, Any]:
         raise ContractError(f"{file} is not valid TOML: {error}.") from None
 
 
-def contract_values(own_file: Path | None = None) -> dict[str, Any]:
-    """The contract as plain tables, before it is validated: the default, with `own_file` laid over it where one is given."""
+def contract_values(own_file: Path | None = None, *, is_overlaid: bool = True) -> dict[str, Any]:
+    """The contract as plain tables, before it is validated: the default, with `own_file` laid over it where one is given.
+
+    Not `is_overlaid`: what each key would be without that file's line, also in the streams that it adds.
+    """
     values = _read(DEFAULT_CONTRACT)
     if own_file is None:
         return values
     own = _read(own_file)
     base = _with_new_streams(values, own, own_file)
-    return _overlay(base, own, (), own_file, base)
+    return _overlay(base, own, (), own_file, base) if is_overlaid else base
 
 
 def load_contract(own_file: Path | None = None) -> Contract:

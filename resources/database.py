@@ -1,7 +1,7 @@
 """The DuckDB file as such: opening and closing it, transactions, and what helps where it cannot be opened or written.
 
-What lives here: connections. What does not: bringing its schema up to date (`migrations`), what the tables mean (`warehouse`, `state`), publishing
-(`publish`).
+What lives here: connections, what lies beside the file, writing it anew. What does not: bringing its schema up to date (`migrations`), what the tables
+mean (`warehouse`, `state`), publishing (`publish`).
 Errors: `WarehouseError` with the cure. Every connection works in UTC, whatever the host's zone.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import re
 import shutil
 import sys
@@ -47,6 +48,7 @@ VACUUM_TASKS = 100
 
 def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) -> duckdb.DuckDBPyConnection:
     """A connection in UTC; raises `WarehouseError` where the file is in use or cannot be opened."""
+    _keep_private()
     config: dict[str, str | bool | int | float | list[str]] = {"threads": THREADS}
     if memory_limit_mb:
         config |= {
@@ -73,6 +75,27 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
     return connection
 
 
+def _keep_private() -> None:
+    """From here on, what this process creates is for its owner alone (0600), unless it says otherwise.
+
+    DuckDB makes the log of a transaction (`.wal`) and what it spills to disk whenever it likes, with the mode that the process's umask leaves, and both
+    hold personal data; whoever only reads spills, too. Setting their modes afterwards would leave them open for a moment, and for good after a kill.
+    """
+    before = os.umask(0o077)
+    if before & ~0o077:
+        os.umask(before | 0o077)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the rows that DuckDB had spilled beside a file when its process was killed, and a file half written anew. The caller holds the lease."""
+    draft = draft_of(path.resolve())
+    for left in (draft, log_of(draft)):
+        left.unlink(missing_ok=True)
+    for one in (path, draft):
+        for spilled in one.with_name(f"{one.name}.tmp").glob("duckdb_temp_*"):
+            spilled.unlink()
+
+
 def put_in_order(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Every sixth time, have the next checkpoint take the place of replaced rows back and join small row groups, where the disk has room.
 
@@ -83,10 +106,64 @@ def put_in_order(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     # The end of this run, which no checkpoint has met yet, stands in one more.
     if connection.execute(asked).fetchall()[0][0] <= IN_ORDER_EVERY + 1:
         return
-    if shutil.disk_usage(path.parent).free < path.stat().st_size + LEAST_FREE_BYTES:
+    if not has_space(path.parent, path.stat().st_size):
         log.warning("%s was not put in order: its disk has no room for it once more.", path)
         return
     connection.execute(f"set max_vacuum_tasks = {VACUUM_TASKS}")
+
+
+def write_anew(path: Path, memory_limit_mb: int) -> None:
+    """Write a closed file once more and put that in its place: in the old one the bytes of what was deleted stay readable. The caller holds the lease."""
+    draft = draft_of(path)
+    remove_leftovers(path)
+    try:
+        with closing(connect(draft, read_only=False, memory_limit_mb=memory_limit_mb)) as connection:
+            try:
+                connection.execute("set preserve_insertion_order = true")
+                (name,) = connection.execute("select current_database()").fetchone() or ("",)
+                quoted = str(path).replace("'", "''")
+                connection.execute(f"attach '{quoted}' as old (read_only)")
+                connection.execute(f'copy from database old to "{name}"')
+                connection.execute("checkpoint")
+            except BaseException:
+                end_query(connection)
+                raise
+        sync_to_disk(draft)
+        draft.replace(path)
+        sync_to_disk(path.parent)
+    finally:
+        for left in (draft, log_of(draft)):
+            left.unlink(missing_ok=True)
+
+
+def draft_of(path: Path) -> Path:
+    """Where a file is written before it takes the place of the one at a path."""
+    return path.with_name(f".{path.name}.new")
+
+
+def copy_before(path: Path, number: str) -> Path:
+    """Where a copy of a file as it was before a migration is kept."""
+    return path.with_name(f"{path.name}.before-{number}")
+
+
+def copies_of(path: Path) -> list[Path]:
+    """The copies that were kept of a file."""
+    beginning = copy_before(path, "").name
+    return sorted(one for one in path.parent.glob("*") if one.name.startswith(beginning))
+
+
+def log_of(path: Path) -> Path:
+    """Where DuckDB keeps the log of a file's transactions."""
+    return path.with_name(path.name + ".wal")
+
+
+def sync_to_disk(path: Path) -> None:
+    """Return when a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def refuse_other_files(setting: str, path: Path) -> None:
@@ -223,10 +300,15 @@ def _cure(told: str) -> str:
     return CURE_OF_DAMAGE if any(words in told for words in DAMAGED) else ""
 
 
+def has_space(folder: Path, needed_bytes: int) -> bool:
+    """Whether a disk has room for so much, and a little more."""
+    return shutil.disk_usage(folder).free >= needed_bytes + LEAST_FREE_BYTES
+
+
 def check_space(folder: Path, needed_bytes: int) -> None:
     """Raise `WarehouseError` before a disk is full, rather than after."""
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes + LEAST_FREE_BYTES:
+    if not has_space(folder, needed_bytes):
+        free = shutil.disk_usage(folder).free
         raise WarehouseError(
             f"{folder} has {free // 1_000_000} MB free, and {(needed_bytes + LEAST_FREE_BYTES) // 1_000_000} MB are needed. "
             f"Make room there, or name another place in WAREHOUSE_PATH and WAREHOUSE_PUBLISHED_PATH."

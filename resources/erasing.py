@@ -1,7 +1,7 @@
 """Members taken out of what is stored already, wherever the warehouse keeps JSON as it was sent: documents, replaced versions, records put aside, lists.
 
-What lives here: those places, finding and replacing texts in them; rows and columns that stand for such a member. What does not: what is a member to take
-out (`pipelines.redaction`), typed columns of the built-in streams.
+What lives here: those places, finding and replacing texts in them; rows and columns that stand for such a member, or that no name of the contract fills.
+What does not: what is a member to take out (`pipelines.redaction`), which columns have no name (`pipelines.streams`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PLACES = (
 
 
 # Child tables whose rows may each have been a member: the column that holds its name.
-NAMES = {"customer_custom_fields": "field_id"}
+NAMES = {"customer_custom_fields": "field_id", "booking_answers": "question_id"}
 
 
 def erase(
@@ -90,6 +90,25 @@ def _erase_rows(
         {"secret": [name for (name,) in names if is_secret(name)]},
     ).fetchone()
     return int(counted[0]) if counted else 0
+
+
+def empty(connection: duckdb.DuckDBPyConnection, unnamed: Mapping[str, Sequence[str] | None]) -> int:
+    """Empty columns, by table (None: take out all its rows); gives how many rows changed.
+
+    Shaping again empties those of what is live. Children that are gone, and streams that are switched off, it leaves as they were once read.
+    """
+    count = 0
+    for table, columns in unnamed.items():
+        if columns is None:
+            statement = f"delete from core.{table}"  # noqa: S608  names are ours
+        elif columns:
+            emptied, held = ", ".join(f"{c} = null" for c in columns), " or ".join(f"{c} is not null" for c in columns)
+            statement = f"update core.{table} set {emptied} where {held}"  # noqa: S608  names are ours
+        else:
+            continue
+        changed = connection.execute(statement).fetchone()
+        count += int(changed[0]) if changed else 0
+    return count
 
 
 def _erase_columns(connection: duckdb.DuckDBPyConnection, stream: Table, is_secret: Callable[[str], bool]) -> None:

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import duckdb
 
-from resources.database import check_space, connect, refuse_other_tables, transaction
+from resources.database import (
+    check_space,
+    connect,
+    copy_before,
+    draft_of,
+    refuse_other_tables,
+    remove_leftovers,
+    transaction,
+)
 from resources.errors import WarehouseError
 from resources.sql_files import mart_texts, migration_files
 
@@ -31,7 +38,7 @@ def open_for_writing(path: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnect
     """
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     check_space(path.parent, 0)
-    _keep_private()
+    remove_leftovers(path)
     connection = connect(path, read_only=False, memory_limit_mb=memory_limit_mb)
     try:
         refuse_other_tables("WAREHOUSE_PATH", path, connection)
@@ -51,17 +58,6 @@ def open_for_writing(path: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnect
         connection.close()
         raise
     return connection
-
-
-def _keep_private() -> None:
-    """From here on, what this process creates is for its owner alone (0600), unless it says otherwise.
-
-    DuckDB makes the log of a transaction (`.wal`) and what it spills to disk whenever it likes, with the mode that the process's umask leaves, and both
-    hold personal data. Setting their modes afterwards would leave them open for a moment, and for good after a kill.
-    """
-    before = os.umask(0o077)
-    if before & ~0o077:
-        os.umask(before | 0o077)
 
 
 def _refuse_newer(path: Path, found: int, known: int) -> None:
@@ -84,8 +80,8 @@ def _applied(connection: duckdb.DuckDBPyConnection) -> set[int]:
 def _keep_copy(path: Path, number: int) -> None:
     """A copy to go back to, by its name only when it is whole; the connection is closed, or copying would drop DuckDB's lock."""
     check_space(path.parent, path.stat().st_size)
-    copy = path.with_name(f"{path.name}.before-{number:03d}")
-    half = copy.with_name(f".{copy.name}.new")
+    copy = copy_before(path, f"{number:03d}")
+    half = draft_of(copy)
     try:
         shutil.copyfile(path, half)
         half.chmod(0o600)  # also where one that a kill left is open to others

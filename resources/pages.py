@@ -1,13 +1,13 @@
 """Pages of lists: what one answer says of a list, as far as walking on needs it.
 
-What lives here: reading an answer as a page, and whether a page shows that it is the last. What does not: asking (`exchange`), the walk from page to page
-(`appointedd`), where a link may lead (`links`), members that say that a list goes on (`marks`), decoding (`envelope`).
+What lives here: reading an answer as a page, and whether a page shows that it is the last. What does not: asking (`exchange`), what pages in a row show
+(`chain`), where a link may lead (`links`), members that say that a list goes on (`marks`), decoding (`envelope`).
 Sources: JSON:API 1.1, evidence sections 5 and 6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -112,60 +112,6 @@ def tells_of_pages(document: Record, next_place: str, total_place: str) -> bool:
     total = count_of(envelope.at(document, total_place)) if total_place else None
     is_named = isinstance(links, dict) and bool(links.keys() & {last, "prev"})
     return is_named or is_only_page(links) or total is not None
-
-
-def belied(page: Page, *, is_first: bool, is_filtered: bool, counts_what_matches: bool) -> Mark | None:
-    """The mark that speaks against a page without a next link being the last; None where none does.
-
-    Of a chain that was followed, the link itself tells the end, and only a plain yes outweighs it: numbers of pages may begin with 0, and some APIs give a
-    cursor to come back with. A count of records may leave filters out of account, unless the contract says that this API counts what matches.
-    """
-    for mark in page.marks:
-        if mark.kind != "yes" and not is_first:
-            continue
-        if mark.kind == "records" and (page.total is not None or (is_filtered and not counts_what_matches)):
-            continue  # the contract's own total is judged when the walk has ended
-        return mark
-    return None
-
-
-def forgotten(
-    link: Mapping[str, Sequence[str]],
-    asked: Mapping[str, str],
-    needed: Collection[str],
-    page_size: str,
-    *,
-    is_shifting: bool,
-) -> str | None:
-    """The first of the `needed` parameters that a next link has lost; None where it has them, or carries them where nobody can see. `link`: its parameters.
-
-    A cursor may stand for all that was `asked`, and then repeats none of it but the size of pages. A link that numbers pages stands for nothing, and one
-    that repeats some of it should repeat all. What stands under another name is not lost.
-    """
-    is_spelt_out = is_shifting or any(name in link for name in asked if name != page_size)
-    values = {value for own in link.values() for value in own}
-    lost = (name for name in needed if name not in link and asked[name] not in values)
-    return next(lost, None) if is_spelt_out else None
-
-
-def grows(page: Page, asked: str, page_size: str) -> bool:
-    """Whether a next link has pages longer than those that were `asked` for, and than this one: the page of its number lies behind rows that no page showed."""
-    linked = page.next_query.get(page_size, ())
-    return asked not in linked and any(text.isdecimal() and int(text) > page.count for text in linked)
-
-
-def steps_over(page: Page, place: Mapping[str, Sequence[str]], shifting: Collection[str]) -> bool:
-    """Whether a next link counts more rows on than its page, which stands at `place`, holds: a server that shortens pages, and counts what was asked for.
-
-    One that takes rows out of pages after counting them does so too, but these are of no round length.
-    """
-    if page.next_url is None or not may_be_cut(page.count, 0):
-        return False
-    for name in shifting:
-        here, there = place.get(name, ("0",))[0], page.next_query.get(name, ("",))[0]
-        if here.isdecimal() and there.isdecimal() and int(there) - int(here) > page.count:
-            return True
-    return False
 
 
 class Pages:

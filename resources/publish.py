@@ -7,7 +7,6 @@ Publishing runs the blocking checks itself, whoever calls it. Readers of the old
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -21,10 +20,13 @@ from resources.database import (
     WRITE_ERRORS,
     check_space,
     connect,
+    draft_of,
     end_query,
+    log_of,
     not_written,
     put_in_order,
     refuse_other_tables,
+    sync_to_disk,
     transaction,
 )
 from resources.errors import PublishBlockedError, PublishedUnrecordedError, WarehouseError, in_one_line, writable
@@ -159,7 +161,7 @@ def _try_marts(copy: duckdb.DuckDBPyConnection, published: Path) -> None:
 @contextmanager
 def _copied(source: Path, target: Path) -> Iterator[Path]:
     """A copy that takes the target's place when the `with` ends well: synced, renamed. The source is closed: copying an open file would drop DuckDB's lock."""
-    if _log_of(source).exists():
+    if log_of(source).exists():
         raise WarehouseError(f"{source} was not closed cleanly; run the sync once more, which opens and mends it.")
     target = target.resolve()  # a symbolic link stays, and leads to the new file
     with writable("WAREHOUSE_PUBLISHED_PATH", target):
@@ -168,42 +170,36 @@ def _copied(source: Path, target: Path) -> Iterator[Path]:
             folder.chmod(0o750)  # the group may come to what is published, whatever the umask
         target.parent.mkdir(exist_ok=True)  # refused where it is a file
     check_space(target.parent, source.stat().st_size)
-    temporary = target.with_name(f".{target.name}.new")
+    temporary = draft_of(target)
     try:
         with writable("WAREHOUSE_PUBLISHED_PATH", target):
-            _log_of(temporary).unlink(missing_ok=True)  # of a run that was killed here
+            log_of(temporary).unlink(missing_ok=True)  # of a run that was killed here
             shutil.copyfile(source, temporary)
         yield temporary
         temporary.chmod(0o640)
-        _sync(temporary)
+        sync_to_disk(temporary)
         _forget_log(target)
         temporary.replace(target)
-        _forget_log(target)
-        _sync(target.parent)
+        try:
+            _forget_log(target)
+            sync_to_disk(target.parent)
+        except OSError as error:
+            raise PublishedUnrecordedError(
+                f"{target} is new and complete, but what follows the rename failed ({error.filename or target.parent}: {error.strerror}): if this machine "
+                f"loses its power now, the file before it may be back. Put WAREHOUSE_PUBLISHED_PATH on a local disk."
+            ) from error
     finally:
         temporary.unlink(missing_ok=True)
-        _log_of(temporary).unlink(missing_ok=True)
+        log_of(temporary).unlink(missing_ok=True)
     log.info("Published %s (%.1f MB)", target, target.stat().st_size / 1e6)
 
 
 def _forget_log(published: Path) -> None:
     """Remove the log that a client left beside the file: it belongs to the state that is replaced, and with it the new one could not be opened."""
-    if _log_of(published).exists():
-        _log_of(published).unlink()
+    if log_of(published).exists():
+        log_of(published).unlink()
         log.warning(
             "Somebody opened %s for writing. What was written there is gone, as it is each night: open it read-only, and keep tables of your own in a file "
             "of their own.",
             published,
         )
-
-
-def _log_of(path: Path) -> Path:
-    return path.with_name(path.name + ".wal")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

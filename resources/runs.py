@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import duckdb
 
 from resources.database import transaction
+from resources.errors import in_one_line
 
 KILLED = "The run's process was killed, or it ended before the run was over. What it had committed stays."
 
@@ -72,7 +73,7 @@ class Runs:
             )
 
     def end_run(self, run_id: str, problems: Sequence[str], warnings: Sequence[str], *, is_over: bool = True) -> None:
-        """Add sentences to the run's row; it is red from its first problem on, and green only when it is over without one.
+        """Add sentences to the run's row, each in one line whatever it quotes; it is red from its first problem on, and green only when it is over without one.
 
         Between the steps of a run (`is_over` false) it goes on running, so that a run which is killed there never stands as complete.
         """
@@ -89,8 +90,8 @@ class Runs:
                 {
                     "run_id": run_id,
                     "now": datetime.now(UTC),
-                    "problems": list(problems),
-                    "warnings": list(warnings),
+                    "problems": list(map(in_one_line, problems)),
+                    "warnings": list(map(in_one_line, warnings)),
                     "is_over": is_over,
                 },
             )

@@ -56,6 +56,15 @@ class State:
                 found.setdefault(account_id, []).append((since, until))
         return found
 
+    def asked(self, stream: str) -> frozenset[str] | None:
+        """What a list was asked for when its windows were committed: see `ops.asked`. None where that is not known, as of a file from before that table."""
+        if not self.connection.execute(
+            "from duckdb_tables() where schema_name = 'ops' and table_name = 'asked'"
+        ).fetchall():
+            return None
+        row = self.connection.execute("select parts from ops.asked where stream = ?", [stream]).fetchone()
+        return frozenset(row[0]) if row else None
+
     def is_published_by(self, run_id: str) -> bool:
         """Whether this file says that a run published: of a published file that it is that run's, of the working file that it is noted there."""
         return bool(self.connection.execute("from ops.publications where run_id = ?", [run_id]).fetchall())

@@ -9,7 +9,7 @@ The frames that come in are declared by `pipelines.streams`; here they are only 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,13 +24,15 @@ from resources.database import (
     check_space,
     connect,
     end_query,
+    has_space,
     not_read,
     not_written,
     put_in_order,
     refuse_other_files,
     transaction,
+    write_anew,
 )
-from resources.errors import LeaseHeldError, SettingsError, must_exist
+from resources.errors import LeaseHeldError, SettingsError, must_exist, writable
 from resources.frames import registered
 from resources.generic import ensure_tables
 from resources.lease import Lease, lease
@@ -121,6 +123,18 @@ class Writer(State, Runs):
         """Where that is due, have the file put in order when it is closed; for a run that ends without publishing, which does so too."""
         put_in_order(self.connection, self.path)
 
+    def write_anew(self) -> bool:
+        """Leave the bytes of all that was deleted behind, by writing the file anew; False where its disk has no room for it once more."""
+        self.connection.execute("checkpoint")
+        path = self.path.resolve()  # a symbolic link stays, and leads to the new file
+        if not has_space(path.parent, path.stat().st_size):
+            return False
+        self.connection.close()
+        with writable("WAREHOUSE_PATH", path):
+            write_anew(path, self.memory_limit_mb)
+        self.connection = open_for_writing(self.path, self.memory_limit_mb)
+        return True
+
     def note_shape(self, stream: str, shape: str, *, of_all_rows: bool) -> None:
         """Note that rows of a stream are shaped by a contract; `of_all_rows`: and none of them by another one."""
         with transaction(self.connection):
@@ -130,10 +144,19 @@ class Writer(State, Runs):
                 )
             ledger.note_shape(self.connection, stream, shape)
 
-    def erase(self, table: Table, word: str, clean: erasing.Clean, is_secret: Callable[[str], bool]) -> int:
-        """Take members out of all that is stored of a stream as it was sent (`resources.erasing`); gives how many texts changed. One transaction."""
+    def erase(
+        self,
+        table: Table,
+        word: str,
+        clean: erasing.Clean,
+        is_secret: Callable[[str], bool],
+        unnamed: Mapping[str, Sequence[str] | None],
+    ) -> int:
+        """Take members out of all that is stored of a stream (`resources.erasing`); gives how many texts and rows changed. One transaction."""
         with transaction(self.connection):
-            return erasing.erase(self.connection, table, word, clean, is_secret)
+            return erasing.erase(self.connection, table, word, clean, is_secret) + erasing.empty(
+                self.connection, unnamed
+            )
 
     def note_missing(self, stream: str, names: Sequence[str], at: datetime) -> None:
         """Note as drift the members that a run found in no record."""
@@ -149,8 +172,14 @@ class Writer(State, Runs):
             found = [ledger.Drift(stream, k, path, told, at, at, n, example) for k, path, told, n, example in drift]
             ledger.note_drift(self.connection, found)
 
+    def note_asked(self, stream: str, parts: Collection[str]) -> None:
+        """Note what a list is asked for from here on. Where that was more than before, its windows must be taken away first."""
+        with transaction(self.connection):
+            self.connection.execute("delete from ops.asked where stream = ?", [stream])
+            self.connection.execute("insert into ops.asked values (?, ?)", [stream, sorted(parts)])
+
     def disbelieve(self, stream: str, after: datetime) -> int:
-        """Take away the windows that end after an instant, and give how many slices that concerns: a wrong clock dated them.
+        """Take away the windows that end after an instant, and give how many slices that concerns: a wrong clock dated them, or another list was read.
 
         What they brought stays; what they were worth is asked for again. Kept, they would be believed as soon as the time they name has come.
         """
@@ -170,6 +199,29 @@ class Writer(State, Runs):
                 known | {"stream": stream, "after": after},
             )
         return len(slices)
+
+    def date_anew(self, stream: str, after: datetime, at: datetime) -> int:
+        """Date at an instant whatever claims to have been read after another one, versions in `history` too; gives how many rows that concerns.
+
+        Until the time that they claim has come, such rows would be newer than all that is read: than changes, and than a sweep that does not meet them.
+        """
+        known = {"after": after, "at": at}
+        with transaction(self.connection):
+            self.connection.execute(
+                """
+                update history.records set fetched_at = least(fetched_at, $at), superseded_at = $at
+                where stream = $stream and superseded_at > $after
+                """,
+                known | {"stream": stream},
+            )
+            changed = self.connection.execute(
+                f"""
+                update core.{stream} set fetched_at = $at, deleted_at = case when deleted_at > $at then $at else deleted_at end
+                where fetched_at > $after
+                """,  # noqa: S608  the stream's name is ours
+                known,
+            ).fetchone()
+        return int(changed[0]) if changed else 0
 
     def release(self, brake: StandingBrake) -> None:
         """Let the next sweep retire as much of the account as the brake held back."""

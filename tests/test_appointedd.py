@@ -16,7 +16,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 import stamina
 
-from resources.appointedd import MOST_EMPTY_PAGES, ApiClient, open_clients
+from resources.appointedd import ApiClient, open_clients
+from resources.chain import MOST_EMPTY_PAGES
 from resources.contract import load_contract
 from resources.envelope import Plain
 from resources.errors import (

@@ -42,7 +42,7 @@ LAYERS: dict[str, str] = {
         pipelines.connect.matching pipelines.connect.described pipelines.connect.edit pipelines.connect.override
     """,
     "answers": """
-        resources.answers resources.links resources.marks resources.pages
+        resources.answers resources.links resources.marks resources.pages resources.chain
         pipelines.splitting pipelines.progress pipelines.connect.places
     """,
     "settings": """
@@ -321,6 +321,8 @@ def test_the_folder_of_dagster_is_made_with_the_settings_of_this_project_and_the
         return (home / "dagster.yaml").read_text(encoding="utf-8")
 
     assert make() == (PROJECT_FOLDER / "pipelines" / "dagster.yaml").read_text(encoding="utf-8")
+    # As the product makes data/, which this may be the first to make.
+    assert [(tmp_path / folder).stat().st_mode & 0o777 for folder in ("a", "a/dagster")] == [0o750, 0o750]
     (tmp_path / "a" / "dagster" / "dagster.yaml").write_text("# my own\n", encoding="utf-8")
     assert make() == "# my own\n"
 

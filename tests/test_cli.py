@@ -657,6 +657,21 @@ def test_check_tells_of_a_program_that_reads_the_working_file(copied: Loaded) ->
     assert "is open in another program" in lines["lease"][1]
 
 
+def test_check_tells_of_secrets_and_copies_that_everybody_may_read(copied: Loaded, tmp_path: Path) -> None:
+    file, copy = tmp_path / "my.env", copied.folder / "warehouse.duckdb.before-009"
+    for one in (file, copy):
+        one.touch(mode=0o600)
+        one.chmod(0o640)  # whom the owner has put into the group may well read it
+    env = copied.env | {"APPOINTEDD_ENV_FILE": str(file)}
+    assert "who may read" not in lines_of(cli(env, "check", "--json"))
+    for one in (file, copy):
+        one.chmod(0o644)
+    done = cli(env, "check", "--json")
+    told = f"every user of this machine may read {file} {copy}, and secrets or personal data stand there. Run: chmod 600 {file} {copy}"
+    assert lines_of(done)["who may read"] == ("warning", told)
+    assert done.code == 0
+
+
 @pytest.mark.parametrize("file", ["warehouse", "analytics"])
 def test_check_sees_a_file_that_was_cut(copied: Loaded, file: str) -> None:
     """It opens all the same, and answers until a question comes to what is missing."""

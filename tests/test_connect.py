@@ -24,7 +24,7 @@ from pipelines.connect.edit import mark_of
 from pipelines.connect.findings import Learned
 from pipelines.connect.learn import learn
 from resources.contract import load_contract
-from tests.emulator import Emulator, Fault, Naming, SetHeaders, Switches, World, on
+from tests.emulator import Emulator, Fault, Naming, Replace, SetHeaders, Switches, World, on
 from tests.equality import differences, night, query, settings_for
 
 MOST_GETS = 54  # a few dozen, for a server that is like the defaults
@@ -333,6 +333,34 @@ def test_links_that_are_keys_are_taken_out_under_whatever_name(plain: Emulator, 
         plain.switches = Switches()
     leaks = "select count(*) from core.bookings where document::varchar like '%CANARY%'"
     assert query(settings.warehouse_path, leaks) == [(0,)]
+
+
+def test_links_that_are_keys_are_found_wherever_a_record_has_them(plain: Emulator, tmp_path: Path) -> None:
+    """JSON:API has a place of its own for links, beside the attributes, and in relationships; a link may be an object, and a key have a longer name."""
+    link = "https://book.example/now?lang=en&access_token=CANARY"
+
+    def linked(body: bytes) -> bytes:
+        document = json.loads(body)
+        for record in document.get("data") or ():
+            record["links"] = {"self": "https://api.example/v2/bookings/1", "walkAway": {"href": link}}
+            record["attributes"] |= {"passes": [link], "linkToCancel": "https://book.example/c/CANARY"}
+            record["meta"] = {"quick": {"oneClick": link}}
+            for relationship in record["relationships"].values():
+                relationship["links"] = {"join": link}
+        return json.dumps(document).encode()
+
+    plain.faults.append(Fault(lambda r: r.path == "/v2/bookings", Replace(linked), times=None))
+    try:
+        assert cli(environment(plain, tmp_path), "connect")[0] == 0
+        members = load_contract(tmp_path / "own.toml").redact.members
+        assert {"walkAway", "passes", "linkToCancel", "oneClick", "join"} <= set(members)
+        assert not {"self", "href", ""} & set(members)
+        settings = settings_for(plain, tmp_path)
+        night(settings, load_contract(tmp_path / "own.toml"))
+    finally:
+        plain.faults.clear()
+    leaks = "select count(*), count(*) filter (document::varchar like '%CANARY%') from core.bookings"
+    assert query(settings.warehouse_path, leaks) == [(len(plain.world.bookings), 0)]
 
 
 # ---- the file, and whose lines it holds --------------------------------------------------------------------------------------

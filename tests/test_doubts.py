@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipelines.plan import Request, change_days
+from pipelines.run import open_run
+from pipelines.streams import BOOKINGS, CUSTOMERS
+from pipelines.sync import sync_streams
+from resources.contract import load_contract
+from resources.warehouse import Warehouse
 from tests.emulator import Emulator, Fault, Replace, SetHeaders, Status, Switches, World, on
 from tests.emulator.listing import Selection
 from tests.equality import contract_with, differences, night, query, settings_for
@@ -204,6 +210,79 @@ def test_a_window_that_a_wrong_clock_dated_is_never_believed_again(
     world.clock.advance(timedelta(days=40))
     assert night(settings).problems == []
     assert differences(settings.warehouse_path, {"bookings": world.truth()["bookings"]}) == []
+
+
+@pytest.mark.parametrize("path", ["/v2/", LIST])
+def test_rows_that_a_wrong_clock_dated_are_not_newer_than_what_is_read_after_them(
+    path: str, emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    """Of a list whose answers alone are dated wrongly, the windows are right."""
+    settings = settings_for(emulator, tmp_path)
+    night(settings)
+    world.clock.advance(timedelta(days=1))
+    gone, odd, moved = world.add_booking(), world.add_booking(), world.change_booking()
+    ahead = format_datetime(datetime(2500, 1, 1, tzinfo=UTC), usegmt=True)
+    emulator.faults.append(Fault(on(path), SetHeaders({"Date": ahead}), times=None))
+    night(settings)
+    emulator.faults.clear()
+    world.clock.advance(timedelta(hours=6))
+    world.delete_booking(gone.id)
+    world.touch_silently(odd.id)
+    night(settings)
+    assert night(settings, kind="sweep").problems == []
+    assert differences(settings.warehouse_path, world.truth()) == []
+    now = world.clock.now()
+    instants = "select fetched_at, deleted_at, null from core.bookings union all select fetched_at, null, superseded_at from history.records"
+    assert all(instant is None or instant <= now for row in query(settings.warehouse_path, instants) for instant in row)
+    # As of before the change, and after it: each time one version, and not the same one.
+    versions = """
+        select fetched_at from (
+            select record_id, fetched_at, superseded_at from history.records where stream = 'bookings'
+            union all select booking_id, fetched_at, null from core.bookings
+        ) where record_id = ? and fetched_at <= ? and (superseded_at > ? or superseded_at is null)
+    """
+    (before,), (after,) = (
+        query(settings.warehouse_path, versions, moved.id, at, at) for at in (now - timedelta(hours=7), now)
+    )
+    assert before != after
+
+
+def test_an_answer_that_is_dated_long_ago_dates_no_rows(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    settings = settings_for(emulator, tmp_path)
+    night(settings)
+    world.clock.advance(timedelta(days=1))
+    world.change_booking()
+    night(settings)
+    dates = "select fetched_at, null from core.bookings union all select fetched_at, superseded_at from history.records order by all"
+    before = query(settings.warehouse_path, dates)
+    world.clock.advance(timedelta(days=1))
+    emulator.faults.append(Fault(on("/v2/"), SetHeaders({"Date": "Thu, 01 Jan 1970 00:00:00 GMT"}), times=None))
+    night(settings)
+    emulator.faults.clear()
+    assert query(settings.warehouse_path, dates) == before
+    assert night(settings).problems == []
+
+
+def test_a_run_takes_no_window_away_that_a_later_one_committed(
+    emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    """As in Dagster, where a backfill gives way to the nightly between two of its streams."""
+    settings = settings_for(emulator, tmp_path)
+    contract, warehouse = load_contract(), Warehouse(settings)
+    night(settings)
+    world.clock.advance(timedelta(hours=23, minutes=30))
+    request = Request("backfill", change_days(date(2026, 2, 1), date(2026, 2, 2), UTC))
+    with open_run(
+        settings, contract, warehouse, request, run_id="backfill", started_by="test", version="0"
+    ) as backfill:
+        sync_streams(backfill, [CUSTOMERS])
+        world.clock.advance(timedelta(minutes=30))
+        night(settings)
+        marks = "select stream, account_id, watermark_at from ops.watermarks order by all"
+        reached = query(settings.warehouse_path, marks)
+        (report,) = sync_streams(backfill, [BOOKINGS])
+    assert report.warnings == []
+    assert query(settings.warehouse_path, marks) == reached
 
 
 def test_the_local_clock_takes_no_window_away_while_the_api_is_silent(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import keyword
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -12,7 +13,9 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pytest
+from dagster._core.definitions.utils import DISALLOWED_NAMES
 
+from pipelines.assets import NIGHTLY, SWEEP
 from pipelines.commands import renormalise_once
 from pipelines.definitions import build
 from pipelines.plan import Request
@@ -86,6 +89,23 @@ def test_a_list_is_added_by_a_contract_entry_alone(emulator: Emulator, world: Wo
         assert row["last_sweep_at"] is not None
     titles = query(published, "select title, typeof(capacity) from marts.signals where title = 'Moved'")
     assert titles == [("Moved", "BIGINT")]
+
+
+def test_a_list_that_was_never_read_to_the_end_is_not_left_out_of_the_status(
+    emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    settings, own = (
+        settings_for(emulator, tmp_path),
+        contract_with(tmp_path, SIGNALS.replace('["events"]', '["signal"]')),
+    )
+    (problem,) = night(settings, own, publish=True).problems
+    assert "type 'events' is not in streams.signals.types" in problem
+    told = "select account_id, complete_until_at from marts.data_status where stream = 'signals' order by 1"
+    expected = [(one.id, None) for one in sorted(world.accounts, key=lambda one: one.id)]
+    assert query(settings.warehouse_published_path, told) == expected
+    # Taken out of the contract again, it is nothing that anybody waits for.
+    assert night(settings, publish=True).problems == []
+    assert query(settings.warehouse_published_path, told) == []
 
 
 def test_attributes_become_typed_columns_of_a_view(emulator: Emulator, world: World, tmp_path: Path) -> None:
@@ -386,6 +406,9 @@ def test_dagster_has_an_asset_and_checks_for_it(emulator: Emulator, tmp_path: Pa
         ('[streams.bookngs]\nsort = "x"', "Did you mean streams.bookings"),
         ('[streams.zzz]\nsort = "x"', "needs at least a path"),
         ('[streams.Services]\npath = "services"', "cannot be the name of a stream"),
+        ('[streams.class]\npath = "classes"', "no keyword of Python's"),
+        ('[streams.customers_checks]\npath = "checks"', "not _checks at its end"),
+        ('[streams.type]\npath = "types"', "cannot be the name of a stream"),
         ('[streams.utc_offsets]\npath = "services"', "cannot be the name of a stream"),
         ('[streams.booking_customers]\npath = "services"', "cannot be the name of a stream"),
         ('[streams.services]\npath = "services"\nsrot = "x"', "Did you mean streams.services.sort"),
@@ -408,6 +431,8 @@ def test_a_built_in_stream_can_be_switched_off(emulator: Emulator, tmp_path: Pat
 def test_names_that_are_taken_are_refused() -> None:
     children = {child.table for stream in BUILT_IN.values() for child in stream.children}
     assert ({*marts(), "analytics", "publish"} | children) - set(BUILT_IN) <= RESERVED
+    assert {NIGHTLY, SWEEP} <= RESERVED
+    assert {name for name in DISALLOWED_NAMES if not keyword.iskeyword(name)} <= RESERVED
 
 
 def test_a_stream_is_shaped_again_and_planned_before_its_first_sync(emulator: Emulator, tmp_path: Path) -> None:

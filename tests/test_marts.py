@@ -392,6 +392,84 @@ def test_unknown_status_is_not_cancelled(warehouse: duckdb.DuckDBPyConnection) -
     holds(one(warehouse, "bookings", "booking_id = 'cancelled'"), status=None, is_cancelled=False)
 
 
+# --- who and what is on a booking
+
+
+def test_customers_on_live_bookings_without_those_removed(warehouse: duckdb.DuckDBPyConnection) -> None:
+    rows = select(
+        warehouse, "select account_id, booking_id, customer_booking_id from marts.booking_customers order by all"
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        ("lon", "cancelled", "p6"),
+        ("lon", "dst-first", "p7"),
+        ("lon", "future", "p8"),
+        ("lon", "midnight", "p1"),
+        ("lon", "midnight", "p2"),
+        ("lon", "midnight", "p3"),
+        ("lon", "unmarked", "p5"),
+        ("nyc", "midnight", "p1"),
+    ]
+    holds(
+        one(warehouse, "booking_customers", "account_id = 'lon' and customer_booking_id = 'p1'"),
+        account_name="London",
+        customer_id="c1",
+        event_id="e1",
+        status="arrived",
+        is_cancelled=False,
+        start_on=date(2024, 7, 2),
+        is_past=True,
+        spaces_count=2,
+        total_price=Decimal("12.1000"),
+        paid_online_amount=Decimal("5.0500"),
+    )
+
+
+def test_a_participation_is_cancelled_alone_or_with_its_booking(warehouse: duckdb.DuckDBPyConnection) -> None:
+    warehouse.execute("update core.booking_customers set status = null where customer_booking_id = 'p5'")
+    rows = select(
+        warehouse,
+        "select customer_booking_id, is_booking_cancelled, is_cancelled from marts.booking_customers where account_id = 'lon' order by all",
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        ("p1", False, False),
+        ("p2", False, False),
+        ("p3", False, True),
+        ("p5", False, False),
+        ("p6", True, True),
+        ("p7", False, False),
+        ("p8", False, False),
+    ]
+
+
+def test_customers_on_bookings_add_up_to_the_other_marts(warehouse: duckdb.DuckDBPyConnection) -> None:
+    totals = select(
+        warehouse,
+        """
+        select account_id, customer_id, count(*) filter (where not is_cancelled) as bookings_count,
+            sum(total_price) filter (where not is_cancelled) as booked_amount
+        from marts.booking_customers semi join marts.customers using (account_id, customer_id) group by all order by all
+        """,
+    )
+    wanted = "select account_id, customer_id, bookings_count, booked_amount from marts.customers where bookings_count > 0 order by all"
+    assert totals == select(warehouse, wanted)
+    counts = "select account_id, booking_id, count(*) filter (where status is distinct from 'cancelled') as participants_count"
+    per_booking = select(warehouse, f"{counts} from marts.booking_customers group by all order by all")
+    wanted = "select account_id, booking_id, participants_count from marts.bookings where participants_count > 0 order by all"
+    assert per_booking == select(warehouse, wanted)
+
+
+def test_resources_on_live_bookings_without_those_removed(warehouse: duckdb.DuckDBPyConnection) -> None:
+    insert(warehouse, "core.booking_resources", account_id="lon", booking_id="gone", resource_id="r1")
+    rows = select(warehouse, "select booking_id, resource_id, is_cancelled from marts.booking_resources order by all")
+    assert [tuple(row.values()) for row in rows] == [
+        ("cancelled", "r1", True),
+        ("midnight", "r1", False),
+        ("midnight", "r2", False),
+    ]
+    row = one(warehouse, "booking_resources", "booking_id = 'midnight' and resource_id = 'r2'")
+    holds(row, account_name="London", start_on=date(2024, 7, 2), duration_minutes=45, participants_count=2)
+
+
 # --- customers
 
 
@@ -720,13 +798,15 @@ def test_the_readmes_questions_are_answered(warehouse: duckdb.DuckDBPyConnection
             **values,
             **(past if table == "history.records" else {}),
         )
-    streams, days, then = (select(warehouse, one.query) for one in duckdb.extract_statements(block))
+    streams, columns, days, then = (select(warehouse, one.query) for one in duckdb.extract_statements(block))
+    assert [row["column_name"] for row in columns] == list(one(warehouse, "bookings", "booking_id = 'unmarked'"))
+    assert all(row["comment"] and row["data_type"] for row in columns)
     assert {row["stream"] for row in streams} == set(STREAMS)
     assert {row["account_name"] for row in days} == {"London"}
-    assert sorted((row["booking_id"], row["status"]) for row in then) == [
-        ("gone", "confirmed"),
-        ("unmarked", None),
-        ("was", "confirmed"),
+    assert sorted((row["account_id"], row["booking_id"], row["status"]) for row in then) == [
+        ("lon", "gone", "confirmed"),
+        ("lon", "unmarked", None),
+        ("lon", "was", "confirmed"),
     ]
 
 
@@ -890,6 +970,7 @@ for every in STREAMS:
 SHAPES = "insert into ops.shapes values ('{0}', 'one', now()), ('{1}', 'other', now())"
 for every in STREAMS:
     BAD[f"several_contracts_{every}"] = [SHAPES.format(every, every)]
+OFF = "; update ops.runs set streams = ['bookings']"
 # Looks like the bad datum, and is none.
 INNOCENT = [
     ("several_contracts_bookings", SHAPES.format("bookings", "events")),
@@ -905,6 +986,9 @@ INNOCENT = [
         "delete from ops.windows where stream = 'events'; update ops.runs set streams = ['bookings']",
     ),
     ("contract_drift_bookings", DRIFT.format("bookings", "bad_value", "2024-01-01", "02")),
+    ("contract_drift_events", DRIFT.format("events", "bad_value", "2024-01-01", "03") + OFF),
+    ("standing_brakes_events", BRAKE.format("events", "null") + OFF),
+    ("several_contracts_events", SHAPES.format("events", "events") + OFF),
     ("contract_drift_bookings", DRIFT.format("bookings", "unknown_member", "2024-11-01", "03")),
     ("standing_brakes_bookings", BRAKE.format("bookings", "'s-later'")),
     ("standing_brakes_bookings", BRAKE.format("events", "null")),

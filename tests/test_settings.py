@@ -97,6 +97,7 @@ def test_an_empty_variable_is_none(environment: Set) -> None:
 WRONG = [
     ("SYNC_TIME_ZONE", "Europe/Londn", "did you mean Europe/London?"),
     ("SYNC_TIME_ZONE", "qqqqqqq", "'qqqqqqq' is not an IANA time zone"),
+    ("SYNC_TIME_ZONE", "localtime", "'localtime' is not an IANA time zone"),
     ("SYNC_SCHEDULE", "0 2 * *", "not a cron expression of five fields"),
     ("SYNC_SWEEP_SCHEDULE", "every night", "not a cron expression"),
     ("SYNC_HISTORY_START", "yesterday", "date"),

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -1520,6 +1522,36 @@ def test_a_published_file_that_only_could_not_be_noted_is_told_as_published(
     )
     with warehouse.writer("looking", wait_s=0) as writer:
         assert rows(writer, "select status, len(problems) from ops.runs") == [("red", 1)]
+
+
+def test_a_folder_that_cannot_be_synced_after_the_rename_is_told_as_that(
+    tmp_path: Path, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse, fsync = loaded(tmp_path, full), os.fsync
+
+    def refuses_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    report = RunReport("r1", "nightly", [])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuses_folders)
+        publish_run(warehouse, report, "0.1")
+    assert report.published
+    assert re.match(
+        r".*analytics\.duckdb is new and complete, but .* failed \(\S+: Invalid argument\)",
+        report.publish_problem or "",
+    )
+    assert warehouse.is_published_by("r1")
+    with warehouse.writer("looking", wait_s=0) as writer:
+        assert rows(writer, "select status, len(problems) from ops.runs") == [("red", 1)]
+
+
+def test_a_run_s_row_holds_each_sentence_in_one_line(tmp_path: Path, full: Path) -> None:
+    with loaded(tmp_path, full).writer("looking", wait_s=0) as writer:
+        writer.end_run("r1", ["a\nb"], ["c\u2028d"])
+        assert rows(writer, "select problems, warnings from ops.runs") == [(["a\ufffdb"], ["c\ufffdd"])]
 
 
 def test_what_a_client_left_beside_the_published_file_does_not_close_the_next_one(

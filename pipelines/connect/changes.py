@@ -47,8 +47,8 @@ def instants_of(row: JsonObject, changed: str, twins: Iterable[str]) -> Instants
 
 def all_instants(rows: Mapping[str, JsonObject], seen: Seen, contract: Contract, changed: str) -> dict[str, Instants]:
     """The instants of some rows, by id."""
-    own = (*contract.streams[seen.name].columns["updated_at"], *contract.plausible.columns[seen.name]["updated_at"])
-    twins = {fold(name) for name in own} | {"updatedat"}
+    plausible = contract.plausible.columns.get(seen.name, {}).get("updated_at", ())
+    twins = {fold(name) for name in (*contract.streams[seen.name].columns["updated_at"], *plausible)} | {"updatedat"}
     return {key: instants_of(row, changed, twins) for key, row in rows.items()}
 
 
@@ -72,7 +72,7 @@ class _Tried:
     """A list whose records carry a change time, `changed`: a sample of their instants, and the windows that can show whether a filter is honoured."""
 
     def __init__(self, probe: Probe, seen: Seen, contract: Contract, changed: str) -> None:
-        self.name = seen.name
+        self.name, self.is_added = seen.name, seen.stream.is_generic
         self._probe, self._seen, self._contract, self._changed = probe, seen, contract, changed
         self._sample = self._instants(seen.rows)
         self._windows = trials(self._sample, changed, with_upper=False)
@@ -81,9 +81,10 @@ class _Tried:
         return all_instants(rows, self._seen, self._contract, self._changed)
 
     @property
-    def promise(self) -> tuple[int, int]:
-        """Smaller is more telling: attributes that cannot be told apart, then few rows."""
-        return (len(self._windows[0].untold), -len(self._sample)) if self._windows else (99, 0)
+    def promise(self) -> tuple[bool, int, int]:
+        """Smaller is more telling: a list that the contract adds names no parameter for the others; attributes that cannot be told apart, then few rows."""
+        told = (len(self._windows[0].untold), -len(self._sample)) if self._windows else (99, 0)
+        return self.is_added, *told
 
     @property
     def is_telling(self) -> bool:
@@ -213,17 +214,28 @@ def filters(
         off_for_all = Finding("", ABILITY, "off", "see the streams", "no filter is sent", "certain", (off,))
         return [*findings, off_for_all]
     proven = [one for one in lists if proofs[one.name].verdict == "honoured"]
-    was_upper = contract.abilities.upper_bound and {one.name for one in proven} | kept <= own_before
+    # The bounds hold for all lists, so one that the contract adds does not decide on them beside others.
+    deciding = [one for one in proven if not one.is_added] or ([] if kept else proven)
+    was_upper = contract.abilities.upper_bound and {one.name for one in deciding} | kept <= own_before
     uppers = unique([chosen[1]], [high for _, high in [*described, own]])
-    lower = _lower_bound(proven, chosen[0])
-    return [*findings, lower, _upper_bound(proven, chosen[0], uppers, contract, was_on=was_upper)]
+    lower = _lower_bound(deciding, chosen[0])
+    upper, name = _upper_bound(deciding, chosen[0], uppers, contract, was_on=was_upper)
+    if name:
+        for one in proven:
+            if one not in deciding and (proof := one.upper(chosen[0], name)).verdict != "honoured":
+                proofs[one.name] = _Proof(proof.verdict, f"{name}, {proof.reason}")
+        findings = [f if f.stream in kept else _of_list(f.stream, proofs[f.stream], chosen) for f in findings]
+    return [*findings, lower, upper]
 
 
 def _on_before(seen: Sequence[Seen], contract: Contract, past: Past) -> set[str]:
-    """Streams whose filter is on since an earlier contact: that one saw the proof, or it would have switched it off."""
+    """Streams whose filter is on since an earlier contact: that one saw the proof, or it would have switched it off.
+
+    A list that the contract adds may have been added since then.
+    """
     if not past.is_again or not contract.abilities.filters:
         return set()
-    return {one.name for one in seen if contract.streams[one.name].filters}
+    return {one.name for one in seen if contract.streams[one.name].filters and not one.stream.is_generic}
 
 
 def _kept(stream: str, proof: _Proof, contract: Contract) -> Finding:
@@ -256,8 +268,11 @@ def _lower_bound(proven: Sequence[_Tried], name: str) -> Finding:
 
 def _upper_bound(
     proven: Sequence[_Tried], low: str, names: Sequence[str], contract: Contract, *, was_on: bool
-) -> Finding:
-    """The upper bound, in windows whose lower bound is proven; off unless every stream with a filter proves it, now or (`was_on`) in an earlier contact."""
+) -> tuple[Finding, str]:
+    """The upper bound, in windows whose lower bound is proven; off unless every stream with a filter proves it, now or (`was_on`) in an earlier contact.
+
+    Second, its name; empty where it is off.
+    """
     reason = "none is known to go with it"
     own, outcome = contract.parameters.updated_until, "splits long windows, can backfill days"
     was_on = was_on and low == contract.parameters.updated_since and bool(own)
@@ -270,13 +285,13 @@ def _upper_bound(
         told = "; ".join(f"{stream}: {p.reason}" for stream, p in results)
         if was_on and name == own and all(p.verdict in ("honoured", "undecided") for _, p in results):
             told = f"proven by an earlier contact; this time: {told or 'no stream could tell this time'}"
-            return Finding("", "upper bound", name, told, outcome, "likely")
+            return Finding("", "upper bound", name, told, outcome, "likely"), name
         if results and all(p.verdict == "honoured" for _, p in results):
             lines = (
                 Line(("abilities", "upper_bound"), True, "proven by the rows that came"),
                 Line(("parameters", "updated_until"), name, "proven by the rows that came"),
             )
-            return Finding("", "upper bound", name, told, outcome, "certain", lines)
+            return Finding("", "upper bound", name, told, outcome, "certain", lines), name
         reason = "; ".join(f"{name} on {stream}: {p}" for stream, p in results if p.verdict != "honoured")
     off = Line(("abilities", "upper_bound"), False, "no upper bound was proven")
-    return Finding("", "upper bound", "none that is proven", reason, "splits no window", "none", (off,))
+    return Finding("", "upper bound", "none that is proven", reason, "splits no window", "none", (off,)), ""

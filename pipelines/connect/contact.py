@@ -63,7 +63,8 @@ def make_contact(settings: Settings, openapi: str | None, output: Path | None, *
     learned = learn(settings, contract, description, past_of(_read(target).text))
     there = _read(target)
     try:
-        override = lay_over(there.text, learned.lines, contract_values())
+        defaults = contract_values(None if is_first else path, is_overlaid=False)
+        override = lay_over(there.text, learned.lines, defaults)
     except ContractError as error:
         raise ContractError(f"{path}: {error}") from None
     # Where no list was found there is nothing to say of this API.

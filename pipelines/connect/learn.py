@@ -6,7 +6,7 @@ What lives here: the order of the questions, and what is concluded for the whole
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +25,8 @@ from resources.openapi import Description
 from resources.settings import Settings
 
 FEW_ROWS = 20
+# So many requests more may be made for each list that the contract adds.
+MOST_OF_AN_ADDED_LIST = 40
 WORST_SKEW_S = 60
 # What may leave rows out unseen where it is not settled.
 DOUBTS = ("cancelled in the default list", "participants")
@@ -57,16 +59,16 @@ class _Contact:
         self.past = past
         self.probe, self.settings, self.contract, self.learned = probe, settings, contract, learned
         self.description = description
-        # The streams that the contract adds are kept as documents: there is nothing in them to match.
+        # Those that the contract adds are asked once the others have shown how this API is asked.
         self.streams = {name: stream for name, stream in streams_of(contract).items() if not stream.is_generic}
         self.endpoints = endpoints(description, contract)
         self.seen = {
             name: Seen(stream, contract.streams[name], self.endpoints.get(name))
             for name, stream in self.streams.items()
         }
-        self.hints: Mapping[str, Hints] = {name: hints(self.endpoints.get(name)) for name in self.streams}
+        self.hints: dict[str, Hints] = {name: hints(self.endpoints.get(name)) for name in self.streams}
         self.matches: dict[str, Matches] = {}
-        self.kept: list[Seen] = []  # lists that are stored generically
+        self.added: list[Seen] = []  # lists that the contract adds, which are stored generically
 
     def ask(self) -> None:
         """All questions, those first whose answers the others need."""
@@ -82,26 +84,30 @@ class _Contact:
         self.learned.add(*findings)
         for name in self.contract.streams:
             if name not in BUILT_IN:
-                finding, kept = paths.kept_as_documents(name, self.endpoints.get(name))
+                finding, added = paths.kept_as_documents(name, self.endpoints.get(name))
                 self.learned.add(finding)
-                self.kept += [kept] if kept else []
-        changing = [s for s in live if s.stream is not ACCOUNTS]
+                self.added += [added] if added else []
+        self.probe.most_requests += MOST_OF_AN_ADDED_LIST * len(self.added)
+        self.hints |= {one.name: hints(one.endpoint) for one in self.added}
+        # Names are found on the built-in lists, and proven on all that are read by change time.
+        lists = [*live, *self.added]
+        changing = [s for s in lists if s.stream is not ACCOUNTS]
         largest = max(live, key=lambda s: len(s.rows))
         is_strict, told = paging.refuses_unknown(self.probe, largest)
         every_hint = [self.hints[s.name] for s in (largest, *live)]
         self.learned.add(told, paging.page_size(self.probe, live, every_hint, self.contract))
         self.learned.add(*paging.next_link(self.probe, live, self.contract))
-        for one in live:
+        for one in lists:
             self._sample(one)
         self.learned.add(paging.total(self.probe, live, self.contract))
         accounts = self._accounts()
-        for one in live:
+        for one in lists:
             self.learned.add(shapes.types(one, self.contract))
             columns.match_columns(one, self.contract)
         unnamed = self._reference(changing, accounts)
         if changing:
             self.learned.add(*ordering.order(self.probe, changing, self.hints, self.contract))
-        for one in live:
+        for one in lists:
             self.matches[one.name] = columns.match_columns(one, self.contract)
             self._columns(one)
         if changing:
@@ -116,10 +122,14 @@ class _Contact:
         self.learned.add(*together.together(self.probe, changing, self._settled_contract(), unnamed, accounts))
         if (ignoring := paging.filtered_total(self.probe, live, self._settled("document", "total"))) is not None:
             self.learned.add(ignoring)
-        self.learned.add(shapes.secrets(live, self.contract))
+        for one in self.added:
+            # What comes with its rows by the contract's own `include` came when all was sent together.
+            for look in self.probe.answers_to(one):
+                self.probe.add_included(one, look)
+        self.learned.add(shapes.secrets(lists, self.contract))
         self.learned.add(shapes.singles(self.probe, changing))
-        self.learned.add(*self._ends(live), *self._wandering(live))
-        self.learned.add(*self._clock(live))
+        self.learned.add(*self._ends(lists), *self._wandering(lists))
+        self.learned.add(*self._clock(lists))
         self._conclude(live, matched)
 
     # Lists
@@ -167,9 +177,8 @@ class _Contact:
         self.contract = self.contract.model_copy(update={"account_reference": reference})
         return unnamed
 
-    def _ends(self, live: Sequence[Seen]) -> list[Finding]:
+    def _ends(self, lists: Sequence[Seen]) -> list[Finding]:
         """What tells the end of a list, once it is known where totals stand and which lists are read in windows."""
-        lists = [*live, *self.kept]
         windowed = {
             one.name
             for one in lists
@@ -183,11 +192,11 @@ class _Contact:
         contract = self._settled_contract()
         return ends.ends(self.probe, lists, contract, contract.document.total, windowed, plain)
 
-    def _wandering(self, live: Sequence[Seen]) -> list[Finding]:
+    def _wandering(self, lists: Sequence[Seen]) -> list[Finding]:
         """Lists without an order, known once it is known which order the sync asks for."""
         is_on = self._settled("abilities", "sort") and self._settled("parameters", "sort")
-        ordered = {one.name for one in live if is_on and self._settled("streams", one.name, "sort")}
-        return ordering.wandering(self.probe, live, ordered, self.contract)
+        ordered = {one.name for one in lists if is_on and self._settled("streams", one.name, "sort")}
+        return ordering.wandering(self.probe, lists, ordered, self.contract)
 
     def _settled_contract(self) -> Contract:
         """The contract that a sync will find after this contact, as far as it is known: a person's own lines stay."""
@@ -216,7 +225,7 @@ class _Contact:
         prefix = ("streams", one.name, "columns")
         matched = self.matches[one.name]
         self.learned.add(columns.columns_finding(one.name, "columns", matched, prefix, aliases))
-        if (finding := columns.unread(one, matched)) is not None:
+        if not one.stream.is_generic and (finding := columns.unread(one, matched)) is not None:
             self.learned.add(finding)
         if one.name == CUSTOMERS.name:
             found = columns.elements(

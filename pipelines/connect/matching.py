@@ -19,7 +19,7 @@ from resources.schemas import EMPTY, Shape
 
 Evidence = Literal["exact", "alias", "case-folded", "plausible", "nested"]
 MOST_VALUES = 60
-INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)")
+INSTANT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)")
 # JSON types that a kind of column can read; any, where it is not named.
 READ = {
     "instant": {"string"},

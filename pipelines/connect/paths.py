@@ -121,7 +121,8 @@ class Paths:
         """A list that is stored generically, as intent events are: where it is, and of which type; nothing in it needs to be matched."""
         names = self.contract.streams[name]
         paths = [names.path, *self.contract.plausible.paths.get(name, ())]
-        if endpoint is not None and self.description is not None:
+        # A path that a person wrote is the list that a sync reads.
+        if endpoint is not None and self.description is not None and f"streams.{name}.path" not in self.past.own_keys:
             paths = [contract_path(endpoint, self.description, self.base_url)]
         answers: list[str] = []
         for path in paths:
@@ -130,12 +131,16 @@ class Paths:
                 break
             answers.append(f"{path} {said(look)}")
         else:
-            return Finding(name, "list", "not found", ", ".join(answers), "leaves it", "none"), None
-        kept = Seen(streams_of(self.contract)[name], names, endpoint, path, look) if names.enabled else None
+            told = ", ".join(answers)
+            if not names.enabled:
+                return Finding(name, "list", "not found", told, "leaves it", "none"), None
+            need = f"{name}: no list of them was found ({told}). Correct streams.{name}.path, or leave it out with streams.{name}.enabled = false."
+            return Finding(name, "list", "not found", told, "would fail", "none", need=need), None
+        added = Seen(streams_of(self.contract)[name], names, endpoint, path, look) if names.enabled else None
         will = "reads it" if names.enabled else f"leaves it, until streams.{name}.enabled is true"
         lines = [Line(("streams", name, "path"), path, "answered with a list")]
         types = list(dict.fromkeys(str(r.get("type")) for r in rows_of(look).values()))
         if types and not set(types) <= set(names.types):
             lines.append(Line(("streams", name, "types"), types, "the type of every record seen"))
         told = "in the OpenAPI file, and " if endpoint else ""
-        return Finding(name, "list", path, f"{told}answered with a list", will, "certain", tuple(lines)), kept
+        return Finding(name, "list", path, f"{told}answered with a list", will, "certain", tuple(lines)), added

@@ -21,7 +21,7 @@ from resources.marks import Mark, marks_of
 from resources.openapi import ListEndpoint
 from resources.retries import TooLargeError, TroubleError
 
-# Some dozens. What is not settled by then stays as it is, or off.
+# Some dozens, where the contract adds no list. What is not settled by then stays as it is, or off.
 MOST_REQUESTS = 120
 PAGES_FOLLOWED = 4
 
@@ -53,7 +53,7 @@ class Probe:
 
     def __init__(self, client: ApiClient) -> None:
         self.client = client
-        self.count = 0
+        self.count, self.most_requests = 0, MOST_REQUESTS
         self.answers: list[Look] = []
         self.next_place = client.contract.document.next
         self.size: dict[str, str] = {}  # the page size, once it is known to work
@@ -66,13 +66,13 @@ class Probe:
     @property
     def is_spent(self) -> bool:
         """Whether the budget of requests is used up, so that nothing new should be tried."""
-        return self.count >= MOST_REQUESTS
+        return self.count >= self.most_requests
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Look:
         """One answer, whatever it is."""
         key = (path, tuple(sorted((query or {}).items())))
         if key not in self._kept:
-            if self.count >= 2 * MOST_REQUESTS:
+            if self.count >= 2 * self.most_requests:
                 raise BrokenAnswerError(f"connect stopped after {self.count} requests without coming to an end.")
             self.count += 1
             look = self._listed(self.client.look(path, query))
@@ -173,6 +173,10 @@ class Probe:
     def add_sample(self, seen: Seen, look: Look) -> None:
         """Add the rows of an unfiltered answer to a stream's sample."""
         seen.rows |= {key: row for key, row in rows_of(look).items() if key not in seen.rows}
+        self.add_included(seen, look)
+
+    def add_included(self, seen: Seen, look: Look) -> None:
+        """Add what an answer includes to a stream's sample."""
         included = (look.document or {}).get("included")
         seen.included += [r for r in included if isinstance(r, dict)] if isinstance(included, list) else []
 

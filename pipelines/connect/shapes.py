@@ -20,7 +20,10 @@ from resources.errors import GaveUpError
 
 # What a record is answered with that is not there; a sweep knows no other answer.
 GONE = (404, 410)
-KEY_IN_LINK = re.compile(r"https?://\S*[?&#/](token|key|secret|sig|signature|auth|code|hash)=", re.IGNORECASE)
+KEY_IN_LINK = re.compile(r"https?://\S*[?&#/]([\w-]*(token|secret|signature)|key|sig|auth|code|hash)=", re.IGNORECASE)
+# What such a link does; its key may stand in the path, where nothing tells it from an id.
+LINK_THAT_ACTS = re.compile("cancel|reschedul", re.IGNORECASE)
+ADDRESS = re.compile("https?://", re.IGNORECASE)
 
 
 # Types
@@ -166,22 +169,26 @@ def secrets(seen: Sequence[Seen], contract: Contract) -> Finding:
     folded = {fold(name) for name in known}
     found: dict[str, str] = {}
 
-    def look(value: object) -> None:
+    def look(name: str, value: object) -> None:
         if isinstance(value, Mapping):
-            for name, inner in value.items():
-                if fold(name) in folded:
-                    found.setdefault(name, "a spelling of one that is known")
-                elif isinstance(inner, str) and KEY_IN_LINK.match(inner):
-                    found.setdefault(name, "its values are addresses with a key in them")
+            for own, inner in value.items():
+                if fold(own) in folded:
+                    found.setdefault(own, "a spelling of one that is known")
                 else:
-                    look(inner)
+                    look(
+                        name if own == "href" else own, inner
+                    )  # JSON:API: a link may be an object with its address in there
         elif isinstance(value, list):
             for inner in value:
-                look(inner)
+                look(name, inner)
+        elif isinstance(value, str) and KEY_IN_LINK.match(value):
+            found.setdefault(name, "its values are addresses with a key in them")
+        elif isinstance(value, str) and LINK_THAT_ACTS.search(name) and ADDRESS.match(value):
+            found.setdefault(name, "its values are addresses, and it is called like what they do")
 
     for one in seen:
         for record in (*one.rows.values(), *one.included):
-            look(record.get("attributes"))
+            look("", record)
     new = {name: why for name, why in found.items() if name not in known}
     line = Line(("redact", "members"), [*known, *new], "; ".join(f"{name}: {why}" for name, why in new.items()))
     return Finding(

@@ -22,8 +22,8 @@ from pipelines.connect.places import address, at
 from pipelines.connect.probe import Probe, Seen, is_list, is_steady, rows_of, said
 from pipelines.records import MISSING, included_of, index, object_at
 from resources.appointedd import Look
+from resources.chain import forgotten
 from resources.contract import Contract
-from resources.pages import forgotten
 
 ABILITY = "sent together"
 ACCOUNTS_TRIED = 4
