@@ -15,6 +15,7 @@ import pytest
 from tests.emulator import Emulator, Fault, Replace, SetHeaders, Status, Switches, World, on
 from tests.emulator.listing import Selection
 from tests.equality import contract_with, differences, night, query, settings_for
+from tests.rows import watermarks
 
 LIST = "/v2/bookings"
 UNREAD = "select count(*) from ops.quarantine join ops.slices using (slice_id) where run_id = ?"
@@ -284,3 +285,33 @@ def test_records_that_live_on_outside_of_their_list_are_told(
     assert report.problems == []
     assert any("6 records were not in the list" in warning for warning in report.warnings)
     assert differences(settings.warehouse_path, world.truth()) == []
+
+
+@pytest.mark.parametrize("totals", ["present", "absent"])
+def test_an_account_that_is_sent_odd_or_not_at_all_is_told(totals: Any, world: World, tmp_path: Path) -> None:
+    """It would be read by nobody, and the run would stand as complete."""
+
+    def spoil(body: bytes) -> bytes:
+        document = json.loads(body)
+        if totals == "present":
+            document["data"].pop()  # the total still counts it
+        else:
+            document["data"][-1].pop("id")
+        return json.dumps(document).encode()
+
+    with Emulator(world, Switches(meta_total=totals)) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        night(settings)
+        before = watermarks(settings.warehouse_path)
+        emulator.faults.append(Fault(on("/v2/accounts"), Replace(spoil), times=None))
+        world.live_a_day()
+        (problem,) = night(settings).problems
+        assert ("counts 3 accounts" if totals == "present" else "1 of 3 records") in problem
+        # The others are read all the same, and the next run asks for the rest.
+        moved = {a for (_, a), mark in watermarks(settings.warehouse_path).items() if mark not in before.values()}
+        assert len(moved) == 2
+        emulator.faults.clear()
+        world.live_a_day()
+        assert night(settings).problems == []
+        assert night(settings, kind="sweep").problems == []
+        assert differences(settings.warehouse_path, world.truth()) == []
