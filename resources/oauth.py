@@ -88,6 +88,8 @@ class ClientCredentials(httpx.Auth):
         self._lock = threading.Lock()
         self._token: _Token | None = None
         self._refused: ClientRefusedError | None = None
+        # Where the API has answered with a token: the account list, as a rule, which is read first.
+        self._answered: httpx.URL | None = None
         # What a server may throw back at us, and what must not be repeated then: the tokens of late, and the secret in all its spellings.
         self._issued: deque[_Token] = deque(maxlen=TOKENS_REMEMBERED)
 
@@ -96,18 +98,38 @@ class ClientCredentials(httpx.Auth):
         return f"ClientCredentials({self._client.name!r})"
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """httpx's own hook: the request goes out with a token, and again with a new one after each 401, five times at most."""
+        """httpx's own hook: the request goes out with a token, and again with a new one after each 401, five times at most.
+
+        A new one that is refused before it has served is tried where the API has answered before. Taken there, it is good: what is refused is this request,
+        and others go on.
+        """
         refused: _Token | None = None
-        for _ in range(RENEWALS_PER_REQUEST + 1):
+        for count in range(1, RENEWALS_PER_REQUEST + 2):
             token = self._current(refused)
             request.headers["Authorization"] = f"Bearer {token.value}"
             response = yield request
             if response.status_code != httpx.codes.UNAUTHORIZED:
                 token.has_served = True
+                if response.is_success and self._answered is None:
+                    self._answered = request.url
                 return
             _leave_unread(response)  # gives its connection back: the token request may need one while this thread waits
             refused = token
-        raise self._end(f"the API refused {RENEWALS_PER_REQUEST + 1} tokens in turn for one request")
+            is_old = token.has_served or (count == 1 and self._answered is not None)
+            if is_old and count <= RENEWALS_PER_REQUEST:
+                continue  # it has expired, or was revoked
+            if self._answered is None:
+                break
+            elsewhere = yield httpx.Request("GET", self._answered, headers=request.headers)
+            _leave_unread(elsewhere)
+            if elsewhere.is_success:
+                raise ClientRefusedError(
+                    f"API client {self._client.name!r}: the API refused {count} tokens in turn for {request.method} {request.url.path}, and took the last "
+                    f"one for {self._answered.path}. The API client may not read this; its creator can change its permissions."
+                )
+        if count == 1:
+            raise self._end("the API refuses a token that its own token endpoint has just issued")
+        raise self._end(f"the API refused {count} tokens in turn for one request")
 
     def hide(self, text: str) -> str:
         """A text of the server's that may be quoted: in one line, without the secret, however it is spelt, without any token, and of bounded length.
@@ -138,10 +160,8 @@ class ClientCredentials(httpx.Auth):
             if self._refused:
                 raise self._refused
             token = self._token
-            if token is not None and token is refused:
-                if not token.has_served:
-                    raise self._end("the API refuses a token that its own token endpoint has just issued")
-                token = None  # it had served: it has expired or was revoked
+            if token is refused:
+                token = None
             if token is None or (token.renew_at is not None and self._clock() >= token.renew_at):
                 token = self._token = self._ask()
                 self._issued.append(token)
