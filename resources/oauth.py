@@ -44,6 +44,8 @@ PERMANENT_ERRORS = {
     "unsupported_grant_type",
     "invalid_scope",
 }
+# The second is what a common gateway (Apigee) calls it.
+BEARER = ("bearer", "bearertoken")
 SCOPE_CURE = (
     ". Give it the scope that it asks for in the contract: oauth.scope (several in one text, with spaces between)."
 )
@@ -193,7 +195,8 @@ class ClientCredentials(httpx.Auth):
         except TooLargeError as large:
             raise self._end(f"the token endpoint's answer is no token: {large}", ADDRESS_CURE) from None
         answer = _Answer.of(response.content)
-        if response.status_code == httpx.codes.OK and answer is not None:
+        # Some answer 201, and some 200 to a request that they refuse.
+        if response.is_success and answer is not None and answer.has_token:
             return self._read(answer, asked_at)
         is_permanent = answer is not None and str(answer.members.get("error")) in PERMANENT_ERRORS
         told = self.hide(answer.told) if answer else ""
@@ -201,22 +204,20 @@ class ClientCredentials(httpx.Auth):
             is_scope = answer is not None and answer.members.get("error") == "invalid_scope"
             cure = SCOPE_CURE if is_scope else f". {CURE}"
             raise self._end(f"the token endpoint refuses it: {told or f'HTTP {response.status_code}'}", cure)
+        words = f" ({told})" if told else ""
         if 300 <= response.status_code < 500 and response.status_code not in (408, 425, 429):
             is_elsewhere = response.status_code in ELSEWHERE or response.status_code < 400
             cure = ADDRESS_CURE if is_elsewhere else f"{ADDRESS_CURE} {CURE}"
-            words = f" ({told})" if told else ""
             raise self._end(f"the token endpoint answered HTTP {response.status_code}{words}", cure)
         raise TroubleError(
-            f"the token endpoint answered HTTP {response.status_code} without a usable token",
+            f"the token endpoint answered HTTP {response.status_code}{words} without a usable token",
             # A 200 that holds no token is a broken body, which is worth repeating; a status would forbid it.
-            status=None if response.status_code == httpx.codes.OK else response.status_code,
+            status=None if response.is_success else response.status_code,
             retry_after=response.headers.get("Retry-After"),
             date=response.headers.get("Date"),
         )
 
     def _read(self, answer: _Answer, asked_at: float) -> _Token:
-        if not answer.has_token:
-            raise TroubleError("the token endpoint answered without an access_token")
         if not answer.is_bearer:
             kind = self.hide(str(answer.members.get("token_type")))
             raise self._end(
@@ -277,7 +278,7 @@ class _Answer:
     @property
     def is_bearer(self) -> bool:
         kind = self.members.get("token_type")
-        return not isinstance(kind, str) or kind.lower() == "bearer"
+        return not isinstance(kind, str) or kind.lower() in BEARER
 
     @property
     def told(self) -> str:

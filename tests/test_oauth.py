@@ -327,6 +327,7 @@ def test_a_token_endpoint_that_stays_down_is_given_up_and_not_called_a_refusal(f
         ),
         (401, b'{"error": {"code": 7}}', "refuses it: HTTP 401"),
         (500, b'{"error": "invalid_client"}', "refuses it: invalid_client"),
+        (200, b'{"error": "invalid_client"}', r"refuses it: invalid_client\. Check the client id"),
     ],
 )
 def test_a_refusal_is_not_repeated(status: int, body: bytes, told: str) -> None:
@@ -456,7 +457,7 @@ def test_without_a_lifetime_a_token_lasts_until_it_is_refused(lifetime: object) 
     assert len(endpoint.asked) == 2
 
 
-@pytest.mark.parametrize("kind", ["Bearer", "bearer", "BEARER", None, 7])
+@pytest.mark.parametrize("kind", ["Bearer", "bearer", "BEARER", "BearerToken", None, 7])
 def test_bearer_tokens_of_any_spelling_will_do(kind: object) -> None:
     assert served(Endpoint({"token_type": kind}).credentials()) == "t1"
 
@@ -478,6 +479,12 @@ def test_a_token_that_another_thread_has_renewed_is_used_as_it_is() -> None:
     again = slow.send(httpx.Response(401))
     assert again.headers["Authorization"] == "Bearer t2"
     assert len(endpoint.asked) == 2
+
+
+def test_a_token_that_comes_as_something_created_is_one() -> None:
+    """Web frameworks answer a POST with 201 unless they are told otherwise."""
+    created = httpx.Response(201, content=b'{"access_token": "new", "token_type": "Bearer"}')
+    assert served(Endpoint(created).credentials()) == "new"
 
 
 def test_trouble_at_the_endpoint_is_handed_on_and_forgotten() -> None:
