@@ -102,8 +102,8 @@ class ClientCredentials(httpx.Auth):
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """httpx's own hook: the request goes out with a token, and again with a new one after each 401, five times at most.
 
-        A new one that is refused before it has served is tried where the API has answered before. Taken there, it is good: what is refused is this request,
-        and others go on.
+        A new one that is refused before it has served is tried where the API has answered before. Taken there, it is good: the next 401 is the answer to
+        this request, and others go on.
         """
         refused: _Token | None = None
         for count in range(1, RENEWALS_PER_REQUEST + 2):
@@ -124,11 +124,15 @@ class ClientCredentials(httpx.Auth):
                 break
             elsewhere = yield httpx.Request("GET", self._answered, headers=request.headers)
             _leave_unread(elsewhere)
-            if elsewhere.is_success:
+            if elsewhere.is_success and count > RENEWALS_PER_REQUEST:
                 raise ClientRefusedError(
                     f"API client {self._client.name!r}: the API refused {count} tokens in turn for {request.method} {request.url.path}, and took the last "
                     f"one for {self._answered.path}. The API client may not read this; its creator can change its permissions."
                 )
+            if elsewhere.is_success:
+                token.has_served = True
+                yield request  # the last answer counts, so it must be this request's; a 401 says by now what a 403 would
+                return
         if count == 1:
             raise self._end("the API refuses a token that its own token endpoint has just issued")
         raise self._end(f"the API refused {count} tokens in turn for one request")

@@ -287,7 +287,7 @@ def test_a_list_that_refuses_every_token_leaves_the_others_complete(
     emulator.faults.append(Fault(on("/v2/bookings"), Status(401), times=None))
     others = {t: r for t, r in world.truth().items() if t.startswith(("accounts", "customer", "events"))}
     (problem,) = night(settings).problems
-    assert "for GET /v2/bookings" in problem
+    assert "HTTP 401 on GET /v2/bookings" in problem
     assert "can change its permissions" in problem
     assert differences(settings.warehouse_path, others) == []
     marks = query(settings.warehouse_path, "select stream, count(*) from ops.watermarks group by all order by all")
