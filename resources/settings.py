@@ -109,6 +109,19 @@ class ApiAccess:
     token_url: str
     clients: tuple[ClientSettings, ...]
 
+    @property
+    def doubts(self) -> list[str]:
+        """API clients that are one and the same: mostly an entry that was copied, and whose own id and secret were forgotten."""
+        names: dict[str, list[str]] = {}
+        for client in self.clients:
+            names.setdefault(client.client_id, []).append(client.name)
+        return [
+            f"APPOINTEDD_CLIENTS: {' and '.join(map(repr, same))} have the same client id, so they see the same accounts. Give each API client its own id and "
+            f"secret, or take {'one' if len(same) == 2 else 'all but one'} of them out."
+            for same in names.values()
+            if len(same) > 1
+        ]
+
 
 class Settings(BaseSettings):
     """The settings; each field's name in capitals is the variable. Field order is the order of `.env.example`."""
