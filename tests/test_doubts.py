@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.emulator import Emulator, Fault, Replace, SetHeaders, Status, Switches, World, on
+from pipelines.sync import RunReport
+from tests.emulator import Emulator, Fault, Replace, Request, SetHeaders, Status, Switches, World, on
 from tests.emulator.listing import Selection
 from tests.equality import contract_with, differences, night, query, settings_for
 from tests.rows import watermarks
@@ -315,3 +316,42 @@ def test_an_account_that_is_sent_odd_or_not_at_all_is_told(totals: Any, world: W
         assert night(settings).problems == []
         assert night(settings, kind="sweep").problems == []
         assert differences(settings.warehouse_path, world.truth()) == []
+
+
+def test_what_another_api_client_read_in_its_stead_is_read_again_by_the_one_that_shows_more(tmp_path: Path) -> None:
+    """South lists north's account too, and shows no bookings of it; so long as north is refused the account is south's."""
+    world = World(seed=7, accounts=2, customers=60, bookings=150, events=6, years=2)
+    shared, other = (account.id for account in world.accounts)
+    world.add_client("north", "north-secret", {shared})
+    world.add_client("south", "south-secret", {shared, other})
+    clients = [{"name": name, "client_id": name, "client_secret": f"{name}-secret"} for name in ("north", "south")]
+    own = {"appointedd_client_id": None, "appointedd_client_secret": None, "appointedd_clients": clients}
+
+    def is_souths(request: Request) -> bool:
+        token = request.headers.get("authorization", "").split()[-1]
+        return request.path == LIST and world.tokens.get(token, ("", 0))[0] == "south"
+
+    def hide(document: dict[str, Any]) -> None:
+        rows = document["data"]
+        document["data"] = [r for r in rows if r["relationships"]["account"]["data"]["id"] != shared]
+
+    def a_day_later() -> RunReport:
+        world.add_booking(shared)
+        world.clock.advance(timedelta(days=1))
+        return night(settings)
+
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, **own)
+        emulator.faults.append(Fault(is_souths, changed(hide), times=None))
+        assert night(settings).problems == []
+        world.revoke_client("north")
+        for _ in range(3):
+            assert a_day_later().problems
+        world.clients["north"].revoked = False
+        assert a_day_later().problems == []
+        assert differences(settings.warehouse_path, world.truth()) == []
+        # The other way round nothing is read again: north comes first in the settings, so what it read is never in south's stead.
+        world.revoke_client("north")
+        run_id = a_day_later().run_id
+        asked = "select distinct until - since from ops.slices where stream = 'bookings' and run_id = ?"
+        assert query(settings.warehouse_path, asked, run_id) == [(timedelta(days=2),)]
