@@ -69,7 +69,8 @@ def _what_it_lacks(api_client: str, part: ReadPart) -> list[str]:
     batch = part.batch
     found = [
         f"API client {api_client!r}: the API counts {evidence.last_total} accounts, and {evidence.walks_count} walks of its account list read "
-        f"{evidence.distinct_count}, so some are not read. The next run asks again; if the difference stays, correct the paging names in the contract."
+        f"{evidence.distinct_count}, so some are not read. The next run asks again; if the difference stays, correct the paging names in the contract, or "
+        f'set document.total = "" there if that counts something else.'
         for evidence in part.reconciliations
         if evidence.verdict == "different"
     ]
