@@ -39,16 +39,18 @@ class AccountLists:
 def list_accounts(
     clients: Mapping[str, ApiClient], request: Request, wanted: Sequence[str], problems: list[str]
 ) -> AccountLists:
-    """Read the account list of every API client; one that fails has its problem noted, and the others go on. Nothing is written.
+    """Read the account list of every API client; one that fails, or may lack an account, has its problem noted, and the others go on. Nothing is written.
 
     `wanted`: `SYNC_ACCOUNTS`; the accounts that it leaves out are listed and not served.
     """
     read = {}
     for client in clients.values():
         try:
-            read[client.name] = read_accounts(client, request)
+            part = read[client.name] = read_accounts(client, request)
+            found = _what_it_lacks(client.name, part)
         except ApiError as error:
-            text = told(client.name, error)
+            found = [told(client.name, error)]
+        for text in found:
             log.warning("%s", text)
             problems.append(text)
     # The end is the Date of the API's own first answer, less a margin: never the local clock (docs/guarantees.md, 2).
@@ -60,6 +62,25 @@ def list_accounts(
     if chosen is not None:
         served = {name: tuple(a for a in accounts if a in chosen) for name, accounts in served.items()}
     return AccountLists(read, end, listed, served)
+
+
+def _what_it_lacks(api_client: str, part: ReadPart) -> list[str]:
+    """Why an account list that was read may lack an account, which nobody would read then; those that it has are read all the same."""
+    batch = part.batch
+    found = [
+        f"API client {api_client!r}: the API counts {evidence.last_total} accounts, and {evidence.walks_count} walks of its account list read "
+        f"{evidence.distinct_count}, so some are not read. The next run asks again; if the difference stays, correct the paging names in the contract, or "
+        f'set document.total = "" there if that counts something else.'
+        for evidence in part.reconciliations
+        if evidence.verdict == "different"
+    ]
+    if batch.quarantine:
+        found.append(
+            f"API client {api_client!r}: {len(batch.quarantine)} of {batch.read_count} records of its account list could not become accounts, so what they "
+            f"stand for is not read; they are kept in ops.quarantine ({batch.quarantine[0][0]}). If the API names accounts otherwise, correct "
+            f"streams.accounts in the contract."
+        )
+    return found
 
 
 def nobody_lists(names: Sequence[str]) -> str:

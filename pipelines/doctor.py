@@ -49,7 +49,8 @@ def examine() -> Iterator[DoctorLine]:
         is_api_known = True
         try:
             access = settings.api_access()
-            yield DoctorLine("settings", "ok", f"{access.base_url}, {_count(len(access.clients), 'API client')}")
+            told = "\n".join([f"{access.base_url}, {_count(len(access.clients), 'API client')}", *access.doubts])
+            yield DoctorLine("settings", "warning" if access.doubts else "ok", told)
         except UsageError as error:
             is_api_known = False
             yield DoctorLine("settings", "failed", str(error), 2)

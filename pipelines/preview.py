@@ -153,7 +153,7 @@ def _known(warehouse: Warehouse) -> Iterator[tuple[State | None, Source | None]]
 
 def _slices(run: Run, stream: Stream, known: State | None) -> list[Slice]:
     """The slices of a run, the sweep that ends a first load included (the rule is `first_load.never_swept`)."""
-    windows = stored_windows(known, stream, run.contract) if known else {}
+    windows = stored_windows(run, known, stream) if known else {}
     slices = plan_stream(run, stream, windows, run.request)
     if run.request.kind == "nightly":
         # Of an account that came later, a count is likely to be enough.

@@ -164,6 +164,8 @@ def open_run(
             writer.start_run(
                 run_id, request.kind, started_by, version, warehouse.limits, list(streams_of(contract)), list(clients)
             )
+            for doubt in settings.api_access().doubts:
+                report.warnings.append(doubt)
             seen = list_accounts(clients, request, settings.sync_accounts, report.problems)
             if seen.read:
                 # Here and not stream by stream: by then another run may have read and committed later than this one's end.

@@ -67,13 +67,15 @@ def asks_for_more(stored: State, stream: Stream, contract: Contract) -> bool:
     return before is not None and not asked_of(stream, contract) <= before
 
 
-def stored_windows(stored: State, stream: Stream, contract: Contract) -> dict[str, list[Window]]:
-    """Committed windows by account; none that are worth nothing any more."""
-    if asks_for_more(stored, stream, contract):
+def stored_windows(run: Run, stored: State, stream: Stream) -> dict[str, list[Window]]:
+    """Committed windows by account, as far as they count for the API client that serves it in this run, and for what the contract asks for."""
+    if asks_for_more(stored, stream, run.contract):
         return {}
+    served = {account: name for name, accounts in run.accounts.items() for account in accounts}
+    names = [client.name for client in run.settings.api_access().clients]
     return {
         account: [Window(since or BEGINNING, until) for since, until in own]
-        for account, own in stored.windows(stream.name).items()
+        for account, own in stored.windows(stream.name, served, names).items()
     }
 
 
@@ -166,7 +168,7 @@ def _walk_plans(
     while asked:
         slices = []
         for one in asked:
-            planned = plan_stream(run, one.stream, stored_windows(writer, one.stream, run.contract), one.request)
+            planned = plan_stream(run, one.stream, stored_windows(run, writer, one.stream), one.request)
             slices += [
                 s
                 for s in planned
@@ -199,7 +201,7 @@ def _learn(run: Run, asked: Asked, finding: PlanAgain, writer: Writer, tell: Tel
         run.uncut.add(client_and_stream)
         return set()
     run.needs_account.add(client_and_stream)
-    planned = plan_stream(run, stream, stored_windows(writer, stream, run.contract), asked.request)
+    planned = plan_stream(run, stream, stored_windows(run, writer, stream), asked.request)
     problem = _heeds_no_account(run, stream, [piece for piece in planned if piece.api_client == finding.api_client])
     if problem is None:
         return set()

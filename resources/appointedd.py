@@ -252,7 +252,7 @@ def _give_up(stream: str, trouble: TroubleError, refused_cure: str = "") -> Gave
     is_refused = trouble.status is not None and 400 <= trouble.status < 500 and trouble.status not in RETRIED_STATUS
     if is_refused and refused_cure:
         cure = refused_cure.format(stream=stream)
-    elif trouble.status == httpx.codes.FORBIDDEN:
+    elif trouble.status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         cure = " The API client may not read this; its creator can change its permissions."
     elif trouble.status == httpx.codes.NOT_FOUND:
         cure = f" Is APPOINTEDD_BASE_URL right, and streams.{stream}.path in the contract?"

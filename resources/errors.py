@@ -52,7 +52,7 @@ class ApiError(ProductError):
 
 
 class ClientRefusedError(ApiError):
-    """The API refuses this API client for good; repeating cannot help (RFC 6749 section 5.2, RFC 6750 section 3.1)."""
+    """The API refuses this API client, or one of its requests with any token; repeating cannot help (RFC 6749 section 5.2, RFC 6750 section 3.1)."""
 
 
 class SliceError(ApiError):

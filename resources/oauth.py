@@ -44,6 +44,8 @@ PERMANENT_ERRORS = {
     "unsupported_grant_type",
     "invalid_scope",
 }
+# The second is what a common gateway (Apigee) calls it.
+BEARER = ("bearer", "bearertoken")
 SCOPE_CURE = (
     ". Give it the scope that it asks for in the contract: oauth.scope (several in one text, with spaces between)."
 )
@@ -88,6 +90,8 @@ class ClientCredentials(httpx.Auth):
         self._lock = threading.Lock()
         self._token: _Token | None = None
         self._refused: ClientRefusedError | None = None
+        # Where the API has answered with a token: the account list, as a rule, which is read first.
+        self._answered: httpx.URL | None = None
         # What a server may throw back at us, and what must not be repeated then: the tokens of late, and the secret in all its spellings.
         self._issued: deque[_Token] = deque(maxlen=TOKENS_REMEMBERED)
 
@@ -96,18 +100,42 @@ class ClientCredentials(httpx.Auth):
         return f"ClientCredentials({self._client.name!r})"
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """httpx's own hook: the request goes out with a token, and again with a new one after each 401, five times at most."""
+        """httpx's own hook: the request goes out with a token, and again with a new one after each 401, five times at most.
+
+        A new one that is refused before it has served is tried where the API has answered before. Taken there, it is good: the next 401 is the answer to
+        this request, and others go on.
+        """
         refused: _Token | None = None
-        for _ in range(RENEWALS_PER_REQUEST + 1):
+        for count in range(1, RENEWALS_PER_REQUEST + 2):
             token = self._current(refused)
             request.headers["Authorization"] = f"Bearer {token.value}"
             response = yield request
             if response.status_code != httpx.codes.UNAUTHORIZED:
                 token.has_served = True
+                if response.is_success and self._answered is None:
+                    self._answered = request.url
                 return
             _leave_unread(response)  # gives its connection back: the token request may need one while this thread waits
             refused = token
-        raise self._end(f"the API refused {RENEWALS_PER_REQUEST + 1} tokens in turn for one request")
+            is_old = token.has_served or (count == 1 and self._answered is not None)
+            if is_old and count <= RENEWALS_PER_REQUEST:
+                continue  # it has expired, or was revoked
+            if self._answered is None:
+                break
+            elsewhere = yield httpx.Request("GET", self._answered, headers=request.headers)
+            _leave_unread(elsewhere)
+            if elsewhere.is_success and count > RENEWALS_PER_REQUEST:
+                raise ClientRefusedError(
+                    f"API client {self._client.name!r}: the API refused {count} tokens in turn for {request.method} {request.url.path}, and took the last "
+                    f"one for {self._answered.path}. The API client may not read this; its creator can change its permissions."
+                )
+            if elsewhere.is_success:
+                token.has_served = True
+                yield request  # the last answer counts, so it must be this request's; a 401 says by now what a 403 would
+                return
+        if count == 1:
+            raise self._end("the API refuses a token that its own token endpoint has just issued")
+        raise self._end(f"the API refused {count} tokens in turn for one request")
 
     def hide(self, text: str) -> str:
         """A text of the server's that may be quoted: in one line, without the secret, however it is spelt, without any token, and of bounded length.
@@ -138,10 +166,8 @@ class ClientCredentials(httpx.Auth):
             if self._refused:
                 raise self._refused
             token = self._token
-            if token is not None and token is refused:
-                if not token.has_served:
-                    raise self._end("the API refuses a token that its own token endpoint has just issued")
-                token = None  # it had served: it has expired or was revoked
+            if token is refused:
+                token = None
             if token is None or (token.renew_at is not None and self._clock() >= token.renew_at):
                 token = self._token = self._ask()
                 self._issued.append(token)
@@ -173,7 +199,8 @@ class ClientCredentials(httpx.Auth):
         except TooLargeError as large:
             raise self._end(f"the token endpoint's answer is no token: {large}", ADDRESS_CURE) from None
         answer = _Answer.of(response.content)
-        if response.status_code == httpx.codes.OK and answer is not None:
+        # Some answer 201, and some 200 to a request that they refuse.
+        if response.is_success and answer is not None and answer.has_token:
             return self._read(answer, asked_at)
         is_permanent = answer is not None and str(answer.members.get("error")) in PERMANENT_ERRORS
         told = self.hide(answer.told) if answer else ""
@@ -181,22 +208,20 @@ class ClientCredentials(httpx.Auth):
             is_scope = answer is not None and answer.members.get("error") == "invalid_scope"
             cure = SCOPE_CURE if is_scope else f". {CURE}"
             raise self._end(f"the token endpoint refuses it: {told or f'HTTP {response.status_code}'}", cure)
+        words = f" ({told})" if told else ""
         if 300 <= response.status_code < 500 and response.status_code not in (408, 425, 429):
             is_elsewhere = response.status_code in ELSEWHERE or response.status_code < 400
             cure = ADDRESS_CURE if is_elsewhere else f"{ADDRESS_CURE} {CURE}"
-            words = f" ({told})" if told else ""
             raise self._end(f"the token endpoint answered HTTP {response.status_code}{words}", cure)
         raise TroubleError(
-            f"the token endpoint answered HTTP {response.status_code} without a usable token",
+            f"the token endpoint answered HTTP {response.status_code}{words} without a usable token",
             # A 200 that holds no token is a broken body, which is worth repeating; a status would forbid it.
-            status=None if response.status_code == httpx.codes.OK else response.status_code,
+            status=None if response.is_success else response.status_code,
             retry_after=response.headers.get("Retry-After"),
             date=response.headers.get("Date"),
         )
 
     def _read(self, answer: _Answer, asked_at: float) -> _Token:
-        if not answer.has_token:
-            raise TroubleError("the token endpoint answered without an access_token")
         if not answer.is_bearer:
             kind = self.hide(str(answer.members.get("token_type")))
             raise self._end(
@@ -257,7 +282,7 @@ class _Answer:
     @property
     def is_bearer(self) -> bool:
         kind = self.members.get("token_type")
-        return not isinstance(kind, str) or kind.lower() == "bearer"
+        return not isinstance(kind, str) or kind.lower() in BEARER
 
     @property
     def told(self) -> str:

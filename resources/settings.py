@@ -71,10 +71,25 @@ def _origin_is_safe(url: str) -> str:
     return url.rstrip("/")
 
 
+def _sendable(text: str) -> str:
+    """Bytes that are no UTF-8 come from the environment as halves of characters, which no request can carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is not UTF-8 text") from None  # the codec's own words would quote a piece of it
+    return text
+
+
+def _sendable_secret(secret: SecretStr) -> SecretStr:
+    return SecretStr(_sendable(secret.get_secret_value()))
+
+
 FromProject = Annotated[Path, AfterValidator(_from_project)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Cron = Annotated[str, AfterValidator(_cron)]
 Address = Annotated[str, AfterValidator(_origin_is_safe)]
+ClientId = Annotated[str, AfterValidator(_sendable)]
+ClientSecret = Annotated[SecretStr, AfterValidator(_sendable_secret)]
 
 
 class ClientSettings(BaseModel):
@@ -83,8 +98,8 @@ class ClientSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     name: str = Field(min_length=1)
-    client_id: str = Field(min_length=1)
-    client_secret: SecretStr = Field(min_length=1)
+    client_id: ClientId = Field(min_length=1)
+    client_secret: ClientSecret = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -94,6 +109,19 @@ class ApiAccess:
     base_url: str
     token_url: str
     clients: tuple[ClientSettings, ...]
+
+    @property
+    def doubts(self) -> list[str]:
+        """API clients that are one and the same: mostly an entry that was copied, and whose own id and secret were forgotten."""
+        names: dict[str, list[str]] = {}
+        for client in self.clients:
+            names.setdefault(client.client_id, []).append(client.name)
+        return [
+            f"APPOINTEDD_CLIENTS: {' and '.join(map(repr, same))} have the same client id, so they see the same accounts. Give each API client its own id and "
+            f"secret, or take {'one' if len(same) == 2 else 'all but one'} of them out."
+            for same in names.values()
+            if len(same) > 1
+        ]
 
 
 class Settings(BaseSettings):
@@ -107,8 +135,8 @@ class Settings(BaseSettings):
     appointedd_token_url: Address | None = Field(
         None, description="Address of the OAuth 2.0 token endpoint", examples=["https://api.example.com/oauth/token"]
     )
-    appointedd_client_id: str | None = Field(None, description="Client id of one API client", examples=["5f3c…"])
-    appointedd_client_secret: SecretStr | None = Field(
+    appointedd_client_id: ClientId | None = Field(None, description="Client id of one API client", examples=["5f3c…"])
+    appointedd_client_secret: ClientSecret | None = Field(
         None, description="Its secret, shown once when the API client was made", examples=["the-secret"]
     )
     appointedd_clients: tuple[ClientSettings, ...] = Field(

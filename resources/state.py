@@ -6,7 +6,7 @@ anything (`warehouse`, `runs`), what a person is shown (`pipelines.status`). Str
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -43,13 +43,40 @@ class State:
 
     connection: duckdb.DuckDBPyConnection
 
-    def windows(self, stream: str) -> dict[str, list[tuple[datetime | None, datetime]]]:
-        """Committed windows of a stream by account: (since, or None for the open start; until)."""
+    def windows(
+        self, stream: str, served: Mapping[str, str] | None = None, api_clients: Sequence[str] = ()
+    ) -> dict[str, list[tuple[datetime | None, datetime]]]:
+        """Committed windows of a stream by account: (since, or None for the open start; until).
+
+        `served`: account → the API client that serves it now. What one further down among `api_clients` read in its stead, since it last read the account
+        itself, does not count: it may have shown less.
+        """
         found: dict[str, list[tuple[datetime | None, datetime]]] = {}
         # The accounts of a slice share its window: DuckDB hands out the instants once for all of them, which is what costs.
         rows = self.connection.execute(
-            "select since, until, list(account_id) from ops.windows where stream = ? group by all order by all",
-            [stream],
+            """
+            with served as (select unnest($accounts::VARCHAR[]) as account_id, unnest($by::VARCHAR[]) as served_by),
+            slices as (select distinct slice_id, api_client from ops.slices where stream = $stream and is_last_part),
+            known as (
+                select
+                    account_id, since, until, number, list_position($order::VARCHAR[], api_client) > list_position($order, served_by) as is_stead,
+                    max(number) filter (where api_client = served_by) over (partition by account_id) as own_number
+                from ops.windows
+                left join slices using (slice_id)
+                left join served using (account_id)
+                left join (select run_id, number from ops.runs) as runs using (run_id)
+                where stream = $stream
+            )
+            select since, until, list(account_id) from known
+            where (is_stead and number > own_number) is not true
+            group by all order by all
+            """,
+            {
+                "stream": stream,
+                "accounts": list(served or ()),
+                "by": list((served or {}).values()),
+                "order": list(api_clients),
+            },
         ).fetchall()
         for since, until, accounts in rows:
             for account_id in accounts:

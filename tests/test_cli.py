@@ -627,6 +627,22 @@ def test_check_goes_on_after_a_failure(loaded: Loaded, tmp_path: Path) -> None:
     assert lines["customers of default"][0] == "ok"
 
 
+def test_an_api_client_that_is_listed_twice_is_told(copied: Loaded) -> None:
+    """An entry that was copied, and of which only the name was changed: what the other one should have shown is read by nobody."""
+    own = [
+        {"name": name, "client_id": copied.env["APPOINTEDD_CLIENT_ID"], "client_secret": secret}
+        for name, secret in (("north", "emu-secret"), ("south", "emu-secret"))
+    ]
+    env = {name: value for name, value in copied.env.items() if not name.startswith("APPOINTEDD_CLIENT")}
+    env["APPOINTEDD_CLIENTS"] = json.dumps(own)
+    told = "APPOINTEDD_CLIENTS: 'north' and 'south' have the same client id"
+    state, detail = lines_of(cli(env, "check", "--json"))["settings"]
+    assert (state, told in detail) == ("warning", True)
+    synced = cli(env, "sync", "--json")
+    assert synced.code == 0
+    assert any(told in warning for warning in synced.json["warnings"])
+
+
 def test_check_names_what_the_settings_name_and_nobody_lists(loaded: Loaded, tmp_path: Path) -> None:
     (tmp_path / "minutes.txt").write_text("of a meeting", encoding="utf-8")
     env = loaded.env | {

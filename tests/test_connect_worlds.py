@@ -179,9 +179,10 @@ def test_a_list_that_comes_with_errors_is_none(small: Emulator, tmp_path: Path) 
     assert "events: no list of them was found" in need
 
 
-def test_a_list_that_may_not_be_read_is_named(small: Emulator, tmp_path: Path) -> None:
-    learned = learned_from(small, tmp_path, always(Status(403), "/v2/bookings"))
-    assert any("bookings: the API client may not read them (HTTP 403)" in need for need in learned.needs)
+@pytest.mark.parametrize("status", [403, 401])
+def test_a_list_that_may_not_be_read_is_named(small: Emulator, tmp_path: Path, status: int) -> None:
+    learned = learned_from(small, tmp_path, always(Status(status), "/v2/bookings"))
+    assert any(f"bookings: the API client may not read them (HTTP {status})" in need for need in learned.needs)
     # What was not seen is not taken for proven by the next contact.
     assert not found(learned, "streams", "bookings", "filters")
 

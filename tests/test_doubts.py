@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 
-from pipelines.plan import Request, change_days
+from pipelines.plan import Request as RunRequest
+from pipelines.plan import change_days
 from pipelines.run import open_run
 from pipelines.streams import BOOKINGS, CUSTOMERS
-from pipelines.sync import sync_streams
+from pipelines.sync import RunReport, sync_streams
 from resources.contract import load_contract
 from resources.warehouse import Warehouse
-from tests.emulator import Emulator, Fault, Replace, SetHeaders, Status, Switches, World, on
+from tests.emulator import Emulator, Fault, Replace, Request, SetHeaders, Status, Switches, World, on
 from tests.emulator.listing import Selection
 from tests.equality import contract_with, differences, night, query, settings_for
+from tests.rows import watermarks
 
 LIST = "/v2/bookings"
 UNREAD = "select count(*) from ops.quarantine join ops.slices using (slice_id) where run_id = ?"
@@ -271,7 +273,7 @@ def test_a_run_takes_no_window_away_that_a_later_one_committed(
     contract, warehouse = load_contract(), Warehouse(settings)
     night(settings)
     world.clock.advance(timedelta(hours=23, minutes=30))
-    request = Request("backfill", change_days(date(2026, 2, 1), date(2026, 2, 2), UTC))
+    request = RunRequest("backfill", change_days(date(2026, 2, 1), date(2026, 2, 2), UTC))
     with open_run(
         settings, contract, warehouse, request, run_id="backfill", started_by="test", version="0"
     ) as backfill:
@@ -363,3 +365,72 @@ def test_records_that_live_on_outside_of_their_list_are_told(
     assert report.problems == []
     assert any("6 records were not in the list" in warning for warning in report.warnings)
     assert differences(settings.warehouse_path, world.truth()) == []
+
+
+@pytest.mark.parametrize("totals", ["present", "absent"])
+def test_an_account_that_is_sent_odd_or_not_at_all_is_told(totals: Any, world: World, tmp_path: Path) -> None:
+    """It would be read by nobody, and the run would stand as complete."""
+
+    def spoil(body: bytes) -> bytes:
+        document = json.loads(body)
+        if totals == "present":
+            document["data"].pop()  # the total still counts it
+        else:
+            document["data"][-1].pop("id")
+        return json.dumps(document).encode()
+
+    with Emulator(world, Switches(meta_total=totals)) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        night(settings)
+        before = watermarks(settings.warehouse_path)
+        emulator.faults.append(Fault(on("/v2/accounts"), Replace(spoil), times=None))
+        world.live_a_day()
+        (problem,) = night(settings).problems
+        assert ("counts 3 accounts" if totals == "present" else "1 of 3 records") in problem
+        # The others are read all the same, and the next run asks for the rest.
+        moved = {a for (_, a), mark in watermarks(settings.warehouse_path).items() if mark not in before.values()}
+        assert len(moved) == 2
+        emulator.faults.clear()
+        world.live_a_day()
+        assert night(settings).problems == []
+        assert night(settings, kind="sweep").problems == []
+        assert differences(settings.warehouse_path, world.truth()) == []
+
+
+def test_what_another_api_client_read_in_its_stead_is_read_again_by_the_one_that_shows_more(tmp_path: Path) -> None:
+    """South lists north's account too, and shows no bookings of it; so long as north is refused the account is south's."""
+    world = World(seed=7, accounts=2, customers=60, bookings=150, events=6, years=2)
+    shared, other = (account.id for account in world.accounts)
+    world.add_client("north", "north-secret", {shared})
+    world.add_client("south", "south-secret", {shared, other})
+    clients = [{"name": name, "client_id": name, "client_secret": f"{name}-secret"} for name in ("north", "south")]
+    own = {"appointedd_client_id": None, "appointedd_client_secret": None, "appointedd_clients": clients}
+
+    def is_souths(request: Request) -> bool:
+        token = request.headers.get("authorization", "").split()[-1]
+        return request.path == LIST and world.tokens.get(token, ("", 0))[0] == "south"
+
+    def hide(document: dict[str, Any]) -> None:
+        rows = document["data"]
+        document["data"] = [r for r in rows if r["relationships"]["account"]["data"]["id"] != shared]
+
+    def a_day_later() -> RunReport:
+        world.add_booking(shared)
+        world.clock.advance(timedelta(days=1))
+        return night(settings)
+
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, **own)
+        emulator.faults.append(Fault(is_souths, changed(hide), times=None))
+        assert night(settings).problems == []
+        world.revoke_client("north")
+        for _ in range(3):
+            assert a_day_later().problems
+        world.clients["north"].revoked = False
+        assert a_day_later().problems == []
+        assert differences(settings.warehouse_path, world.truth()) == []
+        # The other way round nothing is read again: north comes first in the settings, so what it read is never in south's stead.
+        world.revoke_client("north")
+        run_id = a_day_later().run_id
+        asked = "select distinct until - since from ops.slices where stream = 'bookings' and run_id = ?"
+        assert query(settings.warehouse_path, asked, run_id) == [(timedelta(days=2),)]

@@ -140,6 +140,65 @@ def test_renewals_end_even_where_every_token_serves_others() -> None:
         assert emulator.token_requests == RENEWALS_PER_REQUEST
 
 
+@pytest.mark.parametrize("is_served_meanwhile", [True, False])
+def test_a_list_that_is_refused_alone_ends_no_other(is_served_meanwhile: bool) -> None:
+    """An API that has 401 for what an API client may not read, in place of 403."""
+    with serving() as (emulator, client):
+        list(client.pages("accounts", {}, {}))
+        emulator.faults.append(Fault(on("/v2/bookings"), Status(401), times=None))
+        if is_served_meanwhile:
+            # Another thread's request takes each new token, before the one that asked for it.
+            emulator.hooks.append(lambda r: used(client) if r.path == "/v2/bookings" else None)
+        told = "refused 6 tokens in turn for GET /v2/bookings, and took the last one for /v2/accounts"
+        kind = ClientRefusedError if is_served_meanwhile else GaveUpError
+        for _ in range(2):
+            emulator.reset_log()
+            with pytest.raises(kind, match=told if is_served_meanwhile else "HTTP 401 on GET /v2/bookings") as refusal:
+                list(client.pages("bookings", {}, {}))
+            assert "can change its permissions" in str(refusal.value)
+            assert emulator.count("bookings") == (6 if is_served_meanwhile else 3)
+            assert read(client) == 30
+
+
+def used(client: ApiClient) -> None:
+    token = client.exchange._auth._token
+    assert token is not None
+    token.has_served = True
+
+
+def test_tokens_that_die_before_they_serve_are_renewed() -> None:
+    """Somebody else asks for tokens of the same API client, at a server where each new one ends the one before."""
+    with serving() as (emulator, client):
+        read(client)
+        emulator.reset_log()
+        revoke(emulator)
+        left = 3
+
+        def die(request: Request) -> None:
+            nonlocal left
+            if request.path.startswith("/v2/") and left:
+                left -= 1
+                revoke(emulator)
+
+        emulator.hooks.append(die)
+        assert read(client) == 30
+        assert emulator.token_requests <= 3
+
+
+def test_an_api_client_that_is_refused_everywhere_in_the_middle_of_a_run_is_ended() -> None:
+    with serving() as (emulator, client):
+        read(client)
+        emulator.reset_log()
+        emulator.faults.append(Fault(LISTS, Status(401), times=None))
+        with pytest.raises(ClientRefusedError, match=r"refused 6 tokens in turn for one request\. Check the client id"):
+            read(client)
+        asked = len(emulator.requests)
+        assert emulator.token_requests == RENEWALS_PER_REQUEST
+        with pytest.raises(ClientRefusedError):
+            list(client.pages("accounts", {}, {}))
+        assert len(emulator.requests) == asked
+
+
 def test_a_wrong_secret_is_told_once_with_the_cure_and_without_the_secret() -> None:
     with serving(appointedd_client_secret="wrong-canary") as (emulator, client):
         with pytest.raises(ClientRefusedError) as refusal:
@@ -271,6 +330,7 @@ def test_a_token_endpoint_that_stays_down_is_given_up_and_not_called_a_refusal(f
         ),
         (401, b'{"error": {"code": 7}}', "refuses it: HTTP 401"),
         (500, b'{"error": "invalid_client"}', "refuses it: invalid_client"),
+        (200, b'{"error": "invalid_client"}', r"refuses it: invalid_client\. Check the client id"),
     ],
 )
 def test_a_refusal_is_not_repeated(status: int, body: bytes, told: str) -> None:
@@ -400,7 +460,7 @@ def test_without_a_lifetime_a_token_lasts_until_it_is_refused(lifetime: object) 
     assert len(endpoint.asked) == 2
 
 
-@pytest.mark.parametrize("kind", ["Bearer", "bearer", "BEARER", None, 7])
+@pytest.mark.parametrize("kind", ["Bearer", "bearer", "BEARER", "BearerToken", None, 7])
 def test_bearer_tokens_of_any_spelling_will_do(kind: object) -> None:
     assert served(Endpoint({"token_type": kind}).credentials()) == "t1"
 
@@ -422,6 +482,12 @@ def test_a_token_that_another_thread_has_renewed_is_used_as_it_is() -> None:
     again = slow.send(httpx.Response(401))
     assert again.headers["Authorization"] == "Bearer t2"
     assert len(endpoint.asked) == 2
+
+
+def test_a_token_that_comes_as_something_created_is_one() -> None:
+    """Web frameworks answer a POST with 201 unless they are told otherwise."""
+    created = httpx.Response(201, content=b'{"access_token": "new", "token_type": "Bearer"}')
+    assert served(Endpoint(created).credentials()) == "new"
 
 
 def test_trouble_at_the_endpoint_is_handed_on_and_forgotten() -> None:

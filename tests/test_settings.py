@@ -121,6 +121,14 @@ WRONG = [
     ("APPOINTEDD_CLIENTS", f'[{{"name": "n", "client_id": "i", "secret": "{CANARY}"}}]', "(at 0.client_secret)"),
     ("APPOINTEDD_CLIENTS", f'["{CANARY}"]', "(at 0)"),
     ("APPOINTEDD_CLIENTS", f"{CANARY}", "is not valid JSON"),
+    # What a terminal in another encoding leaves in the environment.
+    ("APPOINTEDD_CLIENT_ID", "shop-\udce9", "it is not UTF-8 text"),
+    ("APPOINTEDD_CLIENT_SECRET", f"{CANARY}\udce9", "it is not UTF-8 text"),
+    (
+        "APPOINTEDD_CLIENTS",
+        f'[{{"name": "n", "client_id": "i", "client_secret": "{CANARY}\\udce9"}}]',
+        "(at 0.client_secret): it is not UTF-8 text",
+    ),
 ]
 
 

@@ -280,6 +280,23 @@ def test_a_wrong_secret_is_red_and_says_what_to_do(emulator: Emulator, tmp_path:
     assert "not-it" not in report.problems[0]
 
 
+def test_a_list_that_refuses_every_token_leaves_the_others_complete(
+    emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    settings = settings_for(emulator, tmp_path)
+    emulator.faults.append(Fault(on("/v2/bookings"), Status(401), times=None))
+    others = {t: r for t, r in world.truth().items() if t.startswith(("accounts", "customer", "events"))}
+    (problem,) = night(settings).problems
+    assert "HTTP 401 on GET /v2/bookings" in problem
+    assert "can change its permissions" in problem
+    assert differences(settings.warehouse_path, others) == []
+    marks = query(settings.warehouse_path, "select stream, count(*) from ops.watermarks group by all order by all")
+    assert marks == [("accounts", 3), ("customers", 3), ("events", 3)]
+    emulator.faults.clear()
+    assert night(settings).problems == []
+    assert differences(settings.warehouse_path, world.truth()) == []
+
+
 def test_an_account_that_leaves_the_list_is_frozen_and_its_gap_is_asked_for_when_it_returns(
     emulator: Emulator, world: World, tmp_path: Path
 ) -> None:

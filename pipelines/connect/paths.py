@@ -65,8 +65,8 @@ class Paths:
             answers.append(f"{path} {said(look)}")
         came = ", ".join(answer for answer in answers if not answer.endswith("HTTP 404"))
         need = f"{one.name}: no list of them was found{f' ({came})' if came else ''}. Put its path into streams.{one.name}.path."
-        if any("HTTP 403" in a for a in answers):
-            need = f"{one.name}: the API client may not read them (HTTP 403). Its creator can change its permissions in Appointedd."
+        if code := next((code for code in (403, 401) if any(f"HTTP {code}" in a for a in answers)), None):
+            need = f"{one.name}: the API client may not read them (HTTP {code}). Its creator can change its permissions in Appointedd."
         # What was never seen must not pass for proven in a later contact.
         unseen = () if self.past.is_again else ("filters", "account_filter")
         off = tuple(Line(("streams", one.name, key), False, "its list was not seen") for key in unseen)
