@@ -48,7 +48,7 @@ class State:
     ) -> dict[str, list[tuple[datetime | None, datetime]]]:
         """Committed windows of a stream by account: (since, or None for the open start; until).
 
-        `served`: account → the API client that serves it now. What one further down among `api_clients` read in its stead, since it last read the account
+        `served`: account → the API client that serves it now. What one further down among `api_clients` read in its stead, once it has read the account
         itself, does not count: it may have shown less.
         """
         found: dict[str, list[tuple[datetime | None, datetime]]] = {}
@@ -60,7 +60,7 @@ class State:
             known as (
                 select
                     account_id, since, until, number, list_position($order::VARCHAR[], api_client) > list_position($order, served_by) as is_stead,
-                    max(number) filter (where api_client = served_by) over (partition by account_id) as own_number
+                    min(number) filter (where api_client = served_by) over (partition by account_id) as own_number
                 from ops.windows
                 left join slices using (slice_id)
                 left join served using (account_id)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipelines.plan import Request as RunRequest
-from pipelines.plan import change_days
+from pipelines.plan import Window, change_days
 from pipelines.run import open_run
 from pipelines.streams import BOOKINGS, CUSTOMERS
 from pipelines.sync import RunReport, sync_streams
@@ -427,6 +427,10 @@ def test_what_another_api_client_read_in_its_stead_is_read_again_by_the_one_that
         for _ in range(3):
             assert a_day_later().problems
         world.clients["north"].revoked = False
+        # What it reads again by hand first says nothing of the days before.
+        now = world.clock.now()
+        by_hand = night(settings, kind="backfill", window=Window(now - timedelta(hours=2), now))
+        assert by_hand.problems == []
         assert a_day_later().problems == []
         assert differences(settings.warehouse_path, world.truth()) == []
         # The other way round nothing is read again: north comes first in the settings, so what it read is never in south's stead.
