@@ -41,36 +41,42 @@ def list_accounts(
 ) -> AccountLists:
     """Read the account list of every API client; one that fails, or may lack an account, has its problem noted, and the others go on. Nothing is written.
 
-    `wanted`: `SYNC_ACCOUNTS`; the accounts that it leaves out are listed and not served.
+    `wanted`: `SYNC_ACCOUNTS`; the accounts that it leaves out are listed and not served. A list that has all whom it names lacks none.
     """
-    read = {}
+    read, lacking, failed = {}, list[str](), list[str]()
     for client in clients.values():
         try:
             part = read[client.name] = read_accounts(client, request)
-            found = _what_it_lacks(client.name, part)
+            lacking += _what_it_lacks(client.name, part, client.contract.document.total)
         except ApiError as error:
-            found = [told(client.name, error)]
-        for text in found:
-            log.warning("%s", text)
+            failed.append(told(client.name, error))
+    lists = [part.batch.rows for part in read.values()]
+    is_lacking = not wanted or not _names(lists).issuperset(wanted)
+    for text in [*lacking, *failed]:
+        log.warning("%s", text)
+        if is_lacking or text in failed:
             problems.append(text)
     # The end is the Date of the API's own first answer, less a margin: never the local clock (docs/guarantees.md, 2).
     end = min((p.began_at for p in read.values()), default=datetime.now(UTC)) - MARGIN
     listed = {name: tuple(part.batch.rows.get_column("account_id")) for name, part in read.items()}
     is_whole = len(read) == len(clients)
-    chosen = _chosen(wanted, [part.batch.rows for part in read.values()], problems, is_whole=is_whole) if read else None
+    chosen = _chosen(wanted, lists, problems, is_whole=is_whole) if read else None
     served = _shared_out(listed)
     if chosen is not None:
         served = {name: tuple(a for a in accounts if a in chosen) for name, accounts in served.items()}
     return AccountLists(read, end, listed, served)
 
 
-def _what_it_lacks(api_client: str, part: ReadPart) -> list[str]:
-    """Why an account list that was read may lack an account, which nobody would read then; those that it has are read all the same."""
+def _what_it_lacks(api_client: str, part: ReadPart, total: str) -> list[str]:
+    """Why an account list that was read may lack an account, which nobody would read then; those that it has are read all the same.
+
+    `total`: where the API counts them.
+    """
     batch = part.batch
     found = [
         f"API client {api_client!r}: the API counts {evidence.last_total} accounts, and {evidence.walks_count} walks of its account list read "
-        f"{evidence.distinct_count}, so some are not read. The next run asks again; if the difference stays, correct the paging names in the contract, or "
-        f'set document.total = "" there if that counts something else.'
+        f"{evidence.distinct_count}, so some are not read. The next run asks again; if the difference stays, correct the paging names in the contract, or, if "
+        f'{total} counts something else, set document.total = "" and document.ignored_marks = ["{total}"] there and run a sweep.'
         for evidence in part.reconciliations
         if evidence.verdict == "different"
     ]
@@ -78,7 +84,7 @@ def _what_it_lacks(api_client: str, part: ReadPart) -> list[str]:
         found.append(
             f"API client {api_client!r}: {len(batch.quarantine)} of {batch.read_count} records of its account list could not become accounts, so what they "
             f"stand for is not read; they are kept in ops.quarantine ({batch.quarantine[0][0]}). If the API names accounts otherwise, correct "
-            f"streams.accounts in the contract."
+            f"streams.accounts in the contract; if they are none, name the accounts that are to be read in SYNC_ACCOUNTS."
         )
     return found
 
@@ -86,6 +92,11 @@ def _what_it_lacks(api_client: str, part: ReadPart) -> list[str]:
 def nobody_lists(names: Sequence[str]) -> str:
     """The sentence for names in `SYNC_ACCOUNTS` that are no account."""
     return f"SYNC_ACCOUNTS names {', '.join(names)}, which no API client lists: correct the name, or give an API client that account again."
+
+
+def _names(lists: Sequence[pl.DataFrame]) -> set[str]:
+    """What accounts may be named by: ids and slugs."""
+    return {name for rows in lists for row in rows.select("account_id", "slug").iter_rows() for name in row}
 
 
 def _chosen(
@@ -100,7 +111,7 @@ def _chosen(
     is_exclusion = wanted[0].startswith("!")
     names = {name.removeprefix("!") for name in wanted}
     known = [row for rows in lists for row in rows.select("account_id", "slug").iter_rows()]
-    missing = sorted(names - {name for row in known for name in row}) if is_whole else []
+    missing = sorted(names - _names(lists)) if is_whole else []
     if missing:
         problems.append(
             nobody_lists(missing)

@@ -198,13 +198,14 @@ class Proof:
 
     def _reconciled(self, part: ReadPart) -> ReadPart:
         """Say what the totals prove; a confirmed difference is committed without its window, so that the next run asks again."""
+        total = self.run.contract.document.total
         for r in part.reconciliations:
             if r.verdict == "different":
                 self.problem(
                     f"{self.stream.name}: the API says that {r.last_total} records match, and {r.walks_count} walks read {r.distinct_count}. "
                     f"Rows are missing; what was read is committed without its window, so the next run asks for it again. "
-                    f"If {self.run.contract.document.total} counts something else, such as all records whatever is filtered, set "
-                    f'document.total = "" in the contract.'
+                    f'If {total} counts something else, such as all records whatever is filtered, set document.total = "" in the contract, and '
+                    f'document.ignored_marks = ["{total}"] where it counts whole lists otherwise, too.'
                 )
                 part = replace(part, is_last=False)
             elif r.verdict == "unsettled":

@@ -56,7 +56,9 @@ class Chain:
         if mark is None:
             return
         says = {"records": "counts more records", "pages": "counts several pages", "last": "leads to another page"}
-        other = 'document.total = ""' if mark.kind == "records" else "name it in document.ignored_marks"
+        # Without a total of the contract's, a count of records is held against whole lists alone.
+        is_of_filtered = mark.kind == "records" and self._is_filtered
+        other = 'document.total = ""' if is_of_filtered else f'document.ignored_marks = ["{mark.place}"]'
         raise UnprovenEndError(
             f"{self._stream}: the page names no next one at {names.next}, but {mark.place} {says.get(mark.kind, 'says that there is one')}, so the list is "
             f"not whole. Say in the contract where the next link stands (document.next), or run appointedd-warehouse connect; if {mark.place} means something "

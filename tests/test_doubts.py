@@ -397,6 +397,44 @@ def test_an_account_that_is_sent_odd_or_not_at_all_is_told(totals: Any, world: W
         assert differences(settings.warehouse_path, world.truth()) == []
 
 
+def test_a_record_of_the_account_list_that_is_no_account_is_none_where_the_accounts_are_named(
+    emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    """Each run would be red for it, and nothing in the contract could help."""
+
+    def add_group(document: dict[str, Any]) -> None:
+        document["data"].append({"type": "groups", "id": "g1"})
+
+    emulator.faults.append(Fault(on("/v2/accounts"), changed(add_group), times=None))
+    first, *others = (account.id for account in world.accounts)
+    for names in ([], [f"!{first}"]):
+        (problem,) = night(settings_for(emulator, tmp_path, sync_accounts=names)).problems
+        assert "name the accounts that are to be read in SYNC_ACCOUNTS" in problem
+    assert night(settings_for(emulator, tmp_path, sync_accounts=[first, *others])).problems == []
+    assert differences(tmp_path / "warehouse.duckdb", world.truth()) == []
+    (missing, unreadable) = night(settings_for(emulator, tmp_path, sync_accounts=[first, "g1"])).problems
+    assert "could not become accounts" in missing + unreadable
+
+
+def test_a_total_that_counts_something_else_has_a_cure_that_works(world: World, tmp_path: Path) -> None:
+    def count_more(document: dict[str, Any]) -> None:
+        document["meta"]["total"] += 5
+
+    cure = 'document.ignored_marks = ["meta.total"]'
+    with Emulator(world, Switches(meta_total="present")) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        emulator.faults.append(Fault(on("/v2/"), changed(count_more), times=None))
+        for problem in night(settings).problems:
+            assert cure in problem
+            assert 'document.total = ""' in problem
+        (problem,) = night(settings, contract_with(tmp_path, '[document]\ntotal = ""\n')).problems
+        assert problem.endswith(f"if meta.total means something else, {cure}.")
+        cured = contract_with(tmp_path, '[document]\ntotal = ""\nignored_marks = ["meta.total"]\n')
+        assert night(settings, cured, "sweep", publish=True).problems == []
+        assert night(settings, cured, publish=True).problems == []
+    assert differences(settings.warehouse_published_path, world.truth()) == []
+
+
 def test_what_another_api_client_read_in_its_stead_is_read_again_by_the_one_that_shows_more(tmp_path: Path) -> None:
     """South lists north's account too, and shows no bookings of it; so long as north is refused the account is south's."""
     world = World(seed=7, accounts=2, customers=60, bookings=150, events=6, years=2)
