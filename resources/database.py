@@ -88,7 +88,8 @@ def _keep_private() -> None:
 
 def remove_leftovers(path: Path) -> None:
     """Remove the rows that DuckDB had spilled beside a file when its process was killed, and a file half written anew. The caller holds the lease."""
-    draft = draft_of(path.resolve())
+    path = path.resolve()  # DuckDB, too, works beside the file that a symbolic link leads to
+    draft = draft_of(path)
     for left in (draft, log_of(draft)):
         left.unlink(missing_ok=True)
     for one in (path, draft):

@@ -8,11 +8,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from resources.migrations import open_for_writing
 from resources.settings import PROJECT_FOLDER, Settings
 from resources.warehouse import Warehouse
 
@@ -79,12 +80,16 @@ def test_what_is_spilled_is_for_its_owner_alone(opens: str, warehouse: Warehouse
         assert {one.stat().st_mode & 0o777 for one in spilled(path)} == {0o600}
 
 
-def test_what_a_killed_run_had_spilled_is_gone_with_the_next(warehouse: Warehouse) -> None:
-    with spilling(WRITES, warehouse.path):
+@pytest.mark.parametrize("name", ["warehouse.duckdb", "link.duckdb"])
+def test_what_a_killed_run_had_spilled_is_gone_with_the_next(warehouse: Warehouse, name: str) -> None:
+    opened = warehouse.path.with_name(name)
+    if not opened.exists():
+        opened.symlink_to(warehouse.path)
+    with spilling(WRITES, opened):
         assert spilled(warehouse.path)
     assert spilled(warehouse.path), "a kill leaves it"
     draft = warehouse.path.with_name(".warehouse.duckdb.new")
     draft.write_bytes(b"half")
-    with warehouse.writer("the next run"):
+    with closing(open_for_writing(opened, 64)):
         assert spilled(warehouse.path) == []
         assert not draft.exists()
