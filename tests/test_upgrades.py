@@ -22,7 +22,7 @@ import pytest
 
 from pipelines.commands import renormalise_once
 from pipelines.run import new_run_id
-from pipelines.streams import BUILT_IN
+from pipelines.streams import BUILT_IN, streams_of
 from resources import database, sql_files
 from resources.contract import load_contract
 from resources.database import connect
@@ -33,10 +33,11 @@ from resources.settings import Settings
 from resources.sql_files import checks
 from resources.warehouse import Warehouse
 from tests.emulator import Emulator, World
-from tests.equality import differences, night, query, settings_for
+from tests.equality import contract_with, differences, night, query, settings_for
 
 FIXTURE = Path(__file__).parent / "fixtures" / "warehouse-0.1.0.duckdb.xz"
 OLD_VERSION = 2
+SHAPES_OF_OLDER_ROWS = 12
 KEPT_SCHEMAS = ("core", "history", "ops")
 # The number in a DuckDB file's header: 67 is what 1.4 writes, and the newest that 1.4 and 1.5 both read.
 READABLE_BY_1_4 = 67
@@ -186,6 +187,25 @@ def test_rows_that_an_older_version_shaped_are_told_until_they_are_shaped_again(
         settings = settings_for(emulator, tmp_path / "new")
         assert night(settings).problems == []
     assert told(settings.warehouse_path) == []
+
+
+def test_rows_of_a_list_that_a_contract_added_are_told_too(world: World, tmp_path: Path) -> None:
+    """The same code reads their instants. The mark goes with the first that shapes them all again."""
+    contract = contract_with(tmp_path, '[streams.things]\npath = "events"\ntypes = ["events"]\n')
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        night(settings, contract)
+        with connect(settings.warehouse_path, read_only=False) as connection:
+            connection.execute("delete from ops.migrations where number = ?", [SHAPES_OF_OLDER_ROWS])
+
+        def told() -> list[str]:
+            findings = night(settings, contract, publish=True).findings
+            return [text.partition(":")[0] for text in findings if text.startswith("several_contracts")]
+
+        assert "several_contracts_things" in told()
+        done = renormalise_once(settings, contract, list(streams_of(contract).values()), "next")
+        assert done.problems == []
+        assert told() == []
 
 
 def test_answers_of_participants_who_left_go_with_them(old: Path) -> None:
