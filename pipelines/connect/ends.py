@@ -45,7 +45,7 @@ def ends(
     longer = {one.name: told for one in lists if (told := _holds_more(probe, one, total_place, plain))}
     if longer:
         told = "; ".join(f"{name}: {why}" for name, why in longer.items())
-        counted = 'document.next; where that count is of something else: document.total = ""'
+        counted = f'document.next; where that count is of something else: document.total = "" and document.ignored_marks = ["{total_place}"]'
         cure = counted if all(total_place and total_place in why for why in longer.values()) else "none"
         return [unserved("end of lists", f"{told}, and no page names the next", "all answers together", cure)]
     bare = [one for one in lists if _is_bare(probe, one, total_place)]
