@@ -19,9 +19,9 @@ from pipelines.documents import cleaned
 from pipelines.drift import DriftKey
 from pipelines.normalise import Batch, combine, normalise
 from pipelines.records import read_document
-from pipelines.redaction import is_redacted, redacted_word
+from pipelines.redaction import is_redacted, redacted_names, redacted_word
 from pipelines.streams import Child, Stream, unnamed
-from resources.contract import Contract
+from resources.contract import Contract, load_contract
 from resources.errors import ContractError
 from resources.warehouse import Writer
 
@@ -115,8 +115,10 @@ def erase_redacted(writer: Writer, stream: Stream, contract: Contract) -> int:
     """Take the members in `redact.members` out of all that was stored of a stream before they were named there; gives how many texts and rows held one.
 
     A column that read such a member has no name any more, or the contract would be refused: it is emptied in the rows too that shaping again does not reach.
+    Not where no member is named beside those of the default contract, which no column ever read: then a name was taken out for another reason.
     """
     names = contract.redact.members
+    is_own = not redacted_names(names) <= redacted_names(load_contract().redact.members)
     if not names:
         return 0
     return writer.erase(
@@ -124,5 +126,5 @@ def erase_redacted(writer: Writer, stream: Stream, contract: Contract) -> int:
         redacted_word(names),
         lambda texts: cleaned(texts, names),
         lambda name: is_redacted(name, names),
-        unnamed(stream, contract),
+        unnamed(stream, contract) if is_own else {},
     )

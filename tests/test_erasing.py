@@ -94,6 +94,19 @@ def test_what_columns_read_leaves_with_its_member(own: str, world: World, tmp_pa
         assert {erased for *_, erased in shaped(settings, later).rows} == {0}
 
 
+def test_a_list_that_lost_its_name_alone_loses_no_row(world: World, tmp_path: Path) -> None:
+    """Nothing of it is redacted, so its rows must come back with its name, those that are gone too."""
+    with Emulator(world) as emulator:
+        settings = settings_for(emulator, tmp_path, sync_history_start=date(2026, 1, 1))
+        lives_and_dies(world, settings, contract_with(tmp_path, FIRST))
+    tags = "select account_id, customer_id, tag from core.customer_tags where deleted_at is not null order by all"
+    gone = query(settings.warehouse_path, tags)
+    shaped(settings, contract_with(tmp_path, FIRST + "[streams.customers.columns]\ntags = []\n"))
+    shaped(settings, contract_with(tmp_path, FIRST))
+    assert gone
+    assert query(settings.warehouse_path, tags) == gone
+
+
 def test_no_byte_of_what_was_taken_out_stays(world: World, tmp_path: Path) -> None:
     """DuckDB leaves the bytes of deleted and replaced rows where they were; a published file is a copy of all of them."""
     with Emulator(world) as emulator:
