@@ -19,8 +19,8 @@ from pipelines.streams import ACCOUNTS, BUILT_IN, Stream, generic, shape_of, str
 from pipelines.sync import RunReport, publish_run, sync_all
 from pipelines.zones import account_zones
 from resources.contract import Contract
-from resources.database import copies_of
 from resources.errors import UsageError, WarehouseError, must_exist
+from resources.files import copies_of
 from resources.settings import Settings
 from resources.state import StandingBrake
 from resources.warehouse import Warehouse, Writer

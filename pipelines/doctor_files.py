@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from pipelines.doctor_lines import DoctorLine, failed
-from resources.database import check_space, connect, copies_of, count_runs_of_whole_file, refuse_other_files
+from resources.database import connect, count_runs_of_whole_file
 from resources.errors import LeaseHeldError, UsageError, WarehouseError
+from resources.files import check_space, copies_of, refuse_other_files
 from resources.lease import lease
 from resources.settings import Settings, env_file
 from resources.warehouse import PART_SPACE_BYTES

@@ -1,7 +1,7 @@
 """The DuckDB file as such: opening and closing it, transactions, and what helps where it cannot be opened or written.
 
-What lives here: connections, what lies beside the file, writing it anew. What does not: bringing its schema up to date (`migrations`), what the tables
-mean (`warehouse`, `state`), publishing (`publish`).
+What lives here: connections, putting the file in order, writing it anew. What does not: what lies beside it (`files`), bringing its schema up to date
+(`migrations`), what the tables mean (`warehouse`, `state`), publishing (`publish`).
 Errors: `WarehouseError` with the cure. Every connection works in UTC, whatever the host's zone.
 """
 
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,7 +17,8 @@ from pathlib import Path
 
 import duckdb
 
-from resources.errors import SettingsError, WarehouseError
+from resources.errors import WarehouseError
+from resources.files import draft_of, has_space, keep_private, log_of, remove_leftovers, sync_to_disk
 
 log = logging.getLogger(__name__)
 # DuckDB asks for pandas three times for each parameter of a statement. Where it is not installed Python searches its whole path each time, two thirds of
@@ -28,11 +27,8 @@ if importlib.util.find_spec("pandas") is None:
     sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # None is Python's own mark for this, though the stubs do not know it
 # Readable by every client from 1.4 on, whatever version writes it: 2.x would write a format that 1.5 cannot open.
 STORAGE = "v1.4.0"
-# Where a DuckDB file says what it is.
-MAGIC = slice(8, 12)
 # What stands before its first block.
 HEADERS_BYTES = 3 * 4096
-LEAST_FREE_BYTES = 64 * 1024 * 1024
 # How much the log of committed transactions may hold before it is worked into the file, which makes a row group of it. With DuckDB's own 16 MB those
 # would be small, and the file half as large again (docs/performance.md, "Loading").
 LOG_MB = 256
@@ -48,7 +44,7 @@ VACUUM_TASKS = 100
 
 def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) -> duckdb.DuckDBPyConnection:
     """A connection in UTC; raises `WarehouseError` where the file is in use or cannot be opened."""
-    _keep_private()
+    keep_private()
     config: dict[str, str | bool | int | float | list[str]] = {"threads": THREADS}
     if memory_limit_mb:
         config |= {
@@ -73,28 +69,6 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
     # After two seconds of one query it would be drawn on standard output, in the middle of what --json prints there.
     connection.execute("set enable_progress_bar = false")
     return connection
-
-
-def _keep_private() -> None:
-    """From here on, what this process creates is for its owner alone (0600), unless it says otherwise.
-
-    DuckDB makes the log of a transaction (`.wal`) and what it spills to disk whenever it likes, with the mode that the process's umask leaves, and both
-    hold personal data; whoever only reads spills, too. Setting their modes afterwards would leave them open for a moment, and for good after a kill.
-    """
-    before = os.umask(0o077)
-    if before & ~0o077:
-        os.umask(before | 0o077)
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove the rows that DuckDB had spilled beside a file when its process was killed, and a file half written anew. The caller holds the lease."""
-    path = path.resolve()  # DuckDB, too, works beside the file that a symbolic link leads to
-    draft = draft_of(path)
-    for left in (draft, log_of(draft)):
-        left.unlink(missing_ok=True)
-    for one in (path, draft):
-        for spilled in one.with_name(f"{one.name}.tmp").glob("duckdb_temp_*"):
-            spilled.unlink()
 
 
 def put_in_order(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
@@ -135,49 +109,6 @@ def write_anew(path: Path, memory_limit_mb: int) -> None:
     finally:
         for left in (draft, log_of(draft)):
             left.unlink(missing_ok=True)
-
-
-def draft_of(path: Path) -> Path:
-    """Where a file is written before it takes the place of the one at a path."""
-    return path.with_name(f".{path.name}.new")
-
-
-def copy_before(path: Path, number: str) -> Path:
-    """Where a copy of a file as it was before a migration is kept."""
-    return path.with_name(f"{path.name}.before-{number}")
-
-
-def copies_of(path: Path) -> list[Path]:
-    """The copies that were kept of a file."""
-    beginning = copy_before(path, "").name
-    return sorted(one for one in path.parent.glob("*") if one.name.startswith(beginning))
-
-
-def log_of(path: Path) -> Path:
-    """Where DuckDB keeps the log of a file's transactions."""
-    return path.with_name(path.name + ".wal")
-
-
-def sync_to_disk(path: Path) -> None:
-    """Return when a file, or a folder's list of names, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def refuse_other_files(setting: str, path: Path) -> None:
-    """Raise `SettingsError` where the path of a DuckDB file leads to a folder, or to a file that is none and would be lost."""
-    if path.is_dir():
-        raise SettingsError(f"{setting} names {path}, which is a folder. Name a file in it.")
-    try:
-        with path.open("rb") as file:
-            beginning = file.read(MAGIC.stop)
-    except OSError:
-        return  # not there yet, or not to be read: whoever opens it for work says so
-    if beginning and beginning[MAGIC] != b"DUCK":
-        raise SettingsError(f"{setting} names {path}, which is no DuckDB file and was left alone. Name another one.")
 
 
 def refuse_other_tables(setting: str, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
@@ -299,18 +230,3 @@ def _cure(told: str) -> str:
             "the log away and run again. Whatever only the log holds is asked for again."
         )
     return CURE_OF_DAMAGE if any(words in told for words in DAMAGED) else ""
-
-
-def has_space(folder: Path, needed_bytes: int) -> bool:
-    """Whether a disk has room for so much, and a little more."""
-    return shutil.disk_usage(folder).free >= needed_bytes + LEAST_FREE_BYTES
-
-
-def check_space(folder: Path, needed_bytes: int) -> None:
-    """Raise `WarehouseError` before a disk is full, rather than after."""
-    if not has_space(folder, needed_bytes):
-        free = shutil.disk_usage(folder).free
-        raise WarehouseError(
-            f"{folder} has {free // 1_000_000} MB free, and {(needed_bytes + LEAST_FREE_BYTES) // 1_000_000} MB are needed. "
-            f"Make room there, or name another place in WAREHOUSE_PATH and WAREHOUSE_PUBLISHED_PATH."
-        )

@@ -14,16 +14,9 @@ from pathlib import Path
 
 import duckdb
 
-from resources.database import (
-    check_space,
-    connect,
-    copy_before,
-    draft_of,
-    refuse_other_tables,
-    remove_leftovers,
-    transaction,
-)
+from resources.database import connect, refuse_other_tables, transaction
 from resources.errors import WarehouseError
+from resources.files import check_space, copy_before, draft_of, remove_leftovers
 from resources.sql_files import mart_texts, migration_files
 
 log = logging.getLogger(__name__)

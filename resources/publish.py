@@ -18,18 +18,15 @@ import duckdb
 
 from resources.database import (
     WRITE_ERRORS,
-    check_space,
     connect,
-    draft_of,
     end_query,
-    log_of,
     not_written,
     put_in_order,
     refuse_other_tables,
-    sync_to_disk,
     transaction,
 )
 from resources.errors import PublishBlockedError, PublishedUnrecordedError, WarehouseError, in_one_line, writable
+from resources.files import check_space, draft_of, log_of, sync_to_disk
 from resources.generic import generic_streams, refresh_views
 from resources.lease import lease
 from resources.migrations import open_for_writing

@@ -21,18 +21,16 @@ import duckdb
 from resources import erasing, ledger, merging
 from resources.database import (
     WRITE_ERRORS,
-    check_space,
     connect,
     end_query,
-    has_space,
     not_read,
     not_written,
     put_in_order,
-    refuse_other_files,
     transaction,
     write_anew,
 )
 from resources.errors import LeaseHeldError, SettingsError, must_exist, writable
+from resources.files import check_space, has_space, refuse_other_files
 from resources.frames import registered
 from resources.generic import ensure_tables
 from resources.lease import Lease, lease

@@ -62,7 +62,7 @@ LAYERS: dict[str, str] = {
         pipelines.beside pipelines.shaping pipelines.parts pipelines.reading pipelines.queues pipelines.accounts pipelines.by_account pipelines.sweep
     """,
     "the warehouse": """
-        resources.lease resources.database resources.sql_files resources.migrations
+        resources.lease resources.files resources.database resources.sql_files resources.migrations
         resources.frames resources.ledger resources.merging resources.erasing resources.generic
         resources.state resources.runs resources.warehouse resources.publish
     """,

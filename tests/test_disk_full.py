@@ -170,7 +170,7 @@ def test_a_small_disk_that_is_full(
 ) -> None:
     """`published`: only the analysts' file lies on the full disk, so everything is committed and publishing fails."""
     monkeypatch.setattr("resources.warehouse.PART_SPACE_BYTES", 0)
-    monkeypatch.setattr("resources.database.LEAST_FREE_BYTES", 0)
+    monkeypatch.setattr("resources.files.LEAST_FREE_BYTES", 0)
     with small_disk(tmp_path) as disk:
         folder = disk if full == "both" else tmp_path
         settings = settings_for(emulator, folder, warehouse_published_path=disk / "analytics.duckdb")

@@ -205,7 +205,7 @@ def test_a_disk_without_room_for_the_file_once_more_is_not_filled_by_putting_it_
     with warehouse.writer("a test", wait_s=0):
         pass
     with connect(warehouse.path, read_only=False, memory_limit_mb=512) as connection:
-        monkeypatch.setattr("resources.database.LEAST_FREE_BYTES", shutil.disk_usage(tmp_path).total)
+        monkeypatch.setattr("resources.files.LEAST_FREE_BYTES", shutil.disk_usage(tmp_path).total)
         monkeypatch.setattr("resources.database.IN_ORDER_EVERY", -2)
         put_in_order(connection, warehouse.path)
         assert connection.execute("select current_setting('max_vacuum_tasks')").fetchone() == (0,)
