@@ -8,7 +8,6 @@ else. Redirects are not followed. Sources: RFC 9110, evidence section 6.2.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -17,8 +16,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import httpx
-import stamina
-import stamina.instrumentation
 
 from resources import envelope
 from resources.answers import document_of, named_parameters, told_by
@@ -29,15 +26,12 @@ from resources.links import Links, shown_origin
 from resources.marks import BESIDE
 from resources.oauth import ClientCredentials
 from resources.rate import RateBudget, pause
-from resources.retries import ATTEMPTS, RETRIED_STATUS, TroubleError, judge, retry_after_s
+from resources.retries import ATTEMPTS, RETRIED_STATUS, TroubleError, backoff_s, judge, retry_after_s
 from resources.settings import ClientSettings, Settings
 
 log = logging.getLogger(__name__)
-# Retries are told by this module's own log lines; stamina's would go to standard output where structlog is installed.
-stamina.instrumentation.set_on_retry_hooks(())
 
 Query = Mapping[str, str]
-LONGEST_BACKOFF_S = 30.0
 
 
 @dataclass
@@ -134,39 +128,31 @@ class Exchange:
         An answer whose body is of the plain form has its `envelope` among its extensions. Raises the last `TroubleError`, or `TooLargeError`,
         `BrokenAnswerError`, `ClientRefusedError`, `StoppedError`.
         """
-        number, backoff = 0, 0.0
+        attempt = 1
+        while True:
+            try:
+                return self._attempt(url, query, is_any=is_any)
+            except TroubleError as trouble:
+                trouble.attempts = attempt
+                again = judge(trouble, datetime.now(UTC))
+                if again is False or attempt == ATTEMPTS:
+                    raise
+            pause(backoff_s(attempt) if again is True else again, self._stopped)
+            self._count(retries=1)
+            attempt += 1
 
-        def waited(error: Exception) -> bool | float:
-            # Waiting is done here and not in stamina, whose sleep nobody could end; what it is told to sleep is nothing.
-            again = judge(error, datetime.now(UTC))
-            if isinstance(error, TroubleError):
-                error.attempts = number
-            if again is False or number >= ATTEMPTS:
-                return again is not False
-            seconds = backoff + random.uniform(0, 1) if again is True else again  # noqa: S311  spreads requests, guards nothing
-            pause(
-                0.0 if stamina.is_testing() else min(seconds, LONGEST_BACKOFF_S) if again is True else seconds,
-                self._stopped,
-            )
-            return 0.0
-
-        for attempt in stamina.retry_context(on=waited, attempts=ATTEMPTS, timeout=None, wait_max=LONGEST_BACKOFF_S):
-            number, backoff = attempt.num, attempt.next_wait
-            with attempt:
-                if attempt.num > 1:
-                    self._count(retries=1)
-                response = self._send(self._request(url, query), self._auth)
-                if is_any and response.status_code < 500 and response.status_code not in RETRIED_STATUS:
-                    return response
-                if response.status_code == httpx.codes.OK:
-                    found = self._plain.read(response.content)
-                    if found is None:
-                        document_of(response, self.hide)
-                    else:
-                        response.extensions["envelope"] = found
-                    return response
-                raise self._trouble(response)
-        raise AssertionError("stamina ends with an answer or an error")
+    def _attempt(self, url: str, query: Query | None, *, is_any: bool) -> httpx.Response:
+        response = self._send(self._request(url, query), self._auth)
+        if is_any and response.status_code < 500 and response.status_code not in RETRIED_STATUS:
+            return response
+        if response.status_code != httpx.codes.OK:
+            raise self._trouble(response)
+        found = self._plain.read(response.content)
+        if found is None:
+            document_of(response, self.hide)
+        else:
+            response.extensions["envelope"] = found
+        return response
 
     def _request(self, url: str, query: Query | None) -> httpx.Request:
         """A GET; raises `BrokenAnswerError` where an id makes an address of it that none can be."""

@@ -1,18 +1,22 @@
 """Whether a failed request is sent again, and after how long: one pure function, and the values it judges.
 
-What lives here: the decision. What does not: sockets, waiting, counting. `stamina` counts the attempts and gives the backoff; `exchange` waits.
+What lives here: the decision. What does not: sockets, waiting, counting (`exchange`).
 Sources: RFC 9110 section 10.2.3 and RFC 6585 section 4 (Retry-After as seconds or as a date), evidence section 6.2.
 """
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 ATTEMPTS = 8
+FIRST_BACKOFF_S = 0.1
+LONGEST_BACKOFF_S = 30.0
+# Of the waits that a server asks for.
 LONGEST_WAIT_S = 120.0
-# A 4xx says that the request is wrong; these four say that the moment is.
+# A 4xx says that the request is wrong; these three say that the moment is.
 RETRIED_STATUS = frozenset({408, 425, 429})
 
 
@@ -91,3 +95,8 @@ def judge(trouble: Exception, now: datetime) -> bool | float:
     if asked is None:
         return True
     return asked if asked <= LONGEST_WAIT_S else False
+
+
+def backoff_s(attempt: int) -> float:
+    """How long to wait after a failed attempt, counted from 1: twice as long each time, and up to a second more, so that threads do not return together."""
+    return min(FIRST_BACKOFF_S * 2.0 ** (attempt - 1) + random.uniform(0, 1), LONGEST_BACKOFF_S)  # noqa: S311  guards nothing

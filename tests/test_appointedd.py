@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
-import stamina
 
 from resources.appointedd import ApiClient, open_clients
 from resources.chain import MOST_EMPTY_PAGES
@@ -53,12 +52,6 @@ from tests.emulator.query import encode_cursor
 Json = dict[str, Any]
 API = on("/v2/")
 SECRET_WORDS = ("emu-secret", "Bearer ", "Basic ")
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=ATTEMPTS, cap=True):
-        yield
 
 
 class Waits:
