@@ -98,7 +98,7 @@ class ApiClient(Abilities):
             if page.next_url is None:
                 break
             chain.follow(page, page.next_url)
-            page = self._page(stream, page.next_url, None)
+            page = self._next_page(stream, page.next_url)
         chain.end()
 
     def single(self, stream: str, record_id: str) -> Page | None:
@@ -136,34 +136,28 @@ class ApiClient(Abilities):
         )
 
     def _first_page(self, stream: str, url: str, optional: Query, own: Query) -> Page:
-        """The first page; a 400 here tells which optional parameter the server does not know."""
-        try:
-            return self._page(stream, url, {**optional, **own}, is_first=True)
-        except _BadRequestError as refusal:
-            named = [p for p in refusal.trouble.parameters if p in optional]
-            suspects, proven = (
-                (named, "refuses the parameter {}") if named else self._culprits(stream, url, optional, own)
-            )
-            known = [(p, ability) for p in suspects if (ability := self.ability_of(p))]
-            if not known:
-                raise GaveUpError(f"{stream}: {refusal.trouble}") from None
-            parameter, ability = known[0]
-            raise AbilityRefusedError(
-                f"{stream}: the API {proven.format(repr(parameter))}, so the sync goes on without it "
-                f"(ability {ability!r}; correct its name in the contract, or switch it off there).",
-                stream=stream,
-                ability=ability,
-            ) from None
+        """The first page; a 400 in its place tells which optional parameter the server does not know."""
+        answer = self._first_or_refusal(stream, url, {**optional, **own})
+        if isinstance(answer, Page):
+            return answer
+        named = [p for p in answer.parameters if p in optional]
+        suspects, proven = (named, "refuses the parameter {}") if named else self._culprits(stream, url, optional, own)
+        known = [(p, ability) for p in suspects if (ability := self.ability_of(p))]
+        if not known:
+            raise GaveUpError(f"{stream}: {answer}")
+        parameter, ability = known[0]
+        raise AbilityRefusedError(
+            f"{stream}: the API {proven.format(repr(parameter))}, so the sync goes on without it "
+            f"(ability {ability!r}; correct its name in the contract, or switch it off there).",
+            stream=stream,
+            ability=ability,
+        )
 
     def _culprits(self, stream: str, url: str, optional: Query, own: Query) -> tuple[list[str], str]:
         """The server did not name the parameter: those that it can do without, if it answers without any of them, and what was seen of the first one."""
 
         def is_refused(query: Query) -> bool:
-            try:
-                self._page(stream, url, {**query, **own}, is_first=True)
-            except _BadRequestError:
-                return True
-            return False
+            return not isinstance(self._first_or_refusal(stream, url, {**query, **own}), Page)
 
         if is_refused({}):
             return [], ""
@@ -178,17 +172,24 @@ class ApiClient(Abilities):
                 return [spared], "refuses the parameter {} beside the others, each of which it takes alone"
         return in_order, "refuses its parameters together, each of which it takes alone; {} is left out first"
 
-    def _page(self, stream: str, url: str, query: Query | None, *, is_first: bool = False) -> Page:
+    def _first_or_refusal(self, stream: str, url: str, query: Query) -> Page | TroubleError:
+        """A first page, or the 400 that came in its place; every other failure is raised."""
         try:
             response = self._get(stream, url, query)
         except TroubleError as trouble:
-            if is_first and trouble.status == httpx.codes.BAD_REQUEST:
-                raise _BadRequestError(trouble) from None
-            if not is_first and trouble.status in (400, 404, 409, 410, 422):
-                raise DeadCursorError(f"{stream}: the API refuses a next link it gave itself: {trouble}") from None
-            is_filtered = query is not None and self.contract.parameters.updated_since in query
-            is_missing = is_filtered and trouble.status == httpx.codes.NOT_FOUND
+            if trouble.status == httpx.codes.BAD_REQUEST:
+                return trouble
+            is_missing = trouble.status == httpx.codes.NOT_FOUND and self.contract.parameters.updated_since in query
             raise _give_up(stream, trouble, EMPTY_CURE if is_missing else "") from None
+        return self._whole(stream, self._answers.of_list(stream, response))
+
+    def _next_page(self, stream: str, url: str) -> Page:
+        try:
+            response = self._get(stream, url, None)
+        except TroubleError as trouble:
+            if trouble.status in (400, 404, 409, 410, 422):
+                raise DeadCursorError(f"{stream}: the API refuses a next link it gave itself: {trouble}") from None
+            raise _give_up(stream, trouble) from None
         return self._whole(stream, self._answers.of_list(stream, response))
 
     def _whole(self, stream: str, page: Page) -> Page:
@@ -232,14 +233,6 @@ class ApiClient(Abilities):
             raise BrokenAnswerError(
                 f"{stream}: {error}. Ask for smaller pages in the contract (parameters.page_size_value, with abilities.page_size)."
             ) from None
-
-
-class _BadRequestError(Exception):
-    """A 400 on a first page."""
-
-    def __init__(self, trouble: TroubleError) -> None:
-        super().__init__(str(trouble))
-        self.trouble = trouble
 
 
 def open_clients(settings: Settings, contract: Contract) -> list[ApiClient]:
