@@ -28,7 +28,7 @@ from resources.errors import (
 )
 from resources.exchange import Exchange, Query
 from resources.pages import SINGLE_CURE, Page, Pages
-from resources.retries import RETRIED_STATUS, TooLargeError, TroubleError, given_up
+from resources.retries import TooLargeError, TroubleError, given_up, may_pass
 from resources.settings import ClientSettings, Settings
 
 # Of an answer 404 to a list that is filtered by change time, which is found without the filter or is not there at all.
@@ -242,20 +242,20 @@ def open_clients(settings: Settings, contract: Contract) -> list[ApiClient]:
 
 def _give_up(stream: str, trouble: TroubleError, refused_cure: str = "") -> GaveUpError:
     """`refused_cure` is what helps where the request itself is refused."""
-    is_refused = trouble.status is not None and 400 <= trouble.status < 500 and trouble.status not in RETRIED_STATUS
-    if is_refused and refused_cure:
-        cure = refused_cure.format(stream=stream)
-    elif trouble.status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        cure = " The API client may not read this; its creator can change its permissions."
-    elif trouble.status == httpx.codes.NOT_FOUND:
-        cure = f" Is APPOINTEDD_BASE_URL right, and streams.{stream}.path in the contract?"
-    elif trouble.status is not None and 300 <= trouble.status < 400:
-        cure = " Redirects are not followed with a token; is APPOINTEDD_BASE_URL right?"
-    elif trouble.status is not None and trouble.status < 500 and trouble.status != 429:
-        cure = ""
-    else:
+    status = trouble.status
+    if status is None or may_pass(status):
         cure = f" {given_up(trouble, datetime.now(UTC))}; what was committed stays, and the next run asks for the rest."
-    return GaveUpError(f"{stream}: {trouble}.{cure}", trouble.status)
+    elif status >= 400 and refused_cure:
+        cure = refused_cure.format(stream=stream)
+    elif status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        cure = " The API client may not read this; its creator can change its permissions."
+    elif status == httpx.codes.NOT_FOUND:
+        cure = f" Is APPOINTEDD_BASE_URL right, and streams.{stream}.path in the contract?"
+    elif 300 <= status < 400:
+        cure = " Redirects are not followed with a token; is APPOINTEDD_BASE_URL right?"
+    else:
+        cure = ""
+    return GaveUpError(f"{stream}: {trouble}.{cure}", status)
 
 
 def _path_segment(text: str) -> str:

@@ -26,7 +26,7 @@ from resources.links import Links, shown_origin
 from resources.marks import BESIDE
 from resources.oauth import ClientCredentials
 from resources.rate import RateBudget, pause
-from resources.retries import ATTEMPTS, RETRIED_STATUS, TroubleError, backoff_s, judge, retry_after_s
+from resources.retries import ATTEMPTS, TroubleError, backoff_s, judge, may_pass, retry_after_s
 from resources.settings import ClientSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class Exchange:
 
     def _attempt(self, url: str, query: Query | None, *, is_any: bool) -> httpx.Response:
         response = self._send(self._request(url, query), self._auth)
-        if is_any and response.status_code < 500 and response.status_code not in RETRIED_STATUS:
+        if is_any and not may_pass(response.status_code):
             return response
         if response.status_code != httpx.codes.OK:
             raise self._trouble(response)

@@ -85,11 +85,16 @@ def http_date(text: str | None) -> datetime | None:
         return None
 
 
+def may_pass(status: int) -> bool:
+    """Whether an answer's status says that the same request may be answered otherwise in a while."""
+    return status >= 500 or status in RETRIED_STATUS
+
+
 def judge(trouble: Exception, now: datetime) -> bool | float:
     """False: do not repeat. True: repeat after the usual backoff. A number: repeat after so many seconds."""
     if not isinstance(trouble, TroubleError):
         return False
-    if trouble.status is not None and trouble.status < 500 and trouble.status not in RETRIED_STATUS:
+    if trouble.status is not None and not may_pass(trouble.status):
         return False
     asked = retry_after_s(trouble.retry_after, trouble.date, now)
     if asked is None:
