@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -169,43 +169,49 @@ class Exchange:
         return self._send(request, None)
 
     def _send(self, request: httpx.Request, auth: httpx.Auth | None) -> httpx.Response:
+        """Send once; `auth` None is the request for a token. Raises `TroubleError` where no whole answer came."""
         stopped = self._stopped
         if auth is not None:
             self._count(waited_s=self.rate.wait_turn(stopped))
         go_on(stopped)
         self._count(requests=1)
+        most_bytes = MOST_BYTES if auth is not None else MOST_TOKEN_BYTES
         began = time.monotonic()
         try:
-            with self._connections.one() as connection:
-                response = connection.send(request, auth=auth, stream=True)
-                try:
-                    response = whole(response, MOST_BYTES if auth is not None else MOST_TOKEN_BYTES, stopped)
-                finally:
-                    response.close()
+            with (
+                self._connections.one() as connection,
+                closing(connection.send(request, auth=auth, stream=True)) as answer,
+            ):
+                response = whole(answer, most_bytes, stopped)
         # What httpx makes of an address in a Location that is none: it reads that header though nothing follows it.
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             go_on(stopped)
-            # Only the kind of error and the path: a message of httpx may quote the whole request.
-            what = self.hide(f"{type(error).__name__} on {request.method} {request.url.path}: {error}")
-            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
-                setting = "APPOINTEDD_BASE_URL" if auth is not None else "APPOINTEDD_TOKEN_URL"
-                where = shown_origin(str(request.url))
-                if proxy := self._connections.proxy_of(request.url):
-                    variable, address = proxy
-                    what += f" ({where} through the proxy {address}; are {variable} and {setting} right, and does the proxy run?)"
-                else:
-                    what += f" ({where}; is {setting} right?)"
-            trouble = TroubleError(what + CERTIFICATE_CURE if "CERTIFICATE_VERIFY_FAILED" in what else what)
-            log.warning("%s", trouble)
-            raise trouble from None
+            setting = "APPOINTEDD_BASE_URL" if auth is not None else "APPOINTEDD_TOKEN_URL"
+            raise self._no_answer(request, error, setting) from None
         finally:
             self._count(answering_s=time.monotonic() - began)
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            pause = retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"), datetime.now(UTC))
-            self.rate.note_limit(min(pause or 1.0, 120.0))
+            asked = retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"), datetime.now(UTC))
+            self.rate.note_limit(min(asked or 1.0, 120.0))
         else:
             self.rate.note_answer()
         return response
+
+    def _no_answer(self, request: httpx.Request, error: Exception, setting: str) -> TroubleError:
+        """What broke on the way to the server that `setting` names."""
+        # The path and not the address; and what httpx says goes through `hide`, since it may quote the whole request.
+        what = self.hide(f"{type(error).__name__} on {request.method} {request.url.path}: {error}")
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+            where = shown_origin(str(request.url))
+            if proxy := self._connections.proxy_of(request.url):
+                variable, address = proxy
+                what += f" ({where} through the proxy {address}; are {variable} and {setting} right, and does the proxy run?)"
+            else:
+                what += f" ({where}; is {setting} right?)"
+        if "CERTIFICATE_VERIFY_FAILED" in what:
+            what += CERTIFICATE_CURE
+        log.warning("%s", what)
+        return TroubleError(what)
 
     def _trouble(self, response: httpx.Response) -> TroubleError:
         trouble = TroubleError(
