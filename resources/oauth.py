@@ -25,7 +25,7 @@ import msgspec
 
 from resources.contract import OAuth
 from resources.errors import ClientRefusedError
-from resources.retries import TooLargeError, TroubleError
+from resources.retries import TooLargeError, TroubleError, may_pass
 from resources.settings import ClientSettings
 
 RENEWALS_PER_REQUEST = 5
@@ -198,25 +198,23 @@ class ClientCredentials(httpx.Auth):
             response = self._send(self._token_request())
         except TooLargeError as large:
             raise self._end(f"the token endpoint's answer is no token: {large}", ADDRESS_CURE) from None
-        answer = _Answer.of(response.content)
+        status, answer = response.status_code, _Answer.of(response.content)
         # Some answer 201, and some 200 to a request that they refuse.
-        if response.is_success and answer is not None and answer.has_token:
+        if response.is_success and answer.has_token:
             return self._read(answer, asked_at)
-        is_permanent = answer is not None and str(answer.members.get("error")) in PERMANENT_ERRORS
-        told = self.hide(answer.told) if answer else ""
-        if is_permanent or response.status_code == httpx.codes.UNAUTHORIZED:
-            is_scope = answer is not None and answer.members.get("error") == "invalid_scope"
-            cure = SCOPE_CURE if is_scope else f". {CURE}"
-            raise self._end(f"the token endpoint refuses it: {told or f'HTTP {response.status_code}'}", cure)
+        told = self.hide(answer.told)
+        if answer.error in PERMANENT_ERRORS or status == httpx.codes.UNAUTHORIZED:
+            cure = SCOPE_CURE if answer.error == "invalid_scope" else f". {CURE}"
+            raise self._end(f"the token endpoint refuses it: {told or f'HTTP {status}'}", cure)
         words = f" ({told})" if told else ""
-        if 300 <= response.status_code < 500 and response.status_code not in (408, 425, 429):
-            is_elsewhere = response.status_code in ELSEWHERE or response.status_code < 400
+        if status >= 300 and not may_pass(status):
+            is_elsewhere = status in ELSEWHERE or status < 400
             cure = ADDRESS_CURE if is_elsewhere else f"{ADDRESS_CURE} {CURE}"
-            raise self._end(f"the token endpoint answered HTTP {response.status_code}{words}", cure)
+            raise self._end(f"the token endpoint answered HTTP {status}{words}", cure)
         raise TroubleError(
-            f"the token endpoint answered HTTP {response.status_code}{words} without a usable token",
+            f"the token endpoint answered HTTP {status}{words} without a usable token",
             # A 200 that holds no token is a broken body, which is worth repeating; a status would forbid it.
-            status=None if response.is_success else response.status_code,
+            status=None if response.is_success else status,
             retry_after=response.headers.get("Retry-After"),
             date=response.headers.get("Date"),
         )
@@ -255,17 +253,21 @@ def _spellings(secret: str) -> list[str]:
 
 @dataclass(repr=False)
 class _Answer:
-    """The token endpoint's JSON object; its members are not shown."""
+    """The token endpoint's JSON object, empty where its answer is none; its members are not shown."""
 
     members: dict[str, Any]
 
     @classmethod
-    def of(cls, body: bytes) -> _Answer | None:
+    def of(cls, body: bytes) -> _Answer:
         try:
             value = msgspec.json.decode(body.removeprefix(BOM_UTF8))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None  # not an error here: the caller judges an answer without JSON by its status
-        return cls(value) if isinstance(value, dict) else None
+            value = None  # not an error here: the caller judges an answer without JSON by its status
+        return cls(value if isinstance(value, dict) else {})
+
+    @property
+    def error(self) -> str:
+        return str(self.members.get("error"))
 
     @property
     def has_token(self) -> bool:
