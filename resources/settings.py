@@ -12,12 +12,12 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache, cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -280,14 +280,18 @@ def _refuse_strangers(names: list[str], where: str, *, near_only: bool) -> None:
             raise SettingsError(f"{name} in {where} is not a setting of this product.{hint}")
 
 
-def _refuse_odd_lines(file: Path) -> None:
-    """A line that is no assignment would otherwise be skipped, with whatever it should have set."""
-    with file.open(encoding="utf-8") as lines:
-        for line in parse_stream(lines):
-            if line.error:
-                raise SettingsError(
-                    f"{file}, line {line.original.line}: this is no setting. Write NAME=value, with a value that holds spaces in quotes."
-                )
+def _names_in(file: Path) -> list[str]:
+    """The names that an `.env` file sets. Refuses a line that is no assignment: it would be skipped, with whatever it should have set."""
+    try:
+        lines = list(parse_stream(StringIO(file.read_text(encoding="utf-8"))))
+    except UnicodeDecodeError:
+        raise SettingsError(f"{file} is not UTF-8 text; save it as UTF-8.") from None
+    for line in lines:
+        if line.error:
+            raise SettingsError(
+                f"{file}, line {line.original.line}: this is no setting. Write NAME=value, with a value that holds spaces in quotes."
+            )
+    return [line.key for line in lines if line.key is not None]
 
 
 def env_file() -> Path | None:
@@ -312,12 +316,7 @@ def load_settings() -> Settings:
     file = env_file()
     _refuse_strangers(list(os.environ), "the environment", near_only=True)
     if file:
-        try:
-            _refuse_odd_lines(file)
-            names = list(dotenv_values(file))
-        except UnicodeDecodeError:
-            raise SettingsError(f"{file} is not UTF-8 text; save it as UTF-8.") from None
-        _refuse_strangers(names, str(file), near_only=False)
+        _refuse_strangers(_names_in(file), str(file), near_only=False)
     sources: dict[str, Any] = {"_env_file": file, "_secrets_dir": SECRETS_FOLDER if SECRETS_FOLDER.is_dir() else None}
     try:
         settings = Settings(**sources)
