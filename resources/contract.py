@@ -128,14 +128,14 @@ class StreamContract(_Part):
     `enabled` false: it is not read at all. `filters` false: never by change time here.
     """
 
-    enabled: bool = True
+    enabled: bool
     # No scheme, host, query or fragment: a path stays below the configured address (docs/guarantees.md, 6).
     path: str = Field(pattern=r"^/?[^/:?#\s][^:?#\s]*$")
     types: Names = Field(min_length=1)
     include: Names
     sort: str
     account_filter: bool
-    filters: bool = True
+    filters: bool
     queries: tuple[dict[str, str], ...] = Field(min_length=1)
     columns: dict[str, Names]
     participant_columns: dict[str, Names] = {}
@@ -220,10 +220,9 @@ def _with_new_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -
             )
         fresh[name] = values["streams"][GENERIC_EXAMPLE] | {"enabled": True, "types": [name]}
         plausible = {**plausible, name: plausible[GENERIC_EXAMPLE]}
-    known = {name: {"enabled": True} | entry for name, entry in values["streams"].items()}
     return {
         **values,
-        "streams": {**known, **fresh},
+        "streams": {**values["streams"], **fresh},
         "plausible": {**values["plausible"], "columns": plausible},
     }
 
