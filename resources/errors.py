@@ -13,6 +13,7 @@
     │       ├── BrokenAnswerError     the answer is not what JSON:API promises
     │       └── UnprovenEndError      the walk ended and nothing shows that it is complete
     └── WarehouseError           exit code 1: stop, the file is not what it should be
+        ├── PublishedUnrecordedError  the published file is new, and the working file could not note it
         ├── LeaseHeldError       another process writes
         └── PublishBlockedError  a check before publishing failed; the published file was left as it is
 
