@@ -53,6 +53,13 @@ class Traffic:
             self.waited_s += waited_s
 
 
+class _OfThread(threading.local):
+    """What each thread has of its own: the event that ends its requests, and where they are counted beside the whole."""
+
+    stopped: threading.Event | None = None
+    traffic: Traffic | None = None
+
+
 class Exchange:
     """What one OAuth API client sends and gets. Many threads may use it. Close it.
 
@@ -65,7 +72,7 @@ class Exchange:
         self.rate = RateBudget(settings.sync_requests_per_second)
         self.links = Links(access.base_url + "/")
         self._plain = envelope.Plain(contract.document.next, contract.document.total, BESIDE)
-        self._own = threading.local()
+        self._own = _OfThread()
         # Plain http means this machine (settings refuse anything else): a proxy would only be in the way.
         self._connections = Connections(
             timeout=TIMEOUT,
@@ -99,21 +106,16 @@ class Exchange:
     @contextmanager
     def counting(self, traffic: Traffic) -> Iterator[None]:
         """In this thread, for the length of a `with`: what is asked is counted there too, and no longer where it was before."""
-        before, self._own.traffic = getattr(self._own, "traffic", None), traffic
+        before, self._own.traffic = self._own.traffic, traffic
         try:
             yield
         finally:
             self._own.traffic = before
 
     def _count(self, requests: int = 0, retries: int = 0, answering_s: float = 0.0, waited_s: float = 0.0) -> None:
-        own: Traffic | None = getattr(self._own, "traffic", None)
-        for traffic in (self.traffic, own) if own is not None else (self.traffic,):
-            traffic.count(requests=requests, retries=retries, answering_s=answering_s, waited_s=waited_s)
-
-    @property
-    def _stopped(self) -> threading.Event | None:
-        event: threading.Event | None = getattr(self._own, "stopped", None)
-        return event
+        for traffic in (self.traffic, self._own.traffic):
+            if traffic is not None:
+                traffic.count(requests=requests, retries=retries, answering_s=answering_s, waited_s=waited_s)
 
     def busy(self, most: int) -> int:
         """How many requests side by side, of at most so many, the pace can keep busy: one that answers sooner than the next may be sent needs no other."""
@@ -137,7 +139,7 @@ class Exchange:
                 again = judge(trouble, datetime.now(UTC))
                 if again is False or attempt == ATTEMPTS:
                     raise
-            pause(backoff_s(attempt) if again is True else again, self._stopped)
+            pause(backoff_s(attempt) if again is True else again, self._own.stopped)
             self._count(retries=1)
             attempt += 1
 
@@ -170,7 +172,7 @@ class Exchange:
 
     def _send(self, request: httpx.Request, auth: httpx.Auth | None) -> httpx.Response:
         """Send once; `auth` None is the request for a token. Raises `TroubleError` where no whole answer came."""
-        stopped = self._stopped
+        stopped = self._own.stopped
         if auth is not None:
             self._count(waited_s=self.rate.wait_turn(stopped))
         go_on(stopped)
