@@ -46,12 +46,7 @@ class Chain:
     def add(self, page: Page) -> None:
         """The next page; raises `UnprovenEndError` where it names no further one, and says elsewhere that it is not the last."""
         names = self._contract.document
-        mark = belied(
-            page,
-            is_first=self._first is None,
-            is_filtered=self._is_filtered,
-            counts_what_matches=bool(names.total),
-        )
+        mark = self._contradiction(page)
         self._first = self._first or page
         if mark is None:
             return
@@ -64,6 +59,21 @@ class Chain:
             f"not whole. Say in the contract where the next link stands (document.next), or run appointedd-warehouse connect; if {mark.place} means something "
             f"else, {other}."
         )
+
+    def _contradiction(self, page: Page) -> Mark | None:
+        """The mark that says that a page without a next link is not the last one; None where none does.
+
+        Behind the first page only a plain yes counts: the links themselves led to the end, numbers of pages may begin with 0, and some APIs give a cursor to
+        come back with. A count of records may ignore filters, unless the contract says that this API counts what matches.
+        """
+        counts_all = self._is_filtered and not self._contract.document.total
+        for mark in page.marks:
+            if mark.kind != "yes" and self._first is not None:
+                continue
+            if mark.kind == "records" and (page.total is not None or counts_all):
+                continue  # the contract's own total is judged when the walk has ended
+            return mark
+        return None
 
     def follow(self, page: Page, next_url: str) -> None:
         """The link of a page that is about to be followed.
@@ -116,7 +126,9 @@ class Chain:
         asked = {**self._optional, **self._own}
         size = parameters.page_size
         lost = forgotten(page.next_query, asked, needed, size, is_shifting=page.is_shifting)
-        return size if lost is None and size in needed and grows(page, asked[size], size) else lost
+        if lost is None and size in needed and grows(page, asked[size], size):
+            return size
+        return lost
 
     def _refuse(self, lost: str) -> None:
         """What is optional can be done without, the contract's queries cannot."""
@@ -134,21 +146,6 @@ class Chain:
             stream=stream,
             ability=ability,
         )
-
-
-def belied(page: Page, *, is_first: bool, is_filtered: bool, counts_what_matches: bool) -> Mark | None:
-    """The mark that speaks against a page without a next link being the last; None where none does.
-
-    Of a chain that was followed, the link itself tells the end, and only a plain yes outweighs it: numbers of pages may begin with 0, and some APIs give a
-    cursor to come back with. A count of records may leave filters out of account, unless the contract says that this API counts what matches.
-    """
-    for mark in page.marks:
-        if mark.kind != "yes" and not is_first:
-            continue
-        if mark.kind == "records" and (page.total is not None or (is_filtered and not counts_what_matches)):
-            continue  # the contract's own total is judged when the walk has ended
-        return mark
-    return None
 
 
 def forgotten(
@@ -181,7 +178,7 @@ def steps_over(page: Page, place: Mapping[str, Sequence[str]], shifting: Collect
 
     One that takes rows out of pages after counting them does so too, but these are of no round length.
     """
-    if page.next_url is None or not may_be_cut(page.count, 0):
+    if not may_be_cut(page.count, 0):
         return False
     for name in shifting:
         here, there = place.get(name, ("0",))[0], page.next_query.get(name, ("",))[0]

@@ -159,14 +159,13 @@ class Pages:
             raise BrokenAnswerError(
                 "The API's answers carry no Date header that can be read, so there is no clock to measure completeness by (a local clock is never used)."
             )
-        names, parameters = self._contract.document, self._contract.parameters
+        names = self._contract.document
         next_url = self._links.target(envelope.at(document, names.next), str(response.url))
         query = parse_qs(urlsplit(next_url or "").query, keep_blank_values=True)
         marks: tuple[Mark, ...] = ()
         if next_url is None:
             around = {name: value for name, value in document.items() if name not in ("data", "included")}
-            asked, numbering = str(response.url), names.shifting_parameters
-            marks = marks_of(around, len(keys), asked, numbering, parameters.page_size, names.ignored_marks)
+            marks = marks_of(around, len(keys), str(response.url), names, self._contract.parameters.page_size)
         return Page(
             keys=keys,
             next_url=next_url,

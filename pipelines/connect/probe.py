@@ -133,9 +133,8 @@ class Probe:
 
     def signs_of_more(self, look: Look) -> list[Mark]:
         """What a page without a next link says of further ones, by the marks that a sync knows; counts of records are no matter of one page (`ends`)."""
-        names, count = self.client.contract.document, len(raw_rows(look))
-        size = next(iter(self.size), "")
-        marks = marks_of(look.document or {}, count, look.url, names.shifting_parameters, size, names.ignored_marks)
+        names, size = self.client.contract.document, next(iter(self.size), "")
+        marks = marks_of(look.document or {}, len(raw_rows(look)), look.url, names, size)
         # Of a chain that was followed, the link itself tells the end, and only a plain yes outweighs it.
         is_behind = look.url in self.followed
         return [mark for mark in marks if mark.kind != "records" and (mark.kind == "yes" or not is_behind)]
