@@ -1,6 +1,6 @@
-"""The API client: lists walked page by page through the server's own next links, single records, looks that nothing is concluded from.
+"""The API client: it walks a list along the server's own next links, page by page, reads single records, and looks at any answer without judging it.
 
-What lives here: what is asked for, and what a refusal means. What does not: what may be sent with a list (`abilities`), how an answer is come by
+What lives here: what is asked for, and what a refusal means. What does not: what may be sent with a list (`abilities`), how a request is sent and repeated
 (`exchange`), what a page says (`pages`), what pages in a row show (`chain`), OAuth (`oauth`), windows, columns, files. Sources: JSON:API 1.1, evidence
 sections 5 and 6.
 """
@@ -31,7 +31,7 @@ from resources.pages import SINGLE_CURE, Page, Pages
 from resources.retries import TooLargeError, TroubleError, given_up, may_pass
 from resources.settings import ClientSettings, Settings
 
-# Of an answer 404 to a list that is filtered by change time, which is found without the filter or is not there at all.
+# What helps where a list that is filtered by change time is answered with 404: some APIs say so where nothing has changed, or the list is elsewhere.
 EMPTY_CURE = (
     " Is APPOINTEDD_BASE_URL right, and streams.{stream}.path in the contract? If both are, this API answers so where nothing has changed: set "
     "streams.{stream}.filters = false, and the list is read whole each night."
@@ -42,7 +42,7 @@ EMPTY_CURE = (
 class Look:
     """One answer as it came, not judged: what `connect` learns from. `document` is None where the body is no JSON object.
 
-    `fetched_at` is the answer's `Date`, None where it has none; `refused` the query parameters that an error names; `told` the API's own words for it.
+    `fetched_at` is the answer's `Date`, None where it has none. `refused` are the query parameters that its errors name, `told` is what they say.
     """
 
     url: str
@@ -81,9 +81,9 @@ class ApiClient(Abilities):
         self.exchange.close()
 
     def pages(self, stream: str, filters: Query, own: Query) -> Iterator[Page]:
-        """Walk one list to the end that the server gives it: the next link absent or null.
+        """Walk one list until the server ends it: until the next link is absent or null.
 
-        `filters` are optional parameters of a window or account; `own` is one of the stream's queries in the contract.
+        `filters` are the query parameters for a window or an account, which the walk can do without; `own` is one of the stream's queries in the contract.
         Raises `AbilityRefusedError` (refused on the first page, or lost in a next link), `DeadCursorError` (a later page was refused), `BrokenAnswerError`,
         `GaveUpError`, `UnprovenEndError`, `ClientRefusedError`.
         """
@@ -92,7 +92,7 @@ class ApiClient(Abilities):
         chain = Chain(self, stream, url, optional, own, is_filtered=bool(filters or own))
         page = self._first_page(stream, url, optional, own)
         while True:
-            # Before its rows are handed over: who takes the first page alone must not take it for all.
+            # Judged before its rows are handed over: a caller that takes only the first page must not take it for the whole list.
             chain.add(page)
             yield page
             if page.next_url is None:
@@ -113,7 +113,7 @@ class ApiClient(Abilities):
         return self._whole(stream, self._answers.of_record(stream, response))
 
     def look(self, address: str, query: Query | None = None) -> Look:
-        """One GET whose answer is taken as it is, a refusal too; `address` is a path of this API or a link of its own, `query` None leaves a link alone.
+        """One GET whose answer is returned as it is, also a refusal. `address` is a path or a link of this API; without a `query` it is sent as it stands.
 
         Server errors and 429 are repeated as everywhere. Raises `GaveUpError`, `BrokenAnswerError` (another origin), `ClientRefusedError`.
         """
@@ -154,7 +154,10 @@ class ApiClient(Abilities):
         )
 
     def _culprits(self, stream: str, url: str, optional: Query, own: Query) -> tuple[list[str], str]:
-        """The server did not name the parameter: those that it can do without, if it answers without any of them, and what was seen of the first one."""
+        """Ask again to find the parameter that the server refused without naming it: the suspects, and what was seen of the first of them.
+
+        There are none where the list is refused without all of them, too.
+        """
 
         def is_refused(query: Query) -> bool:
             return not isinstance(self._first_or_refusal(stream, url, {**query, **own}), Page)
@@ -163,7 +166,8 @@ class ApiClient(Abilities):
             return [], ""
         if alone := [p for p, value in optional.items() if is_refused({p: value})]:
             return alone, "refuses the parameter {}"
-        # None alone, only together: perhaps one of them is too many. Without filters a list is read whole, without what is included rows lack their children.
+        # Each is taken alone, so perhaps one is too many. Those that would be missed most are left out last: without filters a list is read whole, without
+        # `include` rows lack their children.
         names = self.contract.parameters
         last = (names.updated_until, names.updated_since, names.include, names.account)
         in_order = sorted(optional, key=lambda p: last.index(p) if p in last else -1)
@@ -193,7 +197,7 @@ class ApiClient(Abilities):
         return self._whole(stream, self._answers.of_list(stream, response))
 
     def _whole(self, stream: str, page: Page) -> Page:
-        """The page with its linkage complete; of one with a body it is."""
+        """The page with its linkage complete. A page with a body is known to be so."""
         if page.parts is not None:
             records, included = page.parts
             for record in records:
@@ -201,7 +205,7 @@ class ApiClient(Abilities):
         return page
 
     def _complete_linkage(self, stream: str, record: object, included: list[Any]) -> None:
-        """A to-many linkage may be paginated through the relationship's own next link (evidence 6.1): read it to its end."""
+        """Read each to-many linkage to its end: it may be paginated by a next link of its own (evidence 6.1)."""
         relationships = record.get("relationships") if isinstance(record, dict) else None
         for relationship in relationships.values() if isinstance(relationships, dict) else ():
             links = relationship.get("links") if isinstance(relationship, dict) else None

@@ -1,4 +1,4 @@
-"""One API client's talk with its API: requests with a token, within the pace, repeated where that helps, counted, ended when the run is.
+"""How one API client talks to its API: a request gets a token, waits for its turn, is repeated where that helps, is counted, and ends when its run is stopped.
 
 What lives here: the way from an address to an answer that can be read. What does not: tokens (`oauth`), the rules of repeating (`retries`), bytes
 (`connections`), what is asked for and what an answer says (`appointedd`, `pages`). It only reads: GET here, POST to the token endpoint in `oauth`, nothing
@@ -36,7 +36,7 @@ Query = Mapping[str, str]
 
 @dataclass
 class Traffic:
-    """What talking to the API has cost so far, counted by many threads. Seconds, added up: `answering_s` until an answer, `waited_s` for the pace."""
+    """What talking to the API has cost, counted by many threads. `answering_s`: seconds until answers came; `waited_s`: seconds spent waiting for a turn."""
 
     requests: int = 0
     retries: int = 0
@@ -63,7 +63,7 @@ class _OfThread(threading.local):
 class Exchange:
     """What one OAuth API client sends and gets. Many threads may use it. Close it.
 
-    `links` are the addresses of its API, `hide` takes its secrets out of what is quoted.
+    `links` are the addresses of its API, `hide` takes its secrets out of a text that is to be quoted.
     """
 
     def __init__(self, client: ClientSettings, settings: Settings, contract: Contract) -> None:
@@ -73,7 +73,7 @@ class Exchange:
         self.links = Links(access.base_url + "/")
         self._plain = envelope.Plain(contract.document.next, contract.document.total, BESIDE)
         self._own = _OfThread()
-        # Plain http means this machine (settings refuse anything else): a proxy would only be in the way.
+        # The environment's proxy is for https only: plain http stays on this machine (settings refuse anything else).
         self._connections = Connections(
             timeout=TIMEOUT,
             trust_env=self.links.is_encrypted,
@@ -105,7 +105,7 @@ class Exchange:
 
     @contextmanager
     def counting(self, traffic: Traffic) -> Iterator[None]:
-        """In this thread, for the length of a `with`: what is asked is counted there too, and no longer where it was before."""
+        """In this thread, for the length of a `with`: requests are counted in `traffic` too, in place of the one that was named before."""
         before, self._own.traffic = self._own.traffic, traffic
         try:
             yield
@@ -118,14 +118,14 @@ class Exchange:
                 traffic.count(requests=requests, retries=retries, answering_s=answering_s, waited_s=waited_s)
 
     def busy(self, most: int) -> int:
-        """How many requests side by side, of at most so many, the pace can keep busy: one that answers sooner than the next may be sent needs no other."""
+        """How many requests side by side, `most` at the most, this pace can keep busy: one is enough where an answer comes before the next may be sent."""
         traffic = self.traffic
         if not traffic.requests:
             return most
         return max(1, min(most, 1 + int(self.rate.per_second * traffic.answering_s / traffic.requests)))
 
     def get(self, url: str, query: Query | None, *, is_any: bool = False) -> httpx.Response:
-        """One GET, repeated as `retries.judge` says; `is_any`: whatever is not worth repeating is an answer, and else only what can be read is one.
+        """One GET, repeated as `retries.judge` says. An answer is HTTP 200 with a document that can be read; with `is_any`, all that is not worth repeating.
 
         An answer whose body is of the plain form has its `envelope` among its extensions. Raises the last `TroubleError`, or `TooLargeError`,
         `BrokenAnswerError`, `ClientRefusedError`, `StoppedError`.
@@ -157,7 +157,7 @@ class Exchange:
         return response
 
     def _request(self, url: str, query: Query | None) -> httpx.Request:
-        """A GET; raises `BrokenAnswerError` where an id makes an address of it that none can be."""
+        """A GET; raises `BrokenAnswerError` where an id in it makes the address impossible."""
         try:
             return self._connections.builder.build_request(
                 "GET", url, params=dict(query) if query is not None else None
@@ -185,7 +185,7 @@ class Exchange:
                 closing(connection.send(request, auth=auth, stream=True)) as answer,
             ):
                 response = whole(answer, most_bytes, stopped)
-        # What httpx makes of an address in a Location that is none: it reads that header though nothing follows it.
+        # The last two come from a Location header that holds no address: httpx reads it, though redirects are not followed.
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             go_on(stopped)
             setting = "APPOINTEDD_BASE_URL" if auth is not None else "APPOINTEDD_TOKEN_URL"

@@ -30,9 +30,9 @@ from resources.settings import ClientSettings
 
 RENEWALS_PER_REQUEST = 5
 TOKENS_REMEMBERED = 100
-# What a server says beyond that, in however many digits, is no number to reckon with.
+# A longer lifetime, in however many digits a server writes it, counts as this one.
 LONGEST_LIFETIME_S = 366 * 86_400
-# Letters of the server's own words that are quoted in a message.
+# How many letters of the server's own words are quoted in a message.
 QUOTED = 600
 _CREDENTIALS = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=%-]{8,}", re.IGNORECASE)
 # RFC 6749 section 5.2; all of them need a person.
@@ -50,7 +50,7 @@ SCOPE_CURE = (
     ". Give it the scope that it asks for in the contract: oauth.scope (several in one text, with spaces between)."
 )
 ADDRESS_CURE = "; is APPOINTEDD_TOKEN_URL right?"
-# Whatever the secret, nobody issues tokens at such an address.
+# Nobody issues tokens at an address that answers so, whatever the secret.
 ELSEWHERE = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.GONE)
 CURE = (
     "Check the client id and secret. A secret is shown only once, when the API client is made, so a lost one cannot be read again: "
@@ -68,7 +68,7 @@ class _Token:
 class ClientCredentials(httpx.Auth):
     """Adds a bearer token to each request of one API client, and renews it when it must.
 
-    `send` sends the token request and returns the answer; retrying is the caller's, by raising `TroubleError` from here.
+    `send` sends the token request and returns the answer. Nothing is repeated here: a `TroubleError` leaves that to whoever sends the request itself.
     The secret is read when a token is asked for and kept nowhere else; `repr` shows the API client's name.
     """
 
@@ -90,9 +90,9 @@ class ClientCredentials(httpx.Auth):
         self._lock = threading.Lock()
         self._token: _Token | None = None
         self._refused: ClientRefusedError | None = None
-        # Where the API has answered with a token: the account list, as a rule, which is read first.
+        # The first address that gave what was asked for: as a rule the account list, which is read first.
         self._answered: httpx.URL | None = None
-        # What a server may throw back at us, and what must not be repeated then: the tokens of late, and the secret in all its spellings.
+        # The latest tokens: a server may quote one in an answer, and no message may repeat it (`hide`).
         self._issued: deque[_Token] = deque(maxlen=TOKENS_REMEMBERED)
 
     def __repr__(self) -> str:
@@ -100,10 +100,10 @@ class ClientCredentials(httpx.Auth):
         return f"ClientCredentials({self._client.name!r})"
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """httpx's own hook: the request goes out with a token, and again with a new one after each 401, five times at most.
+        """httpx's own hook: the request goes out with a token, and after each 401 again with a new one, five times at most.
 
-        A new one that is refused before it has served is tried where the API has answered before. Taken there, it is good: the next 401 is the answer to
-        this request, and others go on.
+        A 401 may be about the token or about this one address. So a token that is refused before it has served is tried at an address that has answered
+        before. If it is taken there, it is good: a further 401 is the answer to this request, and other requests go on.
         """
         refused: _Token | None = None
         for count in range(1, RENEWALS_PER_REQUEST + 2):
@@ -131,16 +131,16 @@ class ClientCredentials(httpx.Auth):
                 )
             if elsewhere.is_success:
                 token.has_served = True
-                yield request  # the last answer counts, so it must be this request's; a 401 says by now what a 403 would
+                yield request  # httpx returns the last answer, so it must be this request's; a 401 now means what a 403 does
                 return
         if count == 1:
             raise self._end("the API refuses a token that its own token endpoint has just issued")
         raise self._end(f"the API refused {count} tokens in turn for one request")
 
     def hide(self, text: str) -> str:
-        """A text of the server's that may be quoted: in one line, without the secret, however it is spelt, without any token, and of bounded length.
+        """What a server wrote, fit to be quoted: one line of bounded length, without any token and without the secret, however it is spelt.
 
-        A text that was cut before may end within a secret: cut it here, or well beyond `QUOTED`.
+        Hand in the whole text, or one cut well beyond `QUOTED`: the rest of a secret that was cut in two is not known for one.
         """
         secret = self._client.client_secret.get_secret_value()
         for hidden in (
@@ -150,7 +150,7 @@ class ClientCredentials(httpx.Auth):
             *_spellings(secret),
         ):
             text = text.replace(hidden, "***")
-        # In one line: its line ends would begin lines of a log, or a "problem:" of their own.
+        # In one line: a line end would begin a line of the log, or a "problem:", that the server has written.
         text = " ".join(_CREDENTIALS.sub(r"\1 ***", text).split())
         return text if len(text) <= QUOTED else text[:QUOTED] + "…"
 
@@ -192,7 +192,7 @@ class ClientCredentials(httpx.Auth):
         return httpx.Request("POST", self._token_url, data=form, headers=headers)
 
     def _ask(self) -> _Token:
-        # No variable here or below holds the secret or a token while an error can be raised: a traceback may be shown with its variables.
+        # A traceback may be shown with its variables, so neither here nor in what is called may one hold the secret or a token while an error can be raised.
         asked_at = self._clock()
         try:
             response = self._send(self._token_request())
@@ -236,7 +236,7 @@ class ClientCredentials(httpx.Auth):
 
 
 def _leave_unread(response: httpx.Response) -> None:
-    """End an answer whose body says nothing; httpx would read it to its end, whatever its length, before it sends the request again."""
+    """End an answer whose body is of no use: httpx would read it whole, whatever its length, before it sends the request again."""
     if isinstance(response.stream, httpx.SyncByteStream):
         response.stream.close()
     response.stream = httpx.ByteStream(b"")
