@@ -48,14 +48,14 @@ def document_of(response: httpx.Response, hide: Hide) -> Record:
 
 
 def date_of(response: httpx.Response) -> datetime | None:
-    """The server's own clock as the answer tells it; None where it tells none that time can be measured by."""
+    """The time of the answer by the server's own clock; None where it tells no time that can be used."""
     date = http_date(response.headers.get("Date"))
     # Nothing can be added to an instant that near to the calendar's end.
     return None if date is None or date.year == MAXYEAR else date
 
 
 def json_object(body: bytes) -> Record | None:
-    """A body as an object, numbers as everywhere; None where it is none, which is an answer too."""
+    """A body as a JSON object, with numbers decoded as everywhere; None where it is none, which is no error here."""
     try:
         value = decoded(body)
     except (InvalidOperation, RecursionError, msgspec.DecodeError, UnicodeDecodeError):
@@ -75,7 +75,7 @@ def told_by(response: httpx.Response, hide: Hide) -> str:
     for error in _errors(response)[:3]:
         source = error.get("source") if isinstance(error.get("source"), dict) else {}
         words = [error.get("code"), error.get("title"), error.get("detail"), *(source or {}).values()]
-        # Cut only after it was looked through: half a secret would not be known for one.
+        # Cut only after `hide`, which would not know half a secret for one.
         parts.append(", ".join(hide(str(w))[:200] for w in words if w))
     return f" ({'; '.join(parts)})" if parts else ""
 

@@ -1,7 +1,7 @@
 """Marks of a further page: members by which APIs say that a list goes on, wherever they stand in its document.
 
 What lives here: their names, and what each is worth. What does not: the next link that is followed, whose place the contract names (`pages`); the total that
-the contract names (`completeness` judges it). A page without a next link that carries such a mark is no end: the next link stands elsewhere, or there is none
+the contract names (`completeness` judges it). A page without a next link is not the last if it carries such a mark: its next link stands elsewhere, or is none
 that can be followed. Sources: JSON:API 1.1 (links, pagination), and the paginators of Laravel, Rails (Kaminari, JSONAPI::Resources), Django, Spring, Yii.
 """
 
@@ -93,7 +93,7 @@ def _kind(name: str, value: object, count: int) -> Literal["yes", "next", "pages
 
 
 def _leads_further(links: Record, asked: str, names: Document, page_size: str) -> bool:
-    """Whether the last page has a higher number than the first one. Links that carry a cursor cannot be told apart: a last page may have many addresses."""
+    """Whether the last page has a higher number than the first. Of links with a cursor this is not known: one page may have many addresses."""
     last = _address(links.get("last"))
     if not last:
         return False

@@ -27,12 +27,12 @@ from resources.marks import Mark, is_only_page, marks_of
 
 # Lengths at which a page without any pagination member may just be full (docs/guarantees.md, 3).
 SUSPICIOUS_STEPS = (10, 25)
-# How a record that is gone should be answered, and what helps where it is not.
+# Which answers say that a record is gone, and what helps where this API gives another.
 SINGLE_CURE = (
     " Of a record that is gone only HTTP 404 or 410 is believed; where this API answers otherwise, set abilities.single = false in the contract, and a "
     "sweep walks the list a second time instead."
 )
-# No list is so long that its count has as many digits.
+# A count with more digits is none: no list is that long.
 MOST_DIGITS = 18
 
 
@@ -40,11 +40,10 @@ MOST_DIGITS = 18
 class Page:
     """One page of a list.
 
-    `fetched_at` is the answer's `Date` (server time, UTC). `total` counts everything that matches, where the server says so.
-    `is_shifting` tells that the next link numbers pages or rows, so that a row which leaves the list moves the others; `next_query` has its parameters.
-    `keys` has a value for each record, equal where the ids are. `body` is the document as it came, known to be whole; None where it was not of the plain
-    form (`envelope`), and then `parts` has its records, with their linkage complete, and what it includes. `marks`: where it names no next page, what says
-    all the same that there is one.
+    Its records are either in `body`, a document of the plain form (`envelope`) as it came, or in `parts`: the records and what is included.
+    `keys` has one value for each record, equal where the ids are. `fetched_at` is the answer's `Date` (server time, UTC). `total` counts everything that
+    matches, where the server says so. `is_shifting`: the next link numbers pages or rows, so a row that leaves the list moves the others. `next_query` has
+    the parameters of that link. `marks`: on a page that names no next one, what says all the same that there is one.
     """
 
     keys: Sequence[int]
@@ -99,13 +98,14 @@ def count_of(value: object) -> int | None:
 
 
 def may_be_cut(count: int, size: int) -> bool:
-    """Whether an only page of so many records may just be full: of the size asked for (0: none was), or of a length that servers like to cut at."""
+    """Whether an only page of so many records may just be full: it is as long as was asked for (0: nothing was), or of a length that servers like to cut at."""
     return count > 0 and (count == size or any(count % step == 0 for step in SUSPICIOUS_STEPS))
 
 
 def tells_of_pages(document: Record, next_place: str, total_place: str) -> bool:
-    """Whether a list document without a next link shows its end: a place for that link, an empty one, or one for the previous page; a first page that is
-    also the last; a total.
+    """Whether a list document without a next link shows that this API would name a next page if there was one.
+
+    It does by an empty place for that link, a place for the previous page, a first page that is also the last, or a total.
     """
     holder, _, last = next_place.rpartition(".")
     links = envelope.at(document, holder)
