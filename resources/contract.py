@@ -23,7 +23,7 @@ OPEN_TABLES = {("statuses", "booking"), ("statuses", "participant")}
 
 # The entry that a stream of the user's own starts from.
 GENERIC_EXAMPLE = "intent_events"
-# What Dagster lets no asset be called, beside Python's keywords.
+# Names that Dagster lets no asset have, beside Python's keywords.
 DAGSTER_RESERVED = (
     *("arg_dict", "bool", "conf", "config", "context", "dict", "float", "input"),
     *("input_arg_dict", "int", "meta", "output", "output_arg_dict", "str", "type"),
@@ -169,7 +169,7 @@ class Plausible(_Part):
 
 
 class Known(_Part):
-    """What is known of this API besides its names. `empty_columns`: `<stream>.<column>` for which it has no attribute."""
+    """What is known of this API besides its names. `empty_columns`: each `<stream>.<column>` that it has no attribute for."""
 
     empty_columns: Names
 
@@ -191,7 +191,7 @@ class Contract(_Part):
 
 
 def spelling(word: str) -> str:
-    """A word as it is compared: without case, spaces, underscores and hyphens."""
+    """A word as it is compared with others: without case, spaces, underscores and hyphens."""
     return word.casefold().replace(" ", "").replace("_", "").replace("-", "")
 
 
@@ -228,7 +228,7 @@ def _with_new_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -
 
 
 def _meant(key: str, base: dict[str, Any], path: tuple[str, ...], whole: dict[str, Any]) -> str | None:
-    """The key whose name is most like this one: of its own table or, where it was written below another, of that."""
+    """The key that was probably meant: the most similar one of the same table or, where it was written below the wrong table, of another."""
     tables = {name: table for name, table in whole.items() if isinstance(table, dict)}
     elsewhere = {inner: f"{name}.{inner}" for name, table in tables.items() for inner in table}
     here = {name: ".".join((*path, name)) for name in base}
@@ -272,7 +272,7 @@ def _read(file: Path) -> dict[str, Any]:
 def contract_values(own_file: Path | None = None, *, is_overlaid: bool = True) -> dict[str, Any]:
     """The contract as plain tables, before it is validated: the default, with `own_file` laid over it where one is given.
 
-    Not `is_overlaid`: what each key would be without that file's line, also in the streams that it adds.
+    Not `is_overlaid`: what each key would be without its line in that file. The streams that the file adds are there nevertheless.
     """
     values = _read(DEFAULT_CONTRACT)
     if own_file is None:

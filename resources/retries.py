@@ -35,8 +35,8 @@ class TooLargeError(Exception):
 class TroubleError(Exception):
     """One failed attempt.
 
-    `status` is None where no complete answer arrived (time-out, reset) or where its body could not be read as promised.
-    `retry_after` and `date` are the answer's headers as sent; `parameters` are the query parameters that it names. `attempts`: which attempt it was.
+    `status` is None where no complete answer arrived (time-out, reset) or where its body could not be read as promised. `retry_after` and `date` are the
+    answer's headers as sent, `parameters` the query parameters that its errors name. `attempts`: which attempt it was.
     """
 
     text: str
@@ -66,7 +66,7 @@ def retry_after_s(retry_after: str | None, date: str | None, now: datetime) -> f
 
 
 def given_up(trouble: TroubleError, now: datetime) -> str:
-    """Why what could be repeated was not, or not once more, in a sentence."""
+    """Why there is no further attempt, in a sentence."""
     asked = retry_after_s(trouble.retry_after, trouble.date, now)
     tries = "1 attempt" if trouble.attempts == 1 else f"{trouble.attempts} attempts"
     if asked is not None and asked > LONGEST_WAIT_S:

@@ -39,8 +39,8 @@ def _from_project(path: Path) -> Path:
 
 @cache
 def _zones() -> frozenset[str]:
-    # Asked for once: each call walks through the whole folder of zones, 20 ms, and there may be a zone for each account. What this machine calls its own
-    # is no name: DuckDB does not know it, and on another machine it is another zone.
+    # Asked for once: each call walks through the whole folder of zones, which takes 20 ms, and there may be a zone for each account. "localtime" is the
+    # machine's own: DuckDB does not know it, and on another machine it is another zone.
     return frozenset(available_timezones() - {"localtime"})
 
 
@@ -52,7 +52,7 @@ def _zone(name: str) -> str:
 
 
 def _cron(text: str) -> str:
-    # Dagster judges the values when the schedule loads; here only the shape is judged, so that the command line needs no Dagster.
+    # Only the shape is judged, so that the command line needs no Dagster, which judges the values when it loads the schedule.
     if not re.fullmatch(r"[\d\w*/,#?-]+(\s+[\d\w*/,#?-]+){4}", text.strip()):
         raise ValueError(f"{text!r} is not a cron expression of five fields")
     return text
@@ -72,7 +72,7 @@ def _origin_is_safe(url: str) -> str:
 
 
 def _sendable(text: str) -> str:
-    """Bytes that are no UTF-8 come from the environment as halves of characters, which no request can carry."""
+    """Refuse what no request can carry: bytes of the environment that are no UTF-8 arrive here as halves of characters."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -112,7 +112,7 @@ class ApiAccess:
 
     @property
     def doubts(self) -> list[str]:
-        """API clients that are one and the same: mostly an entry that was copied, and whose own id and secret were forgotten."""
+        """A sentence for API clients with the same id: mostly an entry was copied, and its own id and secret were forgotten."""
         names: dict[str, list[str]] = {}
         for client in self.clients:
             names.setdefault(client.client_id, []).append(client.name)
@@ -266,9 +266,9 @@ def _sentence(field: str, wrong: str) -> str:
 
 
 def _refuse_strangers(names: list[str], where: str, *, near_only: bool) -> None:
-    """A misspelt variable would otherwise be ignored without a word.
+    """Refuse a misspelt variable, which would otherwise be ignored without a word.
 
-    In the environment other programs may own names with our prefixes, so there only a near miss counts (`near_only`).
+    With `near_only` only a near miss is refused: in the environment other programs may own names with our prefixes.
     """
     known = [n.upper() for n in Settings.model_fields] + [ENV_FILE_VARIABLE]
     for name in names:
@@ -328,7 +328,7 @@ def load_settings() -> Settings:
             lines.append(_sentence(field, f"is wrong{place}: {problem['msg'].removeprefix('Value error, ')}"))
         raise SettingsError("\n".join(lines)) from None
     except SourceError as error:
-        # The source's own message names the field and not the value; its cause may show a secret, hence `from None`.
+        # Its own message names the field and not the value; its cause may show a secret, hence `from None`.
         named = [f for f in Settings.model_fields if f'"{f}"' in str(error)]
         raise SettingsError(_sentence(named[0], "is not valid JSON") if named else str(error)) from None
     local = None if settings.appointedd_contract else _local_contract()
