@@ -195,19 +195,19 @@ def spelling(word: str) -> str:
     return word.casefold().replace(" ", "").replace("_", "").replace("-", "")
 
 
-def _with_new_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -> dict[str, Any]:
-    """The default contract with an entry for each stream that `own` adds: one that it does not know, with a path.
+def _add_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -> None:
+    """Give the default contract's `values` an entry for each stream that `own` adds: one that they do not know, with a path.
 
     A new stream is stored generically, as intent events are, so it starts from their entry.
     """
-    streams = own.get("streams", {})
-    fresh, plausible = {}, values["plausible"]["columns"]
+    streams, known = own.get("streams", {}), tuple(values["streams"])
+    columns = values["plausible"]["columns"]
     for name, entry in streams.items() if isinstance(streams, dict) else ():
-        if name in values["streams"] or not isinstance(entry, dict):
+        if name in known or not isinstance(entry, dict):
             continue
-        close = difflib.get_close_matches(name, values["streams"], n=1, cutoff=0.85)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
         if "path" not in entry or close:
-            near = close or difflib.get_close_matches(name, values["streams"], n=1, cutoff=0.4)
+            near = close or difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             meant = f"Did you mean streams.{near[0]}? " if near else ""
             raise ContractError(
                 f"{file}: streams.{name} is not a stream of the contract. {meant}A stream of your own needs at least a path, and a name "
@@ -218,13 +218,8 @@ def _with_new_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -
                 f"{file}: {name!r} cannot be the name of a stream, because a table and a Dagster asset are called so: small letters, digits and _, no "
                 f"keyword of Python's, not _checks at its end, and none of {', '.join(sorted(RESERVED))}."
             )
-        fresh[name] = values["streams"][GENERIC_EXAMPLE] | {"enabled": True, "types": [name]}
-        plausible = {**plausible, name: plausible[GENERIC_EXAMPLE]}
-    return {
-        **values,
-        "streams": {**values["streams"], **fresh},
-        "plausible": {**values["plausible"], "columns": plausible},
-    }
+        values["streams"][name] = values["streams"][GENERIC_EXAMPLE] | {"enabled": True, "types": [name]}
+        columns[name] = columns[GENERIC_EXAMPLE]
 
 
 def _meant(key: str, base: dict[str, Any], path: tuple[str, ...], whole: dict[str, Any]) -> str | None:
@@ -242,6 +237,7 @@ def _meant(key: str, base: dict[str, Any], path: tuple[str, ...], whole: dict[st
 def _overlay(
     base: dict[str, Any], own: dict[str, Any], path: tuple[str, ...], file: Path, whole: dict[str, Any]
 ) -> dict[str, Any]:
+    """`own` laid over `base`, the table at `path` of the contract, which is `whole`; refuses a key that is none, and says which may be meant."""
     merged = dict(base)
     for key, value in own.items():
         here = (*path, key)
@@ -278,8 +274,8 @@ def contract_values(own_file: Path | None = None, *, is_overlaid: bool = True) -
     if own_file is None:
         return values
     own = _read(own_file)
-    base = _with_new_streams(values, own, own_file)
-    return _overlay(base, own, (), own_file, base) if is_overlaid else base
+    _add_streams(values, own, own_file)
+    return _overlay(values, own, (), own_file, values) if is_overlaid else values
 
 
 def load_contract(own_file: Path | None = None) -> Contract:
