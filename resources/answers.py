@@ -23,9 +23,6 @@ Hide = Callable[[str], str]
 
 def document_of(response: httpx.Response, hide: Hide) -> Record:
     """A list or single document as JSON:API promises it; `TroubleError` (to be repeated) where it is not."""
-    cached = response.extensions.get("document")
-    if cached is not None:
-        return cached  # type: ignore[no-any-return]  # extensions are untyped; only this function writes the key
     where = f"on GET {response.request.url.path}"
     try:
         value = decoded(response.content)
@@ -43,7 +40,6 @@ def document_of(response: httpx.Response, hide: Hide) -> Record:
         )
     if not isinstance(value["data"], dict | list | None) or not isinstance(value.get("included") or [], list):
         raise TroubleError(f"data or included has the wrong form {where}")
-    response.extensions["document"] = value
     return value
 
 

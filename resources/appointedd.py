@@ -8,9 +8,10 @@ sections 5 and 6.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import httpx
@@ -105,12 +106,12 @@ class ApiClient(Abilities):
         """One record by id as a page of one; None where the server says 404."""
         url = self._links.address(f"{self.contract.streams[stream].path}/{_path_segment(record_id)}")
         try:
-            response = self._get(stream, url, self.included(stream))
+            page = self._get(stream, url, self.included(stream), self._answers.of_record)
         except TroubleError as trouble:
             if trouble.status in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
                 return None
             raise _give_up(stream, trouble, SINGLE_CURE) from None
-        return self._whole(stream, self._answers.of_record(stream, response))
+        return self._whole(stream, page)
 
     def look(self, address: str, query: Query | None = None) -> Look:
         """One GET whose answer is returned as it is, also a refusal. `address` is a path or a link of this API; without a `query` it is sent as it stands.
@@ -120,11 +121,13 @@ class ApiClient(Abilities):
         url = self._links.target(address)
         assert url is not None  # noqa: S101  an address is never empty; narrows the type
         try:
-            response = self.exchange.get(url, query, is_any=True)
+            return self.exchange.get(url, query, self._as_it_came, is_any=True)
         except TooLargeError as error:
             raise BrokenAnswerError(f"{error}.") from None
         except TroubleError as trouble:
             raise GaveUpError(f"{trouble}. {given_up(trouble, datetime.now(UTC))}.") from None
+
+    def _as_it_came(self, response: httpx.Response) -> Look:
         return Look(
             url=str(response.url),
             status=response.status_code,
@@ -179,22 +182,22 @@ class ApiClient(Abilities):
     def _first_or_refusal(self, stream: str, url: str, query: Query) -> Page | TroubleError:
         """A first page, or the 400 that came in its place; every other failure is raised."""
         try:
-            response = self._get(stream, url, query)
+            page = self._get(stream, url, query, self._answers.of_list)
         except TroubleError as trouble:
             if trouble.status == httpx.codes.BAD_REQUEST:
                 return trouble
             is_missing = trouble.status == httpx.codes.NOT_FOUND and self.contract.parameters.updated_since in query
             raise _give_up(stream, trouble, EMPTY_CURE if is_missing else "") from None
-        return self._whole(stream, self._answers.of_list(stream, response))
+        return self._whole(stream, page)
 
     def _next_page(self, stream: str, url: str) -> Page:
         try:
-            response = self._get(stream, url, None)
+            page = self._get(stream, url, None, self._answers.of_list)
         except TroubleError as trouble:
             if trouble.status in (400, 404, 409, 410, 422):
                 raise DeadCursorError(f"{stream}: the API refuses a next link it gave itself: {trouble}") from None
             raise _give_up(stream, trouble) from None
-        return self._whole(stream, self._answers.of_list(stream, response))
+        return self._whole(stream, page)
 
     def _whole(self, stream: str, page: Page) -> Page:
         """The page with its linkage complete. A page with a body is known to be so."""
@@ -216,23 +219,23 @@ class ApiClient(Abilities):
                 if url in seen:
                     raise BrokenAnswerError(f"{stream}: the next link of a relationship leads in a circle.")
                 seen.add(url)
-                page = self._answers.of_list(stream, self._linked(stream, url))
+                page = self._linked(stream, url)
                 relationship["data"] += [
                     {"type": r.get("type"), "id": r.get("id")} for r in page.records if isinstance(r, dict)
                 ]
                 included += [r for r in page.records if isinstance(r, dict) and "attributes" in r] + page.included
                 url = page.next_url
 
-    def _linked(self, stream: str, url: str) -> httpx.Response:
+    def _linked(self, stream: str, url: str) -> Page:
         try:
-            return self._get(stream, url, None)
+            return self._get(stream, url, None, self._answers.of_list)
         except TroubleError as trouble:
             raise _give_up(stream, trouble) from None
 
-    def _get(self, stream: str, url: str, query: Query | None) -> httpx.Response:
+    def _get(self, stream: str, url: str, query: Query | None, read: Callable[[str, httpx.Response], Page]) -> Page:
         """One GET, repeated as `retries.judge` says; raises the last `TroubleError`, or `BrokenAnswerError` where the answer is too large."""
         try:
-            return self.exchange.get(url, query)
+            return self.exchange.get(url, query, partial(read, stream))
         except TooLargeError as error:
             raise BrokenAnswerError(
                 f"{stream}: {error}. Ask for smaller pages in the contract (parameters.page_size_value, with abilities.page_size)."

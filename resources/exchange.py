@@ -10,20 +10,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import httpx
 
-from resources import envelope
-from resources.answers import document_of, named_parameters, told_by
+from resources.answers import named_parameters, told_by
 from resources.connections import CERTIFICATE_CURE, MOST_BYTES, MOST_TOKEN_BYTES, TIMEOUT, Connections, go_on, whole
 from resources.contract import Contract
 from resources.errors import BrokenAnswerError
 from resources.links import Links, shown_origin
-from resources.marks import BESIDE
 from resources.oauth import ClientCredentials
 from resources.rate import RateBudget, pause
 from resources.retries import ATTEMPTS, TroubleError, backoff_s, judge, may_pass, retry_after_s
@@ -32,6 +31,7 @@ from resources.settings import ClientSettings, Settings
 log = logging.getLogger(__name__)
 
 Query = Mapping[str, str]
+T = TypeVar("T")
 
 
 @dataclass
@@ -71,7 +71,6 @@ class Exchange:
         self.traffic = Traffic()
         self.rate = RateBudget(settings.sync_requests_per_second)
         self.links = Links(access.base_url + "/")
-        self._plain = envelope.Plain(contract.document.next, contract.document.total, BESIDE)
         self._own = _OfThread()
         # The environment's proxy is for https only: plain http stays on this machine (settings refuse anything else).
         self._connections = Connections(
@@ -124,16 +123,19 @@ class Exchange:
             return most
         return max(1, min(most, 1 + int(self.rate.per_second * traffic.answering_s / traffic.requests)))
 
-    def get(self, url: str, query: Query | None, *, is_any: bool = False) -> httpx.Response:
-        """One GET, repeated as `retries.judge` says. An answer is HTTP 200 with a document that can be read; with `is_any`, all that is not worth repeating.
+    def get(self, url: str, query: Query | None, read: Callable[[httpx.Response], T], *, is_any: bool = False) -> T:
+        """What `read` makes of the answer to one GET, which is repeated as `retries.judge` says, also where `read` raises `TroubleError`.
 
-        An answer whose body is of the plain form has its `envelope` among its extensions. Raises the last `TroubleError`, or `TooLargeError`,
-        `BrokenAnswerError`, `ClientRefusedError`, `StoppedError`.
+        An answer is HTTP 200; with `is_any`, all that is not worth repeating. Raises the last `TroubleError`, or `TooLargeError`, `BrokenAnswerError`,
+        `ClientRefusedError`, `StoppedError`.
         """
         attempt = 1
         while True:
             try:
-                return self._attempt(url, query, is_any=is_any)
+                response = self._send(self._request(url, query), self._auth)
+                if response.status_code == httpx.codes.OK or (is_any and not may_pass(response.status_code)):
+                    return read(response)
+                raise self._trouble(response)
             except TroubleError as trouble:
                 trouble.attempts = attempt
                 again = judge(trouble, datetime.now(UTC))
@@ -142,19 +144,6 @@ class Exchange:
             pause(backoff_s(attempt) if again is True else again, self._own.stopped)
             self._count(retries=1)
             attempt += 1
-
-    def _attempt(self, url: str, query: Query | None, *, is_any: bool) -> httpx.Response:
-        response = self._send(self._request(url, query), self._auth)
-        if is_any and not may_pass(response.status_code):
-            return response
-        if response.status_code != httpx.codes.OK:
-            raise self._trouble(response)
-        found = self._plain.read(response.content)
-        if found is None:
-            document_of(response, self.hide)
-        else:
-            response.extensions["envelope"] = found
-        return response
 
     def _request(self, url: str, query: Query | None) -> httpx.Request:
         """A GET; raises `BrokenAnswerError` where an id in it makes the address impossible."""

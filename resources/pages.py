@@ -23,7 +23,7 @@ from resources.contract import Contract
 from resources.envelope import Record
 from resources.errors import BrokenAnswerError
 from resources.links import Links
-from resources.marks import Mark, is_only_page, marks_of
+from resources.marks import BESIDE, Mark, is_only_page, marks_of
 
 # Lengths at which a page without any pagination member may just be full (docs/guarantees.md, 3).
 SUSPICIOUS_STEPS = (10, 25)
@@ -121,11 +121,12 @@ class Pages:
         self._contract = contract
         self._links = links
         self._hide = hide
+        self._plain = envelope.Plain(contract.document.next, contract.document.total, BESIDE)
 
     def of_list(self, stream: str, response: httpx.Response) -> Page:
-        """A page of a list; raises `BrokenAnswerError` where the answer is none."""
-        found = response.extensions.get("envelope")
-        if isinstance(found, envelope.Envelope):
+        """A page of a list; raises `BrokenAnswerError` where the answer is none, `TroubleError` where it may be one when it is asked for again."""
+        found = self._plain.read(response.content)
+        if found is not None:
             page = self._read(response, found.around, list(map(hash, found.ids)))
             return replace(page, body=response.content)
         document = document_of(response, self._hide)
@@ -142,7 +143,7 @@ class Pages:
         return self._in_full(response, document)
 
     def of_record(self, stream: str, response: httpx.Response) -> Page:
-        """A single record as a page of one; raises `BrokenAnswerError` where the answer is none."""
+        """A single record as a page of one; raises as `of_list` does."""
         document = document_of(response, self._hide)
         if not isinstance(document.get("data"), dict):
             raise BrokenAnswerError(f"{stream}: a single record came without an object under data.{SINGLE_CURE}")

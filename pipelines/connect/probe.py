@@ -97,7 +97,7 @@ class Probe:
         """The same answer once more, as it came: only where nothing could be made of it. Raises `GaveUpError` where it does not come again."""
         self.count += 1
         try:
-            return self.client.exchange.get(look.url, None, is_any=True).content
+            return self.client.exchange.get(look.url, None, lambda answer: answer.content, is_any=True)
         except (TroubleError, TooLargeError) as error:
             raise GaveUpError(f"{look.url}: {error}; it had answered before. Try again.") from error
 
