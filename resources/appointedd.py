@@ -103,7 +103,7 @@ class ApiClient(Abilities):
         chain.end()
 
     def single(self, stream: str, record_id: str) -> Page | None:
-        """One record by id as a page of one; None where the server says 404."""
+        """One record by id as a page of one; None where the server says that it is gone (404, 410)."""
         url = self._links.address(f"{self.contract.streams[stream].path}/{_path_segment(record_id)}")
         try:
             page = self._get(stream, url, self.included(stream), self._answers.of_record)
