@@ -69,8 +69,9 @@ def told_by(response: httpx.Response, hide: Hide) -> str:
     """What the API itself says is wrong: code, title, detail and source of each error object."""
     parts = []
     for error in _errors(response)[:3]:
-        source = error.get("source") if isinstance(error.get("source"), dict) else {}
-        words = [error.get("code"), error.get("title"), error.get("detail"), *(source or {}).values()]
+        source = error.get("source")
+        sources = source.values() if isinstance(source, dict) else ()
+        words = [error.get("code"), error.get("title"), error.get("detail"), *sources]
         # Cut only after `hide`, which would not know half a secret for one.
         parts.append(", ".join(hide(str(w))[:200] for w in words if w))
     return f" ({'; '.join(parts)})" if parts else ""
