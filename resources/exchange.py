@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 import httpx
@@ -44,13 +45,13 @@ class Traffic:
     waited_s: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def count(self, *, requests: int = 0, retries: int = 0, answering_s: float = 0.0, waited_s: float = 0.0) -> None:
-        """Add to the counts."""
+    def add(self, more: Traffic) -> None:
+        """Count more of it."""
         with self.lock:
-            self.requests += requests
-            self.retries += retries
-            self.answering_s += answering_s
-            self.waited_s += waited_s
+            self.requests += more.requests
+            self.retries += more.retries
+            self.answering_s += more.answering_s
+            self.waited_s += more.waited_s
 
 
 class _OfThread(threading.local):
@@ -86,7 +87,7 @@ class Exchange:
             },
         )
         # The token request is built without these headers: it must not carry the list's Accept.
-        self._auth = ClientCredentials(client, access.token_url, contract.oauth, self._send_token_request)
+        self._auth = ClientCredentials(client, access.token_url, contract.oauth, partial(self._send, auth=None))
         self.hide = self._auth.hide
 
     def close(self) -> None:
@@ -111,10 +112,10 @@ class Exchange:
         finally:
             self._own.traffic = before
 
-    def _count(self, requests: int = 0, retries: int = 0, answering_s: float = 0.0, waited_s: float = 0.0) -> None:
-        for traffic in (self.traffic, self._own.traffic):
-            if traffic is not None:
-                traffic.count(requests=requests, retries=retries, answering_s=answering_s, waited_s=waited_s)
+    def _count(self, more: Traffic) -> None:
+        self.traffic.add(more)
+        if self._own.traffic is not None:
+            self._own.traffic.add(more)
 
     def busy(self, most: int) -> int:
         """How many requests side by side, `most` at the most, this pace can keep busy: one is enough where an answer comes before the next may be sent."""
@@ -142,7 +143,7 @@ class Exchange:
                 if again is False or attempt == ATTEMPTS:
                     raise
             pause(backoff_s(attempt) if again is True else again, self._own.stopped)
-            self._count(retries=1)
+            self._count(Traffic(retries=1))
             attempt += 1
 
     def _request(self, url: str, query: Query | None) -> httpx.Request:
@@ -156,16 +157,13 @@ class Exchange:
                 f"Nothing can be asked for at {self.hide(url[:200])!r}, which an id of the API is part of: {error}."
             ) from None
 
-    def _send_token_request(self, request: httpx.Request) -> httpx.Response:
-        return self._send(request, None)
-
     def _send(self, request: httpx.Request, auth: httpx.Auth | None) -> httpx.Response:
         """Send once; `auth` None is the request for a token. Raises `TroubleError` where no whole answer came."""
         stopped = self._own.stopped
         if auth is not None:
-            self._count(waited_s=self.rate.wait_turn(stopped))
+            self._count(Traffic(waited_s=self.rate.wait_turn(stopped)))
         go_on(stopped)
-        self._count(requests=1)
+        self._count(Traffic(requests=1))
         most_bytes = MOST_BYTES if auth is not None else MOST_TOKEN_BYTES
         began = time.monotonic()
         try:
@@ -180,7 +178,7 @@ class Exchange:
             setting = "APPOINTEDD_BASE_URL" if auth is not None else "APPOINTEDD_TOKEN_URL"
             raise self._no_answer(request, error, setting) from None
         finally:
-            self._count(answering_s=time.monotonic() - began)
+            self._count(Traffic(answering_s=time.monotonic() - began))
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
             asked = retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"), datetime.now(UTC))
             self.rate.note_limit(min(asked or 1.0, 120.0))

@@ -1,6 +1,6 @@
-"""Whether a failed request is sent again, and after how long: one pure function, and the values it judges.
+"""Whether a failed request is sent again, and after how long.
 
-What lives here: the decision. What does not: sockets, waiting, counting (`exchange`).
+What lives here: the rules, and the values that they judge. What does not: sockets, waiting, counting (`exchange`).
 Sources: RFC 9110 section 10.2.3 and RFC 6585 section 4 (Retry-After as seconds or as a date), evidence section 6.2.
 """
 
@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 ATTEMPTS = 8
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 30.0
-# Of the waits that a server asks for.
+# A server may ask for no longer wait.
 LONGEST_WAIT_S = 120.0
 # A 4xx says that the request is wrong; these three say that the moment is.
 RETRIED_STATUS = frozenset({408, 425, 429})
