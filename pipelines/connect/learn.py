@@ -18,7 +18,7 @@ from pipelines.connect.matching import Matches
 from pipelines.connect.paths import Paths
 from pipelines.connect.places import rate_limit
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
-from pipelines.connect.way_in import WayIn, access_of, addresses
+from pipelines.connect.way_in import access_of, addresses, way_in
 from pipelines.streams import ACCOUNTS, BUILT_IN, CUSTOMERS, streams_of
 from resources.contract import AccountReference, Contract
 from resources.openapi import Description
@@ -37,8 +37,7 @@ def learn(settings: Settings, contract: Contract, description: Description | Non
     learned = Learned()
     access = access_of(settings, description)
     learned.add(*addresses(access, description))
-    opened = WayIn(settings, contract, description, access, learned)
-    with opened as probe:
+    with way_in(settings, contract, description, access, learned) as probe:
         _Contact(probe, settings, contract, description, learned, past).ask()
         learned.requests_count = probe.count
     return learned
