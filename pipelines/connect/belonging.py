@@ -7,11 +7,11 @@ store rows under an account that is not theirs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from pipelines.connect.described import Hints, unique
-from pipelines.connect.findings import NO_PAST, Finding, Line, Past
+from pipelines.connect.described import unique
+from pipelines.connect.findings import Finding, Line, Past
 from pipelines.connect.matching import fold
 from pipelines.connect.places import account_members
 from pipelines.connect.probe import Probe, Seen, is_list
@@ -75,11 +75,10 @@ def reference(
 def account_filter(
     probe: Probe,
     seen: Sequence[Seen],
-    hints: Mapping[str, Hints],
     account_ids: Sequence[str],
     unnamed: set[str],
     contract: Contract,
-    past: Past = NO_PAST,
+    past: Past,
 ) -> list[Finding]:
     """Whether a list can be asked for one account; needed where rows do not name theirs."""
     chosen, findings = "", []
@@ -87,7 +86,7 @@ def account_filter(
     for one in sorted(seen, key=lambda s: s.name not in unnamed):
         is_worth_more = one.name in unnamed or contract.streams[one.name].account_filter
         further = contract.plausible.account if is_worth_more else ()
-        names = unique(hints[one.name].account, [contract.parameters.account], further)
+        names = unique(one.hints.account, [contract.parameters.account], further)
         finding, name = _of(probe, one, [chosen] if chosen else names, account_ids, unnamed, contract, past)
         chosen = chosen or name
         findings.append(finding)

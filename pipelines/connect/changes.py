@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipelines.connect.described import Hints, unique
-from pipelines.connect.findings import NO_PAST, Confidence, Finding, Line, Past
+from pipelines.connect.described import unique
+from pipelines.connect.findings import Confidence, Finding, Line, Past
 from pipelines.connect.honoured import EDGE, Instants, Trial, Verdict, judge, trials
 from pipelines.connect.matching import fold, instant_of
 from pipelines.connect.ordering import changed_name
@@ -169,9 +169,8 @@ class _Tried:
 def filters(
     probe: Probe,
     seen: Sequence[Seen],
-    hints: Mapping[str, Hints],
     contract: Contract,
-    past: Past = NO_PAST,
+    past: Past,
     *,
     is_strict: bool,
 ) -> list[Finding]:
@@ -180,7 +179,7 @@ def filters(
     What an earlier contact proved stays where this one sees too little to say anything, so that lines do not come and go with the rows of the day.
     """
     own = (contract.parameters.updated_since, contract.parameters.updated_until)
-    described = [pair for one in seen for pair in hints[one.name].changes]
+    described = [pair for one in seen for pair in one.hints.changes]
     pairs = list(dict.fromkeys([*described, own, *contract.plausible.changes]))
     lists = [_Tried(probe, one, contract, changed) for one in seen if (changed := changed_name(one)) is not None]
     chosen: Pair | None = None

@@ -25,17 +25,16 @@ LISTS = {
 ENVELOPE = frozenset({"id", "type", "attributes", "relationships", "links", "meta", "lid"})
 
 
-def match_columns(seen: Seen, contract: Contract) -> Matches:
-    """Match a stream's attributes to its columns; `seen.columns` holds the outcome."""
-    names = contract.streams[seen.name]
+def match_columns(seen: Seen, contract: Contract) -> None:
+    """Match a stream's attributes to its columns; `seen.matches` and `seen.columns` hold the outcome."""
     kinds: dict[str, str] = {c.name: c.kind for c in seen.stream.columns} | LISTS.get(seen.name, {})
     shape = seen.endpoint.record if seen.endpoint else EMPTY
     members = members_of(seen.rows.values(), shape)
     reference = contract.account_reference
     others = {*reference.relationships, *reference.attributes, *contract.redact.members, "booking"}
-    result = match(kinds, names.columns, contract.plausible.columns.get(seen.name, {}), members, others)
-    seen.columns = {m.column: names_of(m, names.columns[m.column]) for m in result.found}
-    return result
+    aliases, plausible = seen.names.columns, contract.plausible.columns.get(seen.name, {})
+    seen.matches = match(kinds, aliases, plausible, members, others)
+    seen.columns = {m.column: names_of(m, aliases[m.column]) for m in seen.matches.found}
 
 
 def names_of(found: Match, aliases: Sequence[str]) -> tuple[str, ...]:
@@ -43,18 +42,10 @@ def names_of(found: Match, aliases: Sequence[str]) -> tuple[str, ...]:
     return tuple(aliases) if found.is_default else (found.member,)
 
 
-def column_lines(prefix: tuple[str, ...], result: Matches, contract: Mapping[str, Sequence[str]]) -> tuple[Line, ...]:
-    """The contract's lines for what was matched."""
-    return tuple(
-        Line((*prefix, m.column), list(names_of(m, contract[m.column])), f"{m.evidence}: {m.member}")
-        for m in result.found
-    )
-
-
 def columns_finding(
-    stream: str, level: str, result: Matches, prefix: tuple[str, ...], aliases: Mapping[str, Sequence[str]]
+    stream: str, level: str, result: Matches, table: str, aliases: Mapping[str, Sequence[str]]
 ) -> Finding:
-    """What the matching came to, in one row of the table."""
+    """What the matching of one level of a record came to. `table`: of the stream's names in the contract, which are `aliases`."""
     by_evidence: dict[str, list[str]] = {}
     for m in result.found:
         by_evidence.setdefault(m.evidence, []).append(f"{m.column} = {m.member}")
@@ -62,6 +53,10 @@ def columns_finding(
     new = [f"{m.column} = {m.member} ({m.evidence})" for m in result.found if not m.is_default]
     wrong = [f"{name} has the wrong form for {column}" for column, name in result.misfits.items()]
     is_doubtful = wrong or any(m.evidence in ("plausible", "nested") for m in result.found)
+    lines = (
+        Line(("streams", stream, table, m.column), list(names_of(m, aliases[m.column])), f"{m.evidence}: {m.member}")
+        for m in result.found
+    )
     return Finding(
         stream,
         level,
@@ -69,12 +64,11 @@ def columns_finding(
         "; ".join([*new, *wrong]) or "under the contract's names",
         "fills these columns",
         "none" if not result.found else "likely" if is_doubtful else "certain",
-        column_lines(prefix, result, aliases),
+        tuple(lines),
     )
 
 
-# Records that no column can read
-
+# Elements of lists
 
 # Columns of one element: of a custom field, of a question put to a participant. A value may be anything.
 ELEMENT_KINDS = {
@@ -97,12 +91,15 @@ def elements(
     kinds, plausible = ELEMENT_KINDS[column], contract.plausible.columns.get(column, {})
     members = members_of({"attributes": one} for one in flat)
     inside = match(kinds, names, plausible, members, {*contract.redact.members, "type"})
-    return [columns_finding(stream, f"members of {column}", inside, ("streams", stream, table), names)]
+    return [columns_finding(stream, f"members of {column}", inside, table, names)]
 
 
-def unread(seen: Seen, result: Matches) -> Finding | None:
+# Records that no column can read
+
+
+def unread(seen: Seen) -> Finding | None:
     """A need where records came and a sync would store columns without their values; None where it would not."""
-    name = seen.name
+    name, result = seen.name, seen.matches
     if not seen.rows:
         return None
     if flat := _flat_members(seen):

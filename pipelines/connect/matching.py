@@ -60,10 +60,10 @@ class Match:
 class Matches:
     """The outcome for one level of a record. `misfits`: columns whose own attribute has the wrong form for them, with that attribute."""
 
-    found: tuple[Match, ...]
-    empty: tuple[str, ...]
-    unmapped: tuple[str, ...]
-    misfits: Mapping[str, str]
+    found: tuple[Match, ...] = ()
+    empty: tuple[str, ...] = ()
+    unmapped: tuple[str, ...] = ()
+    misfits: Mapping[str, str] = field(default_factory=dict)
 
     def member_of(self, column: str) -> str | None:
         """The member that a column is read from."""

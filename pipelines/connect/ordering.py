@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from pipelines.connect.described import Hints, tokens, unique
+from pipelines.connect.described import tokens, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.honoured import is_sorted
 from pipelines.connect.matching import instant_of
@@ -29,11 +29,11 @@ def changed_name(seen: Seen) -> str | None:
     )
 
 
-def order(probe: Probe, seen: Sequence[Seen], hints: Mapping[str, Hints], contract: Contract) -> list[Finding]:
+def order(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Finding]:
     """Find the parameter and the value that order each list by change time; what comes is more of the unfiltered sample."""
     findings, parameter = [], ""
     for one in seen:
-        finding, parameter = _order_of(probe, one, hints[one.name], contract, parameter)
+        finding, parameter = _order_of(probe, one, contract, parameter)
         findings.append(finding)
     if not parameter and any(f.confidence == "none" for f in findings):
         off = Line(("abilities", "sort"), False, "no order by change time was honoured")
@@ -48,8 +48,8 @@ def order(probe: Probe, seen: Sequence[Seen], hints: Mapping[str, Hints], contra
     return findings
 
 
-def _order_of(probe: Probe, seen: Seen, hints: Hints, contract: Contract, known: str) -> tuple[Finding, str]:
-    changed = changed_name(seen)
+def _order_of(probe: Probe, seen: Seen, contract: Contract, known: str) -> tuple[Finding, str]:
+    changed, hints = changed_name(seen), seen.hints
     if changed is None or len({first(r, [changed], {}) for r in seen.rows.values()}) < 2:
         told = "no change time in its records" if changed is None else "too few rows to see an order"
         return Finding(seen.name, "order", "not tried", told, "as it is", "low"), known

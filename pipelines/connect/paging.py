@@ -40,13 +40,13 @@ def refuses_unknown(probe: Probe, seen: Seen) -> tuple[bool, Finding]:
     )
 
 
-def page_size(probe: Probe, seen: Sequence[Seen], hints: Sequence[Hints], contract: Contract) -> Finding:
+def page_size(probe: Probe, seen: Sequence[Seen], contract: Contract) -> Finding:
     """Find the parameter that sets the page size, and the largest size; the probe uses it from here on."""
     subject = max(seen, key=lambda s: len(raw_rows(s.first)) if s.first else 0)
     there = len(raw_rows(subject.first)) if subject.first else 0
-    names = unique(
-        [n for h in hints for n in h.page_size], [contract.parameters.page_size], contract.plausible.page_size
-    )
+    hints = [one.hints for one in (subject, *seen)]
+    described = [name for of_one in hints for name in of_one.page_size]
+    names = unique(described, [contract.parameters.page_size], contract.plausible.page_size)
     if there < 2:
         return Finding("", "page size", "not known", f"no list holds two rows ({subject.name})", "as it is", "low")
     asked = "2" if there > 2 else "1"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.connect.columns import columns_finding, elements, names_of
-from pipelines.connect.described import Hints, unique
+from pipelines.connect.columns import columns_finding, elements
+from pipelines.connect.described import unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.matching import Matches, fold, match, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
@@ -21,7 +21,7 @@ PARTICIPANT_KINDS = {"customer_booking_id": "reference", "answers": "list"}
 
 
 def participants(
-    probe: Probe, seen: Seen, hints: Hints, contract: Contract, customer_types: set[str]
+    probe: Probe, seen: Seen, contract: Contract, customer_types: set[str]
 ) -> tuple[list[Finding], Matches | None]:
     """How the customers of a booking come: in the booking, included with it, or as links only; and their columns."""
     member = seen.columns.get("participants", ())
@@ -47,13 +47,12 @@ def participants(
         return [
             Finding("bookings", "participants", f"customers, by {member[0]}", told, outcome, "likely", (line,))
         ], None
-    found = _included(probe, seen, hints, contract)
+    found = _included(probe, seen, contract)
     if found is None:
         return [_no_participants(seen)], None
     parameter, word, resources = found
     if lost := probe.missing(seen, probe.page(seen), {parameter: word}):
         return [_joined(f"{parameter}={word}", len(lost), len(rows_of(probe.page(seen))))], None
-    seen.include = (word,)
     finding = Finding(
         "bookings",
         "participants",
@@ -132,9 +131,9 @@ def _embedded(seen: Seen, names: Sequence[str]) -> list[JsonObject]:
     return found
 
 
-def _included(probe: Probe, seen: Seen, hints: Hints, contract: Contract) -> tuple[str, str, list[JsonObject]] | None:
+def _included(probe: Probe, seen: Seen, contract: Contract) -> tuple[str, str, list[JsonObject]] | None:
     """The parameter and path that bring the participants, with what they brought; the contract's own first."""
-    names = contract.streams["bookings"]
+    names, hints = seen.names, seen.hints
     wanted = {
         fold(n) for n in (*names.columns["participants"], *contract.plausible.columns["bookings"]["participants"])
     }
@@ -171,7 +170,7 @@ def _included(probe: Probe, seen: Seen, hints: Hints, contract: Contract) -> tup
 def _participant_columns(
     seen: Seen, resources: Sequence[JsonObject], contract: Contract
 ) -> tuple[list[Finding], Matches]:
-    names = contract.streams["bookings"]
+    names = seen.names
     child = next(c for c in seen.stream.children if c.table == "booking_customers")
     kinds: dict[str, str] = {c.name: c.kind for c in child.columns} | PARTICIPANT_KINDS
     members = members_of(resources, _participant_shape(seen))
@@ -183,9 +182,8 @@ def _participant_columns(
     if is_own:
         plausible["customer_booking_id"] = ("id", *plausible["customer_booking_id"])
     result = match(kinds, names.participant_columns, plausible, members, others)
-    seen.participant_columns = {m.column: names_of(m, names.participant_columns[m.column]) for m in result.found}
-    prefix = ("streams", "bookings", "participant_columns")
-    finding = columns_finding("bookings", "columns of participants", result, prefix, names.participant_columns)
+    table = "participant_columns"
+    finding = columns_finding("bookings", "columns of participants", result, table, names.participant_columns)
     return [finding, *elements("bookings", "answers", resources, result, "answer_columns", contract)], result
 
 

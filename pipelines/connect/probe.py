@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 from urllib.parse import urljoin
 
+from pipelines.connect.described import Hints, hints
+from pipelines.connect.matching import Matches
 from pipelines.connect.places import address, at
 from pipelines.records import JsonObject, identifier_id
 from pipelines.streams import Stream
@@ -28,7 +31,11 @@ PAGES_FOLLOWED = 4
 
 @dataclass
 class Seen:
-    """What is known of one stream so far. `rows` and `included` come from unfiltered lists only; `is_all`: they are the whole list."""
+    """What is known of one stream so far.
+
+    `rows` and `included` come from unfiltered lists only; `is_all`: they are the whole list. `matches`: its columns as they were matched to attributes;
+    `columns`: the names under which a sync will find each.
+    """
 
     stream: Stream
     names: StreamContract
@@ -38,14 +45,23 @@ class Seen:
     rows: dict[str, JsonObject] = field(default_factory=dict)
     included: list[JsonObject] = field(default_factory=list)
     is_all: bool = False
+    matches: Matches = field(default_factory=Matches)
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    participant_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    include: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The stream's name."""
         return self.stream.name
+
+    @property
+    def types(self) -> set[str]:
+        """The types of its records."""
+        return {str(row.get("type")) for row in self.rows.values()}
+
+    @cached_property
+    def hints(self) -> Hints:
+        """What the vendor's file suggests of its parameters."""
+        return hints(self.endpoint)
 
 
 class Probe:

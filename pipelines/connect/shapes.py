@@ -9,8 +9,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from urllib.parse import quote
 
-from pipelines.connect.described import Hints, unique
-from pipelines.connect.findings import NO_PAST, Finding, Line, Past
+from pipelines.connect.described import unique
+from pipelines.connect.findings import Finding, Line, Past
 from pipelines.connect.matching import Member, fold, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.records import JsonObject, identifier_id, object_at
@@ -29,10 +29,9 @@ ADDRESS = re.compile("https?://", re.IGNORECASE)
 # Types
 
 
-def types(seen: Seen, contract: Contract) -> Finding:
+def types(seen: Seen) -> Finding:
     """The `type` of a stream's records, which a sync insists on."""
-    came = sorted({str(row.get("type")) for row in seen.rows.values()})
-    known = contract.streams[seen.name].types
+    came, known = sorted(seen.types), seen.names.types
     if not came:
         declared = list(seen.endpoint.record.at("type").words) if seen.endpoint else []
         lines = (Line(("streams", seen.name, "types"), declared, "from the OpenAPI file"),) if declared else ()
@@ -59,37 +58,26 @@ def types(seen: Seen, contract: Contract) -> Finding:
 # Cancelled bookings
 
 
-def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract, past: Past = NO_PAST) -> list[Finding]:
+def cancelled(probe: Probe, seen: Seen, contract: Contract, past: Past) -> list[Finding]:
     """Whether the default list holds cancelled records, and which query brings them where it does not.
 
     A query that an earlier contact found stays: where it is not needed after all it costs a walk, and nothing else.
     """
-    key = ("streams", seen.name, "queries")
+    ability, key = "cancelled in the default list", ("streams", seen.name, "queries")
     words = {spelling(w) for w in contract.statuses.booking.get("cancelled", ())}
     statuses = _statuses(seen, seen.rows.values())
     if not statuses:
         return []
-    gone = [k for k, status in statuses.items() if spelling(status) in words]
-    ability = "cancelled in the default list"
-    further = [dict(q) for q in contract.streams[seen.name].queries]
-    if gone and past.is_again and further != [{}]:
-        told = (
-            f"{len(gone)} of the {len(statuses)} rows seen are cancelled; the query is of an earlier contact, or yours"
-        )
-        return [Finding(seen.name, ability, "yes", told, "walks the list again all the same", "likely")]
-    if gone:
+    if gone := [k for k, status in statuses.items() if spelling(status) in words]:
         told = f"{len(gone)} of the {len(statuses)} rows seen are cancelled"
+        if past.is_again and [*seen.names.queries] != [{}]:
+            told += "; the query is of an earlier contact, or yours"
+            return [Finding(seen.name, ability, "yes", told, "walks the list again all the same", "likely")]
         line = Line(key, [{}], "cancelled ones are in the default list")
         return [Finding(seen.name, ability, "yes", told, "needs no further query", "certain", (line,))]
-    spelt = unique(
-        [w for w in hints.status_words if spelling(w) in words], contract.statuses.booking.get("cancelled", ())
-    )
-    tried = [dict(q) for q in contract.streams[seen.name].queries if q]
-    tried += [{name: word} for name in unique(hints.status, contract.plausible.status) for word in spelt]
-    tried += [{name: "true"} for name in unique(hints.with_cancelled, contract.plausible.with_cancelled)]
     refused: set[str] = set()
     proven: list[dict[str, str]] = []  # queries of a filter that is honoured, which bring nothing today
-    for query in tried:
+    for query in _queries(seen, contract, words):
         if probe.is_spent or query in proven or refused & query.keys() or (proven and proven[0].keys() != query.keys()):
             continue
         look = probe.page(seen, query)
@@ -110,7 +98,7 @@ def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract, past: 
             proven.append(query)
     if proven:
         # There are none today, so nothing shows whether the default list will hold the first one, nor how it will be spelt where no file tells.
-        proven = [q for q in proven if not {*q.values()}.isdisjoint(hints.status_words)] or proven
+        proven = [q for q in proven if not {*q.values()}.isdisjoint(seen.hints.status_words)] or proven
         shown = " and ".join(f"{n}={v}" for query in proven for n, v in query.items())
         told = f"none was ever seen; the filter is honoured for other statuses, and {shown} brings none either"
         line = Line(key, [{}, *proven], "no cancelled row was seen yet, and the default list may hide them")
@@ -118,6 +106,18 @@ def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract, past: 
     told = f"none of the {len(statuses)} rows seen is cancelled, and no status filter brought one"
     outcome = "would miss them if they are hidden: look at one in Appointedd"
     return [Finding(seen.name, ability, "none seen", told, outcome, "low")]
+
+
+def _queries(seen: Seen, contract: Contract, words: Collection[str]) -> list[dict[str, str]]:
+    """What may bring cancelled records: the contract's own further queries, a status by name, a switch."""
+    hints, plausible = seen.hints, contract.plausible
+    described = [word for word in hints.status_words if spelling(word) in words]
+    spelt = unique(described, contract.statuses.booking.get("cancelled", ()))
+    return [
+        *(dict(query) for query in seen.names.queries if query),
+        *({name: word} for name in unique(hints.status, plausible.status) for word in spelt),
+        *({name: "true"} for name in unique(hints.with_cancelled, plausible.with_cancelled)),
+    ]
 
 
 def _filters_by_status(probe: Probe, seen: Seen, name: str, statuses: Mapping[str, str]) -> str:
