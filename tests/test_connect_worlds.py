@@ -18,6 +18,7 @@ import pytest
 
 from pipelines.connect.findings import Learned
 from pipelines.connect.learn import learn
+from pipelines.connect.override import past_of
 from pipelines.streams import BUILT_IN
 from resources.contract import load_contract
 from tests.emulator import Emulator, Fault, Naming, Replace, Request, SetHeaders, Status, Switches, World, on
@@ -373,6 +374,21 @@ def test_rows_that_wander_between_pages_are_told(
     with Emulator(world(accounts=2, customers=130, bookings=150), Switches(paging="number")) as emulator:
         learned = learned_from(emulator, tmp_path)
     assert sorted(need.partition(":")[0] for need in learned.needs) == needs
+
+
+def test_an_order_that_a_person_switched_off_keeps_no_pages_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync goes by the person's line, whatever order was found."""
+    own = tmp_path / "own.toml"
+    own.write_text('[streams.bookings]\nsort = ""\n')
+    wandering = _Wandering(("updated",))
+    monkeypatch.setattr(Selection, "page", lambda selection: wandering(selection))
+    with Emulator(world(accounts=2, customers=10, bookings=130), Switches(paging="number")) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        learned = learn(settings, load_contract(own), None, past_of(own.read_text()))
+    assert found(learned, "streams", "bookings", "sort") == "updated"
+    assert [need.partition(":")[0] for need in learned.needs] == ["bookings"]
 
 
 @pytest.mark.parametrize(("always_next", "paging"), [(True, "number"), (True, "offset"), (False, "number")])

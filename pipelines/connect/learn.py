@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from pipelines.connect import belonging, changes, columns, empty, ends, ordering, paging, people, shapes, together
+from pipelines.connect.asking import sent
 from pipelines.connect.described import endpoints
 from pipelines.connect.findings import NO_PAST, Confidence, Finding, Learned, Line, Past
 from pipelines.connect.matching import Matches
@@ -101,9 +101,9 @@ class _Contact:
             learned.add(*changes.filters(probe, changing, self.contract, past, is_strict=is_strict))
         learned.add(*belonging.account_filter(probe, changing, accounts, unnamed, self.contract, past))
         matched = self._bookings()
-        learned.add(*empty.empty(probe, changing, self._settled_contract()))
-        learned.add(*together.together(probe, changing, self._settled_contract(), unnamed, accounts))
-        if (ignoring := paging.filtered_total(probe, live, self._settled("document", "total"))) is not None:
+        learned.add(*empty.empty(probe, changing, self._settled()))
+        learned.add(*together.together(probe, changing, self._settled(), unnamed, accounts))
+        if (ignoring := paging.filtered_total(probe, live, self._settled().document.total)) is not None:
             learned.add(ignoring)
         for one in added:
             # What comes with its rows by the contract's own `include` came when all was sent together.
@@ -161,26 +161,21 @@ class _Contact:
 
     def _ends(self, lists: Sequence[Seen]) -> list[Finding]:
         """What tells the end of a list, once it is known where totals stand and which lists are read in windows."""
-        windowed = {
-            one.name
-            for one in lists
-            if one.stream is not ACCOUNTS
-            and self._settled("abilities", "filters")
-            and self._settled("streams", one.name, "filters")
-        }
         if any(f.need for f in self.learned.findings if f.ability == "next link"):
             return []  # what pages do not tell was told already
-        plain = {self._settled("parameters", name) for name in ("page_size", "sort", "include", "account")}
-        contract = self._settled_contract()
-        return ends.ends(self.probe, lists, contract, contract.document.total, windowed, plain)
+        settled = self._settled()
+        windowed = {one.name for one in lists if "updated_since" in sent(one.stream, settled)}
+        parameters = settled.parameters
+        plain = {parameters.page_size, parameters.sort, parameters.include, parameters.account}
+        return ends.ends(self.probe, lists, settled, settled.document.total, windowed, plain)
 
     def _wandering(self, lists: Sequence[Seen]) -> list[Finding]:
         """Lists without an order, known once it is known which order the sync asks for."""
-        is_on = self._settled("abilities", "sort") and self._settled("parameters", "sort")
-        ordered = {one.name for one in lists if is_on and self._settled("streams", one.name, "sort")}
+        settled = self._settled()
+        ordered = {one.name for one in lists if "sort" in sent(one.stream, settled)}
         return ordering.wandering(self.probe, lists, ordered, self.contract)
 
-    def _settled_contract(self) -> Contract:
+    def _settled(self) -> Contract:
         """The contract that a sync will find after this contact, as far as it is known: a person's own lines stay."""
         values = self.contract.model_dump()
         for line in self.learned.lines:
@@ -190,13 +185,6 @@ class _Contact:
                     holder = holder[name]
                 holder[line.key[-1]] = line.value
         return Contract.model_validate(values)
-
-    def _settled(self, *key: str) -> Any:
-        """What the sync will find under a key: what was learned, else the contract's."""
-        value: Any = self.contract
-        for name in key:
-            value = value[name] if isinstance(value, dict) else getattr(value, name)
-        return next((line.value for line in self.learned.lines if line.key == key), value)
 
     # Records
 
