@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from pipelines.connect import belonging, changes, columns, empty, ends, ordering, paging, people, shapes, together
-from pipelines.connect.asking import sent
 from pipelines.connect.described import endpoints
 from pipelines.connect.findings import NO_PAST, Confidence, Finding, Learned, Line, Past
 from pipelines.connect.matching import Matches
@@ -83,7 +82,7 @@ class _Contact:
         changing = [s for s in lists if s.stream is not ACCOUNTS]
         is_strict, told = paging.refuses_unknown(probe, max(live, key=lambda s: len(s.rows)))
         learned.add(told, paging.page_size(probe, live, self.contract))
-        learned.add(*paging.next_link(probe, live, self.contract))
+        learned.add(paging.next_link(probe, live, self.contract))
         for one in lists:
             self._sample(one)
         learned.add(paging.total(probe, live, self.contract))
@@ -110,7 +109,12 @@ class _Contact:
             for look in probe.answers_to(one):
                 probe.add_included(one, look)
         learned.add(shapes.secrets(lists, self.contract), shapes.singles(probe, changing))
-        learned.add(*self._ends(lists), *self._wandering(lists))
+        settled = self._settled()
+        if not any(
+            f.need for f in learned.findings if f.ability == paging.NEXT_LINK
+        ):  # else what pages do not tell was told
+            learned.add(*ends.ends(probe, lists, settled))
+        learned.add(*ordering.wandering(probe, lists, settled))
         # An error may come from something before the API, without its headers.
         newest = next(look for look in reversed(probe.answers) if is_list(look))
         learned.add(self._clock(newest.fetched_at), self._pace(newest.headers))
@@ -158,22 +162,6 @@ class _Contact:
         reference = self.contract.account_reference.model_copy(update=names)
         self.contract = self.contract.model_copy(update={"account_reference": reference})
         return unnamed
-
-    def _ends(self, lists: Sequence[Seen]) -> list[Finding]:
-        """What tells the end of a list, once it is known where totals stand and which lists are read in windows."""
-        if any(f.need for f in self.learned.findings if f.ability == "next link"):
-            return []  # what pages do not tell was told already
-        settled = self._settled()
-        windowed = {one.name for one in lists if "updated_since" in sent(one.stream, settled)}
-        parameters = settled.parameters
-        plain = {parameters.page_size, parameters.sort, parameters.include, parameters.account}
-        return ends.ends(self.probe, lists, settled, settled.document.total, windowed, plain)
-
-    def _wandering(self, lists: Sequence[Seen]) -> list[Finding]:
-        """Lists without an order, known once it is known which order the sync asks for."""
-        settled = self._settled()
-        ordered = {one.name for one in lists if "sort" in sent(one.stream, settled)}
-        return ordering.wandering(self.probe, lists, ordered, self.contract)
 
     def _settled(self) -> Contract:
         """The contract that a sync will find after this contact, as far as it is known: a person's own lines stay."""

@@ -6,10 +6,11 @@ list in a known order makes the unfiltered sample that filters are judged by a b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from pipelines.connect.asking import sent
 from pipelines.connect.described import tokens, unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.honoured import is_sorted
@@ -132,9 +133,9 @@ def _lost_between(probe: Probe, seen: Seen, parameter: str, first_pages: Mapping
     for value, look in first_pages.items():
         rows = rows_of(look)
         size = tied_size([first(row, [changed], {}) for row in rows.values()])
-        if size is None or not probe.size:
+        if size is None or not probe.size_name:
             continue
-        page = probe.page(seen, {parameter: value, next(iter(probe.size)): str(size)})
+        page = probe.page(seen, {parameter: value, probe.size_name: str(size)})
         following = probe.follow(page)
         if following is None or not is_list(following) or len(rows_of(page)) != size:
             continue
@@ -160,25 +161,25 @@ def tied_size(values: Sequence[object]) -> int | None:
     return size
 
 
-def wandering(probe: Probe, lists: Sequence[Seen], ordered: Collection[str], contract: Contract) -> list[Finding]:
+def wandering(probe: Probe, lists: Sequence[Seen], contract: Contract) -> list[Finding]:
     """Lists of more than one page whose rows come in another order each time: no walk over their pages can be whole, unless an order is found that they keep.
 
-    `ordered`: streams that are asked for in an order anyway.
+    `contract` as it is settled so far: what is asked for in an order anyway is left out.
     """
-    found = []
+    found, parameter = [], contract.parameters.sort
     for one in lists:
         page = probe.page(one)
-        if one.name in ordered or not is_list(page) or not probe.has_next(page) or _is_steady(probe, page):
+        is_ordered = "sort" in sent(one.stream, contract)
+        if is_ordered or not is_list(page) or not probe.has_next(page) or _is_steady(probe, page):
             continue
         ability, told = "order of pages", "asked for twice, other rows came on the first page"
-        kept = contract.parameters.sort and next(
-            (v for v in unique([one.names.sort], ["id"]) if _keeps(probe, one, contract.parameters.sort, v)), ""
-        )
+        values = unique([one.names.sort], ["id"]) if parameter else ()
+        kept = next((value for value in values if _keeps(probe, one, parameter, value)), "")
         if kept:
             why = "rows came in the same order twice, as they do not without it"
             lines = (
                 Line(("abilities", "sort"), True, why),
-                Line(("parameters", "sort"), contract.parameters.sort, why),
+                Line(("parameters", "sort"), parameter, why),
                 Line(("streams", one.name, "sort"), kept, why),
             )
             found.append(Finding(one.name, ability, f"kept by {kept}", told, "asks for that order", "certain", lines))

@@ -80,6 +80,11 @@ class Probe:
         self._kept: dict[tuple[str, tuple[tuple[str, str], ...]], Look] = {}
 
     @property
+    def size_name(self) -> str:
+        """The parameter that sets the page size; empty where none is known to."""
+        return next(iter(self.size), "")
+
+    @property
     def is_spent(self) -> bool:
         """Whether the budget of requests is used up, so that nothing new should be tried."""
         return self.count >= self.most_requests
@@ -131,9 +136,17 @@ class Probe:
         """One page of a stream with the page size that works."""
         return self.get(seen.path, {**self.size, **(query or {})})
 
+    def next_link(self, look: Look) -> str | None:
+        """A page's link to the next one; None where it has none."""
+        return address(at(look.document, self.next_place))
+
+    def has_next(self, look: Look) -> bool:
+        """Whether a page names the next one."""
+        return self.next_link(look) is not None
+
     def follow(self, look: Look) -> Look | None:
         """The page behind a page; None at the end, or where the link leads to the page itself or to another host, which no token is sent to."""
-        link = address(at(look.document, self.next_place))
+        link = self.next_link(look)
         target = urljoin(look.url, link or "")
         if link is None or target == look.url or self.leads_away(look):
             return None
@@ -143,22 +156,17 @@ class Probe:
 
     def leads_away(self, look: Look) -> str:
         """The origin that a page's next link leads to, where it is not the API's own; else nothing."""
-        link = address(at(look.document, self.next_place)) or ""
-        origin = shown_origin(urljoin(look.url, link))
+        origin = shown_origin(urljoin(look.url, self.next_link(look) or ""))
         return "" if origin == shown_origin(look.url) else origin
 
     def signs_of_more(self, look: Look) -> list[Mark]:
         """What a page without a next link says of further ones, by the marks that a sync knows; counts of records are no matter of one page (`ends`)."""
         names, count = self.client.contract.document, len(raw_rows(look))
-        size = next(iter(self.size), "")
-        marks = marks_of(look.document or {}, count, look.url, names.shifting_parameters, size, names.ignored_marks)
+        numbering, ignored = names.shifting_parameters, names.ignored_marks
+        marks = marks_of(look.document or {}, count, look.url, numbering, self.size_name, ignored)
         # Of a chain that was followed, the link itself tells the end, and only a plain yes outweighs it.
         is_behind = look.url in self.followed
         return [mark for mark in marks if mark.kind != "records" and (mark.kind == "yes" or not is_behind)]
-
-    def has_next(self, look: Look) -> bool:
-        """Whether a page names the next one."""
-        return address(at(look.document, self.next_place)) is not None
 
     def walk(self, seen: Seen, query: Mapping[str, str] | None = None) -> tuple[Look, dict[str, JsonObject], bool]:
         """A list for some pages: its first answer, the rows by id, and whether it was read to its end."""

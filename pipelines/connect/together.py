@@ -18,7 +18,6 @@ from pipelines.connect.empty import LONG_AGO
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.honoured import Instants, Trial, inside, judge, trials
 from pipelines.connect.ordering import changed_name
-from pipelines.connect.places import address, at
 from pipelines.connect.probe import Probe, Seen, is_list, is_steady, rows_of, said
 from pipelines.records import MISSING, included_of, index, object_at
 from resources.appointedd import Look
@@ -211,7 +210,7 @@ class _Stream:
     def _lost_by_link(self, page: Look, query: Mapping[str, str], needed: Collection[str]) -> _Cut | None:
         """What the next link of a page has lost that a sync cannot do without; None where it leads to more of the same."""
         name, names = self.seen.name, self.contract.document
-        link = parse_qs(urlsplit(address(at(page.document, self.probe.next_place)) or "").query, keep_blank_values=True)
+        link = parse_qs(urlsplit(self.probe.next_link(page) or "").query, keep_blank_values=True)
         is_shifting = any(one in link for one in names.shifting_parameters)
         size = self.contract.parameters.page_size
         if lost := forgotten(link, query, needed, size, is_shifting=is_shifting):
