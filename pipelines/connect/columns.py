@@ -7,14 +7,15 @@ What lives here: matching what was seen, what that comes to, records that no col
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from pipelines.connect.findings import Finding, Line
+from pipelines.connect.findings import Confidence, Finding, Line
 from pipelines.connect.matching import Match, Matches, Member, fits, match, members_of
 from pipelines.connect.probe import Seen
 from pipelines.records import JsonObject, object_at
-from pipelines.streams import ACCOUNTS
-from resources.contract import Contract
+from pipelines.streams import ACCOUNTS, Stream
+from resources.contract import Contract, Names
 from resources.schemas import EMPTY
 
 LISTS = {
@@ -25,47 +26,67 @@ LISTS = {
 ENVELOPE = frozenset({"id", "type", "attributes", "relationships", "links", "meta", "lid"})
 
 
+@dataclass(frozen=True)
+class Level:
+    """The columns of one level of a record: of the record itself, or of what one of its lists holds.
+
+    `kinds`: kind by column. `aliases`: the contract's names for them, under `table` of the stream's entry; `plausible`: further ones that are worth trying.
+    `others`: members that have a use of their own, so that no column is read from them.
+    """
+
+    stream: str
+    table: str
+    kinds: Mapping[str, str]
+    aliases: Mapping[str, Names]
+    plausible: Mapping[str, Names]
+    others: frozenset[str]
+
+    def match(self, members: Mapping[str, Member]) -> Matches:
+        """Which of some members feeds which column."""
+        return match(self.kinds, self.aliases, self.plausible, members, self.others)
+
+    def finding(self, ability: str, result: Matches) -> Finding:
+        """What the matching came to."""
+        by_evidence: dict[str, list[str]] = {}
+        for m in result.found:
+            by_evidence.setdefault(m.evidence, []).append(f"{m.column} = {m.member}")
+        counted = ", ".join(f"{len(names)} {evidence}" for evidence, names in by_evidence.items())
+        found = f"{len(result.found)} of {len(self.kinds)}" + (f" ({counted})" if counted else "")
+        new = [f"{m.column} = {m.member} ({m.evidence})" for m in result.found if not m.is_default]
+        wrong = [f"{name} has the wrong form for {column}" for column, name in result.misfits.items()]
+        told = "; ".join([*new, *wrong]) or "under the contract's names"
+        is_doubtful = wrong or result.weak
+        confidence: Confidence = "none" if not result.found else "likely" if is_doubtful else "certain"
+        lines = (
+            Line(("streams", self.stream, self.table, m.column), list(self.names_of(m)), f"{m.evidence}: {m.member}")
+            for m in result.found
+        )
+        return Finding(self.stream, ability, found, told, "fills these columns", confidence, tuple(lines))
+
+    def names_of(self, found: Match) -> Names:
+        """The contract's own names where they find the member already, else the member alone."""
+        return self.aliases[found.column] if found.is_default else (found.member,)
+
+
+def level_of(stream: Stream, contract: Contract) -> Level:
+    """The columns of a stream's records."""
+    name, reference = stream.name, contract.account_reference
+    return Level(
+        name,
+        "columns",
+        {column.name: column.kind for column in stream.columns} | LISTS.get(name, {}),
+        contract.streams[name].columns,
+        contract.plausible.columns.get(name, {}),
+        frozenset({*reference.relationships, *reference.attributes, *contract.redact.members, "booking"}),
+    )
+
+
 def match_columns(seen: Seen, contract: Contract) -> None:
     """Match a stream's attributes to its columns; `seen.matches` and `seen.columns` hold the outcome."""
-    kinds: dict[str, str] = {c.name: c.kind for c in seen.stream.columns} | LISTS.get(seen.name, {})
+    level = level_of(seen.stream, contract)
     shape = seen.endpoint.record if seen.endpoint else EMPTY
-    members = members_of(seen.rows.values(), shape)
-    reference = contract.account_reference
-    others = {*reference.relationships, *reference.attributes, *contract.redact.members, "booking"}
-    aliases, plausible = seen.names.columns, contract.plausible.columns.get(seen.name, {})
-    seen.matches = match(kinds, aliases, plausible, members, others)
-    seen.columns = {m.column: names_of(m, aliases[m.column]) for m in seen.matches.found}
-
-
-def names_of(found: Match, aliases: Sequence[str]) -> tuple[str, ...]:
-    """The contract's own list where it finds the member already, else the member alone."""
-    return tuple(aliases) if found.is_default else (found.member,)
-
-
-def columns_finding(
-    stream: str, level: str, result: Matches, table: str, aliases: Mapping[str, Sequence[str]]
-) -> Finding:
-    """What the matching of one level of a record came to. `table`: of the stream's names in the contract, which are `aliases`."""
-    by_evidence: dict[str, list[str]] = {}
-    for m in result.found:
-        by_evidence.setdefault(m.evidence, []).append(f"{m.column} = {m.member}")
-    counted = ", ".join(f"{len(names)} {evidence}" for evidence, names in by_evidence.items())
-    new = [f"{m.column} = {m.member} ({m.evidence})" for m in result.found if not m.is_default]
-    wrong = [f"{name} has the wrong form for {column}" for column, name in result.misfits.items()]
-    is_doubtful = wrong or any(m.evidence in ("plausible", "nested") for m in result.found)
-    lines = (
-        Line(("streams", stream, table, m.column), list(names_of(m, aliases[m.column])), f"{m.evidence}: {m.member}")
-        for m in result.found
-    )
-    return Finding(
-        stream,
-        level,
-        f"{len(result.found)} of {len(result.found) + len(result.empty)}" + (f" ({counted})" if counted else ""),
-        "; ".join([*new, *wrong]) or "under the contract's names",
-        "fills these columns",
-        "none" if not result.found else "likely" if is_doubtful else "certain",
-        tuple(lines),
-    )
+    seen.matches = level.match(members_of(seen.rows.values(), shape))
+    seen.columns = {m.column: level.names_of(m) for m in seen.matches.found}
 
 
 # Elements of lists
@@ -88,10 +109,10 @@ def elements(
     flat = [one for one in objects if not one.keys() <= IDENTIFIER and "attributes" not in one]
     if not flat:
         return []
-    kinds, plausible = ELEMENT_KINDS[column], contract.plausible.columns.get(column, {})
-    members = members_of({"attributes": one} for one in flat)
-    inside = match(kinds, names, plausible, members, {*contract.redact.members, "type"})
-    return [columns_finding(stream, f"members of {column}", inside, table, names)]
+    plausible = contract.plausible.columns.get(column, {})
+    level = Level(stream, table, ELEMENT_KINDS[column], names, plausible, frozenset({*contract.redact.members, "type"}))
+    inside = level.match(members_of({"attributes": one} for one in flat))
+    return [level.finding(f"members of {column}", inside)]
 
 
 # Records that no column can read

@@ -180,7 +180,7 @@ class _Contact:
         """What a list's columns came to; nothing of one of which nothing is known."""
         if not one.rows and one.endpoint is None:
             return
-        self.learned.add(columns.columns_finding(one.name, "columns", one.matches, "columns", one.names.columns))
+        self.learned.add(columns.level_of(one.stream, self.contract).finding("columns", one.matches))
         if not one.stream.is_generic and (finding := columns.unread(one)) is not None:
             self.learned.add(finding)
         if one.name == CUSTOMERS.name:
@@ -269,8 +269,6 @@ class _Contact:
             return "low", f"not settled: {', '.join(unsure)}"
         if len(one.rows) < FEW_ROWS and not (one.stream is ACCOUNTS and one.is_all):
             return "low" if len(one.rows) < 3 else "likely", f"only {len(one.rows)} rows to learn from"
-        weak = [m.column for m in one.matches.found if m.evidence in ("plausible", "nested")]
-        if weak or one.matches.misfits:
-            told = ", ".join([*weak, *one.matches.misfits])
-            return "likely", f"read from names that are only plausible: {told}"
+        if unlike := [*one.matches.weak, *one.matches.misfits]:
+            return "likely", f"read from names that are only plausible: {', '.join(unlike)}"
         return "certain", f"{len(one.rows)} rows, names that fit"

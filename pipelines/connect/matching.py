@@ -65,6 +65,11 @@ class Matches:
     unmapped: tuple[str, ...] = ()
     misfits: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def weak(self) -> list[str]:
+        """Columns whose member was found by a name that is only plausible."""
+        return [m.column for m in self.found if m.evidence in ("plausible", "nested")]
+
     def member_of(self, column: str) -> str | None:
         """The member that a column is read from."""
         return next((m.member for m in self.found if m.column == column), None)
