@@ -123,9 +123,3 @@ def judge(
     if trial.untold:
         return "undecided", f"no row tells it from a filter by {', '.join(trial.untold)}"
     return "honoured", f"all {len(wanted)} rows of the window came back, and none from outside"
-
-
-def is_sorted(instants: list[datetime], *, descending: bool) -> bool:
-    """Whether instants come in order, with at least two different ones among them."""
-    ordered = sorted(instants, reverse=descending)
-    return len(set(instants)) > 1 and instants == ordered

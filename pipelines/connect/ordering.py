@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, product
 
 from pipelines.connect.asking import sent
 from pipelines.connect.described import tokens, unique
 from pipelines.connect.findings import Finding, Line
-from pipelines.connect.honoured import is_sorted
 from pipelines.connect.matching import instant_of
 from pipelines.connect.paging import goes_on
 from pipelines.connect.probe import Probe, Seen, is_list, is_steady, rows_of
@@ -59,60 +58,41 @@ def _order_of(probe: Probe, seen: Seen, contract: Contract, known: str) -> tuple
     values = unique([seen.names.sort.lstrip("-"), changed, *words])
     if hints.sort_words:  # the file lists them: nothing else need be tried
         values = [v for v in values if v in {w.lstrip("-") for w in hints.sort_words}] or values
-    for parameter in parameters:
-        for value in values:
-            if probe.is_spent:
-                break
-            looks = [probe.page(seen, {parameter: value})]
-            if is_list(looks[0]):
-                looks.append(probe.page(seen, {parameter: "-" + value}))
-            orders = [_came_in_order(look, changed, d) for look, d in zip(looks, (0, 1), strict=False)]
-            if len(orders) == 2 and None in orders and False not in orders:
-                told = "all rows of a page changed at the same time, so no order shows"
-                return Finding(seen.name, "order", "not told", told, "as it is", "low"), known
-            if orders == [True, True]:
-                first_pages = dict(zip((value, "-" + value), looks, strict=True))
-                left_out = _left_out(probe, seen, looks, changed) or _lost_between(
-                    probe, seen, parameter, first_pages, changed
-                )
-                if left_out:
-                    why = f"{parameter}={value} {left_out}"
-                    off = Line(("streams", seen.name, "sort"), "", why)
-                    return Finding(
-                        seen.name, "order", "none that is whole", why, "asks for no order", "none", (off,)
-                    ), known
-                for look in looks:
-                    probe.add_sample(seen, look)
-                return (
-                    Finding(
-                        seen.name,
-                        "order",
-                        f"{parameter}={value}",
-                        "rows came ascending, and descending with -",
-                        "asks for the oldest change first",
-                        "certain",
-                        (Line(("streams", seen.name, "sort"), value, "rows came in this order"),),
-                    ),
-                    parameter,
-                )
-    return (
-        Finding(
-            seen.name,
-            "order",
-            "none by change time",
-            f"tried {', '.join(parameters)} with {', '.join(values)}: refused, or the rows were not in that order",
-            "asks for no order",
-            "none",
-            (Line(("streams", seen.name, "sort"), "", "no order by change time was honoured"),),
-        ),
-        known,
-    )
+    for parameter, value in product(parameters, values):
+        if probe.is_spent:
+            break
+        pages = {value: probe.page(seen, {parameter: value})}
+        if is_list(pages[value]):
+            pages["-" + value] = probe.page(seen, {parameter: "-" + value})
+        orders = [_came_in_order(look, changed, is_descending=asked != value) for asked, look in pages.items()]
+        if len(orders) == 2 and None in orders and False not in orders:
+            told = "all rows of a page changed at the same time, so no order shows"
+            return Finding(seen.name, "order", "not told", told, "as it is", "low"), known
+        if orders != [True, True]:
+            continue
+        if lost := _left_out(probe, seen, pages, changed) or _lost_between(probe, seen, parameter, pages, changed):
+            why = f"{parameter}={value} {lost}"
+            return _no_order(seen, "none that is whole", why, why), known
+        for look in pages.values():
+            probe.add_sample(seen, look)
+        line = Line(("streams", seen.name, "sort"), value, "rows came in this order")
+        found, told = f"{parameter}={value}", "rows came ascending, and descending with -"
+        outcome = "asks for the oldest change first"
+        return Finding(seen.name, "order", found, told, outcome, "certain", (line,)), parameter
+    told = f"tried {', '.join(parameters)} with {', '.join(values)}: refused, or the rows were not in that order"
+    return _no_order(seen, "none by change time", told, "no order by change time was honoured"), known
 
 
-def _left_out(probe: Probe, seen: Seen, looks: Sequence[Look], changed: str) -> str:
-    """What shows that a list in order is short of rows; nothing where nothing does. `looks`: its first pages, both ways."""
-    came = set().union(*(rows_of(look) for look in looks))
-    short = next((look for look in looks if not goes_on(probe, look) and seen.rows.keys() - rows_of(look).keys()), None)
+def _no_order(seen: Seen, found: str, told: str, why: str) -> Finding:
+    off = Line(("streams", seen.name, "sort"), "", why)
+    return Finding(seen.name, "order", found, told, "asks for no order", "none", (off,))
+
+
+def _left_out(probe: Probe, seen: Seen, pages: Mapping[str, Look], changed: str) -> str:
+    """What shows that a list in order is short of rows; nothing where nothing does. `pages`: its first ones, by the value that asks for the order."""
+    came = set().union(*(rows_of(look) for look in pages.values()))
+    whole = [look for look in pages.values() if not goes_on(probe, look)]
+    short = next((look for look in whole if seen.rows.keys() - rows_of(look).keys()), None)
     if short is not None:
         # What left the list meanwhile is no loss, and what came to it is on none of the earlier pages.
         still = rows_of(probe.again(probe.page(seen))).keys()
@@ -124,13 +104,13 @@ def _left_out(probe: Probe, seen: Seen, looks: Sequence[Look], changed: str) -> 
     return ""
 
 
-def _lost_between(probe: Probe, seen: Seen, parameter: str, first_pages: Mapping[str, Look], changed: str) -> str:
+def _lost_between(probe: Probe, seen: Seen, parameter: str, pages: Mapping[str, Look], changed: str) -> str:
     """What shows that rows of one instant are lost where a page ends among them; nothing where nothing does, or no such rows were seen.
 
     A cursor that is an instant alone goes on behind all rows of it, whichever way the list is ordered. A sync asks for the oldest first, so the descending
     page is only asked where the ascending one holds no such rows.
     """
-    for value, look in first_pages.items():
+    for value, look in pages.items():
         rows = rows_of(look)
         size = tied_size([first(row, [changed], {}) for row in rows.values()])
         if size is None or not probe.size_name:
@@ -202,13 +182,13 @@ def _is_steady(probe: Probe, look: Look) -> bool:
     return is_steady(rows_of(look).keys(), rows_of(probe.again(look)).keys())
 
 
-def _came_in_order(look: Look, changed: str, is_descending: int) -> bool | None:
+def _came_in_order(look: Look, changed: str, *, is_descending: bool) -> bool | None:
     """Whether rows came in order; None where they all changed at the same time, which looks ordered any way."""
     values = [first(row, [changed], {}) for row in rows_of(look).values()]
     instants = [instant for v in values if (instant := instant_of(v)) is not None]
-    if values and len(instants) == len(values) and len(set(instants)) == 1:
-        return None
-    return len(instants) == len(values) and is_sorted(instants, descending=bool(is_descending))
+    if not instants or len(instants) < len(values):
+        return False
+    return instants == sorted(instants, reverse=is_descending) if len(set(instants)) > 1 else None
 
 
 def _is_change(word: str) -> bool:
