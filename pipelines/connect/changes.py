@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from pipelines.connect.described import unique
 from pipelines.connect.findings import Confidence, Finding, Line, Past
@@ -48,7 +49,7 @@ def instants_of(row: JsonObject, changed: str, twins: Iterable[str]) -> Instants
 def all_instants(rows: Mapping[str, JsonObject], seen: Seen, contract: Contract, changed: str) -> dict[str, Instants]:
     """The instants of some rows, by id."""
     plausible = contract.plausible.columns.get(seen.name, {}).get("updated_at", ())
-    twins = {fold(name) for name in (*contract.streams[seen.name].columns["updated_at"], *plausible)} | {"updatedat"}
+    twins = {fold(name) for name in (*seen.names.columns["updated_at"], *plausible, "updated_at")}
     return {key: instants_of(row, changed, twins) for key, row in rows.items()}
 
 
@@ -61,7 +62,7 @@ def instant_text(instant: datetime) -> str:
 class _Proof:
     """What was seen of a filter on one list."""
 
-    verdict: Verdict | str
+    verdict: Verdict | Literal["refused"]
     reason: str
 
     def __str__(self) -> str:
@@ -182,49 +183,57 @@ def filters(
     described = [pair for one in seen for pair in one.hints.changes]
     pairs = list(dict.fromkeys([*described, own, *contract.plausible.changes]))
     lists = [_Tried(probe, one, contract, changed) for one in seen if (changed := changed_name(one)) is not None]
-    chosen: Pair | None = None
-    proofs: dict[str, _Proof] = {}
-    # The stream with the most telling sample finds the names; the others only prove them.
-    for tried in sorted(lists, key=lambda one: one.promise):
-        proof = tried.untried()
-        worth = [chosen] if chosen else pairs if not proofs else pairs[: len(described) + SECOND_LOOK]
-        worth_trying = tried.worth_trying(worth, is_strict=is_strict)
-        for pair in worth_trying:
-            proof = tried.lower(pair[0])
-            if proof.verdict == "honoured":
-                chosen = pair
-                break
-        else:
-            if tried.is_telling and not worth_trying:
-                proof = _Proof("ignored", "none of the names makes a difference")
-        proofs[tried.name] = proof
+    chosen, proofs = _lower_bounds(lists, pairs, len(described) + SECOND_LOOK, is_strict=is_strict)
     undated = _Proof("undecided", "its records carry no change time that can be read")
     proofs = {one.name: proofs.get(one.name, undated) for one in seen}
     own_before = _on_before(seen, contract, past)
     kept = {name for name in own_before if proofs[name].verdict == "undecided" and (chosen or own)[0] == own[0]}
     if kept and chosen is None:
         chosen = own
-    findings = [
+    if chosen is None:
+        off = Line(("abilities", "filters"), False, "no filter by change time was proven")
+        bounds = [Finding("", ABILITY, "off", "see the streams", "no filter is sent", "certain", (off,))]
+    else:
+        low, proven = chosen[0], [one for one in lists if proofs[one.name].verdict == "honoured"]
+        # The bounds hold for all lists, so one that the contract adds does not decide on them beside others.
+        deciding = [one for one in proven if not one.is_added] or ([] if kept else proven)
+        was_upper = contract.abilities.upper_bound and {one.name for one in deciding} | kept <= own_before
+        uppers = unique([chosen[1]], [high for _, high in [*described, own]])
+        lower = _lower_bound(deciding, low)
+        upper, high = _upper_bound(deciding, low, uppers, contract, was_on=was_upper)
+        bounds = [lower, upper]
+        for one in proven if high else ():
+            if one not in deciding and (proof := one.upper(low, high)).verdict != "honoured":
+                proofs[one.name] = _Proof(proof.verdict, f"{high}, {proof.reason}")
+    of_lists = [
         _kept(name, proof, contract) if name in kept else _of_list(name, proof, chosen)
         for name, proof in proofs.items()
     ]
-    if chosen is None:
-        off = Line(("abilities", "filters"), False, "no filter by change time was proven")
-        off_for_all = Finding("", ABILITY, "off", "see the streams", "no filter is sent", "certain", (off,))
-        return [*findings, off_for_all]
-    proven = [one for one in lists if proofs[one.name].verdict == "honoured"]
-    # The bounds hold for all lists, so one that the contract adds does not decide on them beside others.
-    deciding = [one for one in proven if not one.is_added] or ([] if kept else proven)
-    was_upper = contract.abilities.upper_bound and {one.name for one in deciding} | kept <= own_before
-    uppers = unique([chosen[1]], [high for _, high in [*described, own]])
-    lower = _lower_bound(deciding, chosen[0])
-    upper, name = _upper_bound(deciding, chosen[0], uppers, contract, was_on=was_upper)
-    if name:
-        for one in proven:
-            if one not in deciding and (proof := one.upper(chosen[0], name)).verdict != "honoured":
-                proofs[one.name] = _Proof(proof.verdict, f"{name}, {proof.reason}")
-        findings = [f if f.stream in kept else _of_list(f.stream, proofs[f.stream], chosen) for f in findings]
-    return [*findings, lower, upper]
+    return [*of_lists, *bounds]
+
+
+def _lower_bounds(
+    lists: Sequence[_Tried], pairs: Sequence[Pair], few: int, *, is_strict: bool
+) -> tuple[Pair | None, dict[str, _Proof]]:
+    """The pair whose lower bound works, and what was seen of it on each list: the most telling sample finds the names, the others only prove them.
+
+    `few`: so many pairs are tried on the others where the first list found none.
+    """
+    chosen: Pair | None = None
+    proofs: dict[str, _Proof] = {}
+    for tried in sorted(lists, key=lambda one: one.promise):
+        names = [chosen] if chosen else pairs[:few] if proofs else pairs
+        worth_trying = tried.worth_trying(names, is_strict=is_strict)
+        proof = tried.untried()
+        if tried.is_telling and not worth_trying:
+            proof = _Proof("ignored", "none of the names makes a difference")
+        for pair in worth_trying:
+            proof = tried.lower(pair[0])
+            if proof.verdict == "honoured":
+                chosen = pair
+                break
+        proofs[tried.name] = proof
+    return chosen, proofs
 
 
 def _on_before(seen: Sequence[Seen], contract: Contract, past: Past) -> set[str]:
@@ -234,7 +243,7 @@ def _on_before(seen: Sequence[Seen], contract: Contract, past: Past) -> set[str]
     """
     if not past.is_again or not contract.abilities.filters:
         return set()
-    return {one.name for one in seen if contract.streams[one.name].filters and not one.stream.is_generic}
+    return {one.name for one in seen if one.names.filters and not one.stream.is_generic}
 
 
 def _kept(stream: str, proof: _Proof, contract: Contract) -> Finding:
@@ -272,8 +281,8 @@ def _upper_bound(
 
     Second, its name; empty where it is off.
     """
-    reason = "none is known to go with it"
-    own, outcome = contract.parameters.updated_until, "splits long windows, can backfill days"
+    reason, outcome = "none is known to go with it", "splits long windows, can backfill days"
+    own = contract.parameters.updated_until
     was_on = was_on and low == contract.parameters.updated_since and bool(own)
     for name in names:
         results: list[tuple[str, _Proof]] = []
