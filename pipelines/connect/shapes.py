@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pipelines.connect.described import unique
 from pipelines.connect.findings import Finding, Line, Past
-from pipelines.connect.matching import Member, fold, members_of
+from pipelines.connect.matching import fold, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.records import JsonObject, identifier_id, object_at
 from resources.appointedd import Look
@@ -37,22 +37,13 @@ def types(seen: Seen) -> Finding:
         lines = (Line(("streams", seen.name, "types"), declared, "from the OpenAPI file"),) if declared else ()
         told = "the list is empty" + ("; the type is the OpenAPI file's" if declared else "")
         return Finding(seen.name, "type", ", ".join(declared) or "not known", told, "as it is", "low", lines)
+    told = f"{len(seen.rows)} records"
     if "None" in came:
         need = f"{seen.name}: its records carry no type, so they are no JSON:API records, and this product cannot read them."
-        return Finding(
-            seen.name, "type", "none", f"{len(seen.rows)} records", "would quarantine every record", "none", need=need
-        )
+        return Finding(seen.name, "type", "none", told, "would quarantine every record", "none", need=need)
     value = [*known] if set(came) <= set(known) else came
     line = Line(("streams", seen.name, "types"), value, "the type of every record seen")
-    return Finding(
-        seen.name,
-        "type",
-        ", ".join(came),
-        f"{len(seen.rows)} records",
-        "takes records of this type",
-        "certain",
-        (line,),
-    )
+    return Finding(seen.name, "type", ", ".join(came), told, "takes records of this type", "certain", (line,))
 
 
 # Cancelled bookings
@@ -143,21 +134,15 @@ def status_words(seen: Seen, contract: Contract) -> list[Finding]:
     known = {spelling(s) for spellings in contract.statuses.booking.values() for s in spellings}
     came = set(_statuses(seen, seen.rows.values()).values())
     declared: set[str] = set()
-    for name in seen.columns.get("status", ()) if seen.endpoint else ():
-        declared |= set(seen.endpoint.record.at("attributes", name).words if seen.endpoint else ())
+    if seen.endpoint is not None:
+        for name in seen.columns.get("status", ()):
+            declared |= set(seen.endpoint.record.at("attributes", name).words)
     new = sorted(s for s in came | declared if spelling(s) not in known)
     if not new:
         return []
-    return [
-        Finding(
-            seen.name,
-            "statuses",
-            ", ".join(new[:8]),
-            "seen in rows" if set(new) <= came else "in the OpenAPI file",
-            "keeps them as they are sent; [statuses.booking] gives them a word",
-            "certain",
-        )
-    ]
+    told = "seen in rows" if set(new) <= came else "in the OpenAPI file"
+    outcome = "keeps them as they are sent; [statuses.booking] gives them a word"
+    return [Finding(seen.name, "statuses", ", ".join(new[:8]), told, outcome, "certain")]
 
 
 # Links that are keys
@@ -191,15 +176,12 @@ def secrets(seen: Sequence[Seen], contract: Contract) -> Finding:
             look("", record)
     new = {name: why for name, why in found.items() if name not in known}
     line = Line(("redact", "members"), [*known, *new], "; ".join(f"{name}: {why}" for name, why in new.items()))
-    return Finding(
-        "",
-        "links that are keys",
-        ", ".join(found) or "none",
-        line.why or "under the contract's names" if found else "no address with a key in it among the records seen",
-        "takes them out before anything is stored",
-        "certain" if found else "likely",
-        (line,),
-    )
+    ability, outcome = "links that are keys", "takes them out before anything is stored"
+    if not found:
+        told = "no address with a key in it among the records seen"
+        return Finding("", ability, "none", told, outcome, "likely", (line,))
+    told = line.why or "under the contract's names"
+    return Finding("", ability, ", ".join(found), told, outcome, "certain", (line,))
 
 
 # Single records
@@ -227,21 +209,17 @@ def singles(probe: Probe, seen: Sequence[Seen]) -> Finding:
         else:
             fails.append(f"{one.name} ({_status(gone)} for one that is not there, so a deleted one cannot be told)")
             is_harmful = True
+    ability = "single records"
     if not works and not fails:
-        return Finding("", "single records", "not known", "every list is empty", "as it is", "low")
+        return Finding("", ability, "not known", "every list is empty", "as it is", "low")
     # There is one switch for all lists.
     is_on = bool(works) and not is_harmful
     line = Line(("abilities", "single"), is_on, "asked by id for one that is known and one that is not there")
-    return Finding(
-        "",
-        "single records",
-        ("yes: " + ", ".join(works)) if works else "none",
-        "of each list a record asked for by its id, and one that is not there"
-        + (f"; not: {', '.join(fails)}" if fails else ""),
-        "asks for what a sweep did not meet" if is_on else "walks a list twice before it calls a record deleted",
-        "certain",
-        (line,),
-    )
+    found = f"yes: {', '.join(works)}" if works else "none"
+    told = "of each list a record asked for by its id, and one that is not there"
+    told += f"; not: {', '.join(fails)}" if fails else ""
+    outcome = "asks for what a sweep did not meet" if is_on else "walks a list twice before it calls a record deleted"
+    return Finding("", ability, found, told, outcome, "certain", (line,))
 
 
 def _single(probe: Probe, seen: Seen, record_id: str) -> Look | None:
@@ -278,13 +256,11 @@ def instant_forms(seen: Sequence[Seen]) -> str:
     """How instants are written, with an example that is nobody's."""
     forms: set[str] = set()
     for one in seen:
-        kinds = {c.name for c in one.stream.columns if c.kind == "instant"}
         members = members_of(one.rows.values())
-        for column in kinds & one.columns.keys():
-            member = members.get(one.columns[column][0], Member(""))
-            for value in member.values:
+        for column in one.stream.columns:
+            name = one.columns.get(column.name, ("",))[0] if column.kind == "instant" else ""
+            for value in members[name].values if name in members else ():
                 if isinstance(value, str) and len(value) > 18:
-                    forms.add(
-                        f"{'milliseconds' if '.' in value else 'seconds'}, {'Z' if value.endswith('Z') else 'offset'}"
-                    )
+                    fraction, zone = "." in value, value.endswith("Z")
+                    forms.add(f"{'milliseconds' if fraction else 'seconds'}, {'Z' if zone else 'offset'}")
     return "; ".join(sorted(forms))
