@@ -248,9 +248,7 @@ def sync(
     request = _request(settings, sweep, first_day, last_day)
     from pipelines import commands, report
 
-    done = commands.sync_once(
-        settings, contract, request, commands.chosen_streams(contract, stream or []), version(NAME)
-    )
+    done = commands.sync_once(settings, contract, request, commands.chosen_streams(contract, stream), version(NAME))
     _tell(as_json, report.sync_json, report.show_sync, done, settings.warehouse_published_path)
     raise typer.Exit(1 if done.problems else 0)
 
@@ -274,7 +272,7 @@ def plan(
     from pipelines.preview import preview
     from resources.warehouse import Warehouse
 
-    found = preview(settings, contract, Warehouse(settings), request, commands.chosen_streams(contract, stream or []))
+    found = preview(settings, contract, Warehouse(settings), request, commands.chosen_streams(contract, stream))
     _tell(as_json, plan_json, show_plan, found)
     raise typer.Exit(1 if found.problems else 0)
 
@@ -308,7 +306,7 @@ def release(
     from pipelines.status_report import release_json, show_release
 
     settings, contract = _loaded()
-    brakes = commands.release(settings, account, commands.chosen_streams(contract, stream or []))
+    brakes = commands.release(settings, account, commands.chosen_streams(contract, stream))
     _tell(as_json, release_json, show_release, brakes)
 
 
@@ -321,7 +319,7 @@ def renormalise(
     settings, contract = _loaded()
     from pipelines import commands, report
 
-    done = commands.renormalise_once(settings, contract, commands.chosen_streams(contract, stream or []), version(NAME))
+    done = commands.renormalise_once(settings, contract, commands.chosen_streams(contract, stream), version(NAME))
     _tell(as_json, report.renormalise_json, report.show_renormalise, done, settings.warehouse_published_path)
     raise typer.Exit(1 if done.problems else 0)
 
