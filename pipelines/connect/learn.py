@@ -56,27 +56,38 @@ class _Contact:
 
     def ask(self) -> None:
         """All questions, those first whose answers the others need."""
-        probe, learned, past = self.probe, self.learned, self.past
+        live, added = self._find_lists()
+        if live:
+            self._ask_lists(live, added)
+
+    def _find_lists(self) -> tuple[list[Seen], list[Seen]]:
+        """The built-in lists that were found, and those that the contract adds, which are stored generically; neither where no list at all is there."""
         endpoint_of = endpoints(self.description, self.contract)
         for name, stream in streams_of(self.contract).items():
             if not stream.is_generic:
                 self.seen[name] = Seen(stream, self.contract.streams[name], endpoint_of.get(name))
-        paths = Paths(probe, self.contract, self.description, self.settings.api_access().base_url, past)
+        base_url = self.settings.api_access().base_url
+        paths = Paths(self.probe, self.contract, self.description, base_url, self.past)
         findings = [paths.find(one) for one in self.seen.values()]
         live = [s for s in self.seen.values() if s.first is not None]
-        learned.lists_count = len(live)
-        probe.takes_null = True  # of lists that were found; a path is believed by a list alone
+        self.learned.lists_count = len(live)
+        self.probe.takes_null = True  # of lists that were found; a path is believed by a list alone
         if not live:
-            learned.add(*paths.none_found(findings))
-            learned.findings = [replace(f, lines=()) for f in learned.findings]
-            return
-        learned.add(*findings)
-        added: list[Seen] = []  # lists that the contract adds, which are stored generically
+            self.learned.add(*paths.none_found(findings))
+            self.learned.findings = [replace(f, lines=()) for f in self.learned.findings]
+            return [], []
+        self.learned.add(*findings)
+        added: list[Seen] = []
         for name in [name for name in self.contract.streams if name not in BUILT_IN]:
             finding, one = paths.kept_as_documents(name, endpoint_of.get(name))
-            learned.add(finding)
+            self.learned.add(finding)
             added += [one] if one else []
-        probe.most_requests += MOST_OF_AN_ADDED_LIST * len(added)
+        self.probe.most_requests += MOST_OF_AN_ADDED_LIST * len(added)
+        return live, added
+
+    def _ask_lists(self, live: Sequence[Seen], added: Sequence[Seen]) -> None:
+        """All that is asked of the lists that were found."""
+        probe, learned, past = self.probe, self.learned, self.past
         # Names are found on the built-in lists, and proven on all that are read by change time.
         lists = [*live, *added]
         changing = [s for s in lists if s.stream is not ACCOUNTS]
