@@ -131,8 +131,8 @@ def _may_match(pattern: str, value: str) -> bool:
 
 
 def _requests(stream: Stream, contract: Contract, *, names_account: bool) -> list[set[str]]:
-    """The parameters of each kind of first page that a sync asks for: a sweep filters by nothing, the newest window has no upper end, and one account
-    alone is asked for here and there; always, where rows do not name theirs."""
+    """The parameters of each kind of first page that a sync asks for. A sweep filters by nothing, and the newest window has no upper end. One account
+    alone is asked for now and then, and always where rows do not name theirs."""
     names = {key: name for key, (name, _) in sent(stream, contract).items()}
     base = {name for key, name in names.items() if key in ("page_size", "sort", "include")}
     windows: list[list[str]] = [[], ["updated_since"], ["updated_since", "updated_until"]]

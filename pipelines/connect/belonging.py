@@ -28,10 +28,10 @@ UNKNOWN_ACCOUNT = "appointedd-warehouse-asks"
 def reference(
     seen: Sequence[Seen], account_ids: set[str], account_types: Collection[str], contract: Contract
 ) -> tuple[list[Finding], set[str]]:
-    """How rows name their account; second, the streams whose rows do not.
+    """How rows name their account, and the streams whose rows do not.
 
-    A name that the contract knows comes before one that only fits by its values; an attribute that it does not know must also sound like an account, since
-    a number of places may well be the id of one.
+    A name that the contract knows comes before one that only fits by its values. An attribute that it does not know must also be called like an account: a
+    count of places, say, may happen to be the id of one.
     """
     known = contract.account_reference
     relationships, attributes = list(known.relationships), list(known.attributes)
@@ -78,7 +78,7 @@ def account_filter(
 ) -> list[Finding]:
     """Whether a list can be asked for one account; needed where rows do not name theirs."""
     chosen, findings = "", []
-    # Streams that need it first: they decide on the name.
+    # The streams that need it come first, and decide on the name.
     for one in sorted(seen, key=lambda s: s.name not in unnamed):
         is_worth_more = one.name in unnamed or one.names.account_filter
         further = contract.plausible.account if is_worth_more else ()

@@ -29,7 +29,7 @@ Pair = tuple[str, str]
 
 
 def instants_of(row: JsonObject, changed: str, twins: Iterable[str]) -> Instants:
-    """Every instant of a record by attribute; other spellings of the change time (`twins`, folded) are left out, since nothing can tell them apart."""
+    """Every instant of a record by attribute, but for `twins`: other (folded) names of the change time, which hold the same instant."""
     found: dict[str, datetime] = {}
     skipped = set(twins)
 
@@ -83,7 +83,10 @@ class _Tried:
 
     @property
     def promise(self) -> tuple[bool, int, int]:
-        """Smaller is more telling: a list that the contract adds names no parameter for the others; attributes that cannot be told apart, then few rows."""
+        """Sorts the most telling list first: of few attributes that look like the change time, then of many rows.
+
+        Lists that the contract adds come last, since they should not choose the parameter for the others.
+        """
         told = (len(self._windows[0].untold), -len(self._sample)) if self._windows else (99, 0)
         return self.is_added, *told
 
@@ -93,7 +96,10 @@ class _Tried:
         return bool(self._windows) and not self._windows[0].untold
 
     def worth_trying(self, pairs: Sequence[Pair], *, is_strict: bool) -> Sequence[Pair]:
-        """Where nothing can be proven nothing is asked; where the server ignores what it does not know, all names together cost one request to rule out."""
+        """The pairs that are worth a request each; none where this list can prove nothing.
+
+        A server that ignores unknown names is asked with all of them at once first: if that changes nothing, none of them works.
+        """
         if not self.is_telling:
             return ()
         if is_strict or len(pairs) < 4:
@@ -237,10 +243,7 @@ def _lower_bounds(
 
 
 def _on_before(seen: Sequence[Seen], contract: Contract, past: Past) -> set[str]:
-    """Streams whose filter is on since an earlier contact: that one saw the proof, or it would have switched it off.
-
-    A list that the contract adds may have been added since then.
-    """
+    """Streams whose filter an earlier contact left on, which it did only with proof. A list that the contract adds may be newer than that contact."""
     if not past.is_again or not contract.abilities.filters:
         return set()
     return {one.name for one in seen if one.names.filters and not one.stream.is_generic}
@@ -277,9 +280,9 @@ def _lower_bound(proven: Sequence[_Tried], name: str) -> Finding:
 def _upper_bound(
     proven: Sequence[_Tried], low: str, names: Sequence[str], contract: Contract, *, was_on: bool
 ) -> tuple[Finding, str]:
-    """The upper bound, in windows whose lower bound is proven; off unless every stream with a filter proves it, now or (`was_on`) in an earlier contact.
+    """The upper bound, and its name, which is empty where it is off: unless every stream with a filter proves it, now or (`was_on`) in an earlier contact.
 
-    Second, its name; empty where it is off.
+    It is tried in windows whose lower bound is proven.
     """
     reason, outcome = "none is known to go with it", "splits long windows, can backfill days"
     own = contract.parameters.updated_until

@@ -24,15 +24,16 @@ ABILITY = "end of lists"
 
 @dataclass(frozen=True)
 class _End:
-    """What is known of one list's end: `proven` that its last page is told from others, `cut` that it is not, or nothing (`unknown`)."""
+    """What is known of one list's end. proven: a page that is not the last names the next one; cut: none does; unknown: there may be one page only."""
 
     verdict: Literal["proven", "cut", "unknown"]
     told: str
 
 
 def ends(probe: Probe, lists: Sequence[Seen], contract: Contract) -> list[Finding]:
-    """Whether lists that name no next page are whole: none that is seen to hold more, and those without any pagination member by the rule that the sync
-    goes by; nothing where all lists speak of pages. `contract` as it is settled so far.
+    """Whether lists that name no next page are whole; nothing where all lists speak of pages. `contract` as it is settled so far.
+
+    A list that is seen to hold more than its page is not. One without any pagination member is judged by the rule that a sync goes by.
     """
     total_place = contract.document.total
     if endless := [one.name for one in lists if _never_ends(probe, one, contract)]:
@@ -79,7 +80,7 @@ def ends(probe: Probe, lists: Sequence[Seen], contract: Contract) -> list[Findin
 
 
 def _never_ends(probe: Probe, seen: Seen, contract: Contract) -> bool:
-    """Whether an empty page names one with a higher number: there is always another. Behind a cursor's empty page more may come."""
+    """Whether an empty page names one with a higher number, so that there is always another. Behind an empty page of a cursor more may come."""
     links = [probe.next_link(look) or "" for look in probe.answers_to(seen) if not raw_rows(look)]
     numbering = contract.document.shifting_parameters
     return any(name in parse_qs(urlsplit(link).query) for link in links for name in numbering)
@@ -94,7 +95,7 @@ def _endless(names: Sequence[str]) -> Finding:
 
 
 def _holds_more(probe: Probe, seen: Seen, contract: Contract) -> str:
-    """What shows that a list without a next link is longer than its one page; nothing where nothing does."""
+    """Why a list without a next link is known to be longer than its one page; empty where nothing shows that."""
     answers, parameters, total_place = probe.answers_to(seen), contract.parameters, contract.document.total
     if any(probe.has_next(look) for look in answers):
         return ""

@@ -138,7 +138,7 @@ def _candidates(
         return [n for wanted in own for n in members if fold(n) == wanted]
     if evidence == "plausible":
         return [n for wanted in further for n in members if fold(n) == wanted]
-    # The last step alone, inside an object: timing.start, price.amount. An id or a name inside something says too little.
+    # By the last step alone, inside an object: timing.start, price.amount. An id or a name inside something says too little.
     wanted = [w for w in (*own, *further) if w not in ("id", "name", "title")]
     return [n for w in wanted for n in members if "." in n and fold(n).rpartition(".")[2] == w]
 
@@ -186,7 +186,7 @@ def fits(kind: str, member: Member) -> bool:
 
 
 def instant_of(value: object) -> datetime | None:
-    """A value as an instant in UTC; None where it has not the form of one, or names none that there is: 0000-00-00, year 1 east of Greenwich."""
+    """A value as an instant in UTC; None where it is not written like one, or where there is no such instant (0000-00-00, year 1 east of Greenwich)."""
     if not isinstance(value, str) or not INSTANT.fullmatch(value):
         return None
     try:

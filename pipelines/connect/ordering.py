@@ -89,7 +89,7 @@ def _no_order(seen: Seen, found: str, told: str, why: str) -> Finding:
 
 
 def _left_out(probe: Probe, seen: Seen, pages: Mapping[str, Look], changed: str) -> str:
-    """What shows that a list in order is short of rows; nothing where nothing does. `pages`: its first ones, by the value that asks for the order."""
+    """How a list in order is seen to lack rows; empty where it is not. `pages`: its first page each way, by the value that asks for that order."""
     came = set().union(*(rows_of(look) for look in pages.values()))
     whole = [look for look in pages.values() if not goes_on(probe, look)]
     short = next((look for look in whole if seen.rows.keys() - rows_of(look).keys()), None)
@@ -105,10 +105,10 @@ def _left_out(probe: Probe, seen: Seen, pages: Mapping[str, Look], changed: str)
 
 
 def _lost_between(probe: Probe, seen: Seen, parameter: str, pages: Mapping[str, Look], changed: str) -> str:
-    """What shows that rows of one instant are lost where a page ends among them; nothing where nothing does, or no such rows were seen.
+    """How rows of one instant are seen to be lost where a page ends among them; empty where they are not, or where no rows share an instant.
 
-    A cursor that is an instant alone goes on behind all rows of it, whichever way the list is ordered. A sync asks for the oldest first, so the descending
-    page is only asked where the ascending one holds no such rows.
+    A cursor that is nothing but an instant goes on behind all rows of that instant, whichever way the list is ordered. A sync asks for the oldest first, so
+    the descending page is only tried where the ascending one holds no such rows.
     """
     for value, look in pages.items():
         rows = rows_of(look)

@@ -172,7 +172,7 @@ def _led_away(stream: str, place: str, origin: str) -> Finding:
 
 
 def _odd_end(probe: Probe, seen: Seen, place: str) -> Finding | None:
-    """What a page says at the place of the next link that is neither a link nor nothing, as a last page may: a sync follows it, or cannot read it."""
+    """A need where some page, such as the last, has neither a link nor nothing at the place of the next link: a sync would follow that, or end red."""
     for look in probe.answers_to(seen):
         value = at(look.document, place)
         held = value.get("href") if isinstance(value, dict) else value
@@ -224,7 +224,7 @@ def _quoted(name: str) -> str:
 
 
 def total(probe: Probe, seen: Sequence[Seen], contract: Contract) -> Finding:
-    """Where a count of everything that matches stands: it must be the same whatever the page size, and no smaller than the rows that were seen."""
+    """Where a count of all that matches stands: a number that is the same whatever the page size, and no smaller than the rows that were seen."""
     places: dict[str, bool] = {}
     for one in seen:
         if len(one.rows) < 2:

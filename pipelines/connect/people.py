@@ -181,7 +181,7 @@ def _participant_shape(seen: Seen) -> Shape:
 
 
 def _has_own_ids(resources: Sequence[JsonObject]) -> bool:
-    """Whether a bare `id` inside an embedded participant is the participation's own: it never repeats, and the customer is named beside it."""
+    """Whether the `id` among the attributes of embedded participants is the participation's: it never repeats, and the customer is named beside it."""
     attributes = [object_at(r, "attributes") for r in resources if "id" not in r]
     ids = [str(a["id"]) for a in attributes if identifier_id(a)]
     if len(ids) < len(attributes) or len(set(ids)) < len(ids) or not ids:

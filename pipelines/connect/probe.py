@@ -65,7 +65,7 @@ class Seen:
 
 
 class Probe:
-    """Asks, keeps every answer (the same question is sent once), and counts."""
+    """Asks, counts, and keeps every answer, so that the same question is sent once."""
 
     def __init__(self, client: ApiClient) -> None:
         self.client = client
@@ -160,11 +160,11 @@ class Probe:
         return "" if origin == shown_origin(look.url) else origin
 
     def signs_of_more(self, look: Look) -> list[Mark]:
-        """What a page without a next link says of further ones, by the marks that a sync knows; counts of records are no matter of one page (`ends`)."""
+        """What a page without a next link says of further ones, by the marks that a sync knows; counts of records need more than one page (`ends`)."""
         names, count = self.client.contract.document, len(raw_rows(look))
         numbering, ignored = names.shifting_parameters, names.ignored_marks
         marks = marks_of(look.document or {}, count, look.url, numbering, self.size_name, ignored)
-        # Of a chain that was followed, the link itself tells the end, and only a plain yes outweighs it.
+        # Where links were followed to a page, a missing link is the end, and only a plain yes outweighs it.
         is_behind = look.url in self.followed
         return [mark for mark in marks if mark.kind != "records" and (mark.kind == "yes" or not is_behind)]
 
@@ -183,7 +183,7 @@ class Probe:
         return first, found, at(page.document, self.next_place) is None
 
     def missing(self, seen: Seen, plain: Look, query: Mapping[str, str]) -> set[str]:
-        """Rows of one page that do not come with `query`, though they are still there when the page is asked for again; none where that cannot be told."""
+        """Rows of a page that `query` loses: they do not come with it, and are still there when the page is asked for again. None where nobody can tell."""
         rows = rows_of(plain).keys()
         if rows <= rows_of(self.page(seen, query)).keys():
             return set()

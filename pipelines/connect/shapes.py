@@ -18,10 +18,10 @@ from resources.appointedd import Look
 from resources.contract import Contract, spelling
 from resources.errors import GaveUpError
 
-# What a record is answered with that is not there; a sweep knows no other answer.
+# How a request for a record that is not there is answered; a sweep knows no other answer.
 GONE = (404, 410)
 KEY_IN_LINK = re.compile(r"https?://\S*[?&#/]([\w-]*(token|secret|signature)|key|sig|auth|code|hash)=", re.IGNORECASE)
-# What such a link does; its key may stand in the path, where nothing tells it from an id.
+# Names that say what such a link does: its key may stand in the path, where it looks like any id.
 LINK_THAT_ACTS = re.compile("cancel|reschedul", re.IGNORECASE)
 ADDRESS = re.compile("https?://", re.IGNORECASE)
 
@@ -52,7 +52,7 @@ def types(seen: Seen) -> Finding:
 def cancelled(probe: Probe, seen: Seen, contract: Contract, past: Past) -> list[Finding]:
     """Whether the default list holds cancelled records, and which query brings them where it does not.
 
-    A query that an earlier contact found stays: where it is not needed after all it costs a walk, and nothing else.
+    A query that an earlier contact found stays: if it turns out not to be needed, it costs one walk and nothing else.
     """
     ability, key = "cancelled in the default list", ("streams", seen.name, "queries")
     words = {spelling(w) for w in contract.statuses.booking.get("cancelled", ())}
@@ -188,7 +188,7 @@ def secrets(seen: Sequence[Seen], contract: Contract) -> Finding:
 
 
 def singles(probe: Probe, seen: Sequence[Seen]) -> Finding:
-    """Whether a record can be asked for by id, which a sweep does before it calls one deleted: a known one comes, and one that is not there is a 404."""
+    """Whether a record can be asked for by id, as a sweep does before it calls one deleted: one that exists comes, and one that does not is a 404."""
     works: list[str] = []
     fails: list[str] = []
     is_harmful = False

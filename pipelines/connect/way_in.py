@@ -23,7 +23,9 @@ NOT_ACCEPTABLE = (406, 415)
 
 
 def access_of(settings: Settings, description: Description | None) -> ApiAccess:
-    """The settings' access; where an address is missing and the file has it, the lines for .env: a secret is sent to no address that only a file names."""
+    """The settings' access. Where an address is missing and the file has it, `SettingsError` gives the lines for .env: no secret goes to an address that only
+    a file names.
+    """
     if description is None:
         return settings.api_access()
     lines = []
