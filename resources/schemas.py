@@ -247,7 +247,7 @@ def _either(one: Shape, other: Shape) -> Shape:
     )
 
 
-# The file as jsonschema-path gives it: every step follows `$ref`s
+# The file as jsonschema-path gives it: every step follows `$ref`s. At a node that is not there, nothing is
 
 
 def heed_siblings(value: object, seen: set[int] | None = None) -> None:
@@ -289,19 +289,19 @@ def children(node: SchemaPath | None) -> Iterator[tuple[str, SchemaPath]]:
             yield str(name), node / name
 
 
-def list_at(node: SchemaPath, name: str) -> list[SchemaPath]:
+def list_at(node: SchemaPath | None, name: str) -> list[SchemaPath]:
     """The nodes of a member that is a list."""
     inner = child(node, name)
     return list(inner) if inner is not None and isinstance(value_of(inner), list) else []
 
 
-def raw(node: SchemaPath, name: str) -> Any:
+def raw(node: SchemaPath | None, name: str) -> Any:
     """The plain value of a member; None where there is none."""
     inner = child(node, name)
     return None if inner is None else value_of(inner)
 
 
-def word(node: SchemaPath, *names: str) -> str:
+def word(node: SchemaPath | None, *names: str) -> str:
     """The text at some names; empty where there is none."""
     inner = child(node, *names)
     value = None if inner is None else value_of(inner)
