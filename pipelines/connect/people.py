@@ -6,6 +6,7 @@ What lives here: asking for participants, and matching their columns. What does 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import product
 from typing import Any
 
 from pipelines.connect.columns import Level, elements
@@ -15,6 +16,7 @@ from pipelines.connect.matching import Matches, fold, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.records import JsonObject, identifier_id, included_of, index, object_at
 from pipelines.streams import Stream
+from resources.appointedd import Look
 from resources.contract import Contract
 from resources.schemas import EMPTY, Shape
 
@@ -26,17 +28,19 @@ def participants(
     probe: Probe, seen: Seen, contract: Contract, customer_types: Collection[str]
 ) -> tuple[list[Finding], Matches | None]:
     """How the customers of a booking come: in the booking, included with it, or as links only; and their columns."""
-    member, count = seen.columns.get("participants", ()), len(seen.rows)
+    names, count = seen.columns.get("participants", ()), len(seen.rows)
     key = ("streams", "bookings", "include")
-    if embedded := _embedded(seen, member):
-        found, told = f"inside each booking ({_present(seen, member)})", f"{len(embedded)} of them in {count} bookings"
+    if embedded := _embedded(seen):
+        members = members_of(seen.rows.values())
+        found = f"inside each booking ({next((name for name in names if name in members), '')})"
+        told = f"{len(embedded)} of them in {count} bookings"
         line = Line(key, [], "participants come inside each booking")
         finding = Finding("bookings", ABILITY, found, told, "takes them from there", "certain", (line,))
         more, result = _participant_columns(seen, embedded, contract)
         return [finding, *more], result
     linked = [one for row in seen.rows.values() for one in _list_of(seen, row) if isinstance(one, dict)]
     if linked and all(one.get("type") in customer_types for one in linked):
-        found, told = f"customers, by {member[0]}", f"{len(linked)} identifiers of customers in {count} bookings"
+        found, told = f"customers, by {names[0]}", f"{len(linked)} identifiers of customers in {count} bookings"
         line = Line(key, [], "the relationship names the customers themselves")
         outcome = "knows who took part, and neither status nor answers"
         return [Finding("bookings", ABILITY, found, told, outcome, "likely", (line,))], None
@@ -84,12 +88,8 @@ def _no_participants(seen: Seen) -> Finding:
     return Finding("bookings", ABILITY, "not found", told, "would hold every window back", "none", need=need)
 
 
-def _present(seen: Seen, names: Sequence[str]) -> str:
-    members = members_of(seen.rows.values())
-    return next((n for n in names if n in members), "")
-
-
 def _list_of(seen: Seen, row: JsonObject) -> list[Any]:
+    """What a booking has for participants, whatever that is."""
     for name in seen.columns.get("participants", ()):
         value = object_at(row, "attributes").get(name, object_at(object_at(row, "relationships"), name).get("data"))
         if value is not None:
@@ -97,11 +97,11 @@ def _list_of(seen: Seen, row: JsonObject) -> list[Any]:
     return []
 
 
-def _embedded(seen: Seen, names: Sequence[str]) -> list[JsonObject]:
+def _embedded(seen: Seen) -> list[JsonObject]:
     """Participants as objects inside the booking; resource identifiers are none."""
     found = []
     for row in seen.rows.values():
-        for one in _list_of(seen, row) if names else ():
+        for one in _list_of(seen, row):
             if isinstance(one, dict) and isinstance(one.get("attributes"), dict):
                 found.append(one)
             elif isinstance(one, dict) and not (one.keys() <= {"type", "id", "meta"}):
@@ -121,26 +121,25 @@ def _included(probe: Probe, seen: Seen, contract: Contract) -> tuple[str, str, l
         [w for w in hints.include_words if "." not in w and fold(w) in wanted],
         names.include,
     )
-    for parameter in unique(hints.include, [contract.parameters.include], contract.plausible.include):
-        for word in words:
-            if probe.is_spent:
-                return None
-            look = probe.page(seen, {parameter: word})
-            if not is_list(look):
-                continue
-            included = index((look.document or {}).get("included") or [])
-            rows = rows_of(look)
-            resources = []
-            for row in rows.values():
-                data = object_at(object_at(row, "relationships"), word).get("data")
-                named = [included_of(one, included) for one in (data if isinstance(data, list) else [data])]
-                resources += [r for r in named if r is not None]
-            if resources:
-                probe.add_sample(seen, look)
-                if word not in seen.columns.get("participants", ()):
-                    seen.columns["participants"] = (word,)
-                return parameter, word, resources
+    parameters = unique(hints.include, [contract.parameters.include], contract.plausible.include)
+    for parameter, word in product(parameters, words):
+        if probe.is_spent:
+            break
+        look = probe.page(seen, {parameter: word})
+        if is_list(look) and (resources := _brought(look, word)):
+            probe.add_sample(seen, look)
+            if word not in seen.columns.get("participants", ()):
+                seen.columns["participants"] = (word,)
+            return parameter, word, resources
     return None
+
+
+def _brought(look: Look, relationship: str) -> list[JsonObject]:
+    """The included resources that the rows of an answer name under a relationship."""
+    included = index((look.document or {}).get("included") or [])
+    sent = [object_at(object_at(row, "relationships"), relationship).get("data") for row in rows_of(look).values()]
+    named = [one for data in sent for one in (data if isinstance(data, list) else [data])]
+    return [resource for one in named if (resource := included_of(one, included)) is not None]
 
 
 def level_of_participants(stream: Stream, contract: Contract, *, are_resources: bool, has_own_ids: bool) -> Level:
