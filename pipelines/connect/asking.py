@@ -61,8 +61,8 @@ def sent(stream: Stream, contract: Contract) -> dict[str, tuple[str, tuple[str, 
     }
     never = ("updated_since", "updated_until") if stream is ACCOUNTS else ()
     abilities = Abilities(contract)
-    is_sent = {key: key not in never and abilities.has(stream.name, ability) for key, ability in ABILITIES.items()}
-    return {key: (getattr(parameters, key), own) for key, own in values.items() if is_sent[key]}
+    keys = [key for key, ability in ABILITIES.items() if key not in never and abilities.has(stream.name, ability)]
+    return {key: (getattr(parameters, key), values[key]) for key in keys}
 
 
 def _values(stream: Stream, contract: Contract, endpoint: ListEndpoint) -> Iterator[Difference]:
