@@ -118,23 +118,21 @@ def elements(
 # Records that no column can read
 
 
-def unread(seen: Seen) -> Finding | None:
-    """A need where records came and a sync would store columns without their values; None where it would not."""
-    name, result = seen.name, seen.matches
+def unread(seen: Seen) -> list[Finding]:
+    """A need where records came and a sync would store columns without their values; nothing where it would not."""
+    name, result, told = seen.name, seen.matches, f"{len(seen.rows)} records"
     if not seen.rows:
-        return None
+        return []
     if flat := _flat_members(seen):
         need = (
             f"{name}: its records carry their values ({', '.join(flat[:4])}, …) beside id and type, not under attributes, so they are no JSON:API records. "
             f"A programmer must teach this form to the product."
         )
-        return Finding(name, "records", "flat", f"{len(seen.rows)} records", "could read no column", "none", need=need)
+        return [Finding(name, "records", "flat", told, "could read no column", "none", need=need)]
     if not result.found and seen.stream is not ACCOUNTS:
         came = ", ".join(result.unmapped[:8]) or "none"
         need = f"{name}: no attribute of its records ({came}) fits any column. Name them in streams.{name}.columns."
-        return Finding(
-            name, "records", "not read", f"{len(seen.rows)} records", "could read no column", "none", need=need
-        )
+        return [Finding(name, "records", "not read", told, "could read no column", "none", need=need)]
     kinds = {c.name: c.kind for c in seen.stream.columns}
     members = members_of(seen.rows.values())
     wrong = {
@@ -143,14 +141,14 @@ def unread(seen: Seen) -> Finding | None:
         if kinds.get(column) == "instant" and member in members and _none_fits(members[member])
     }
     if not wrong:
-        return None
+        return []
     forms = "; ".join(f"{member.name}: {form_of(member.values[0])}" for member in wrong.values())
     cures = ", ".join(f"streams.{name}.columns.{column} = []" for column in wrong)
     need = (
         f"{name}: instants come in a form that is not read ({forms}), where ISO 8601 with a zone is due, such as 2026-01-02T03:04:05Z; {', '.join(wrong)} "
         f"would stay empty. A programmer must teach this form to the product, or say that they stay empty: {cures}."
     )
-    return Finding(name, "instants", forms, "values of its records", "would leave them empty", "none", need=need)
+    return [Finding(name, "instants", forms, "values of its records", "would leave them empty", "none", need=need)]
 
 
 def _flat_members(seen: Seen) -> list[str]:
@@ -166,10 +164,6 @@ def _none_fits(member: Member) -> bool:
 
 def form_of(value: object) -> str:
     """How a value is written, without saying what it is: digits become 0."""
-    return (
-        re.sub(r"\d", "0", value)[:40]
-        if isinstance(value, str)
-        else "a number"
-        if not isinstance(value, dict | list)
-        else "no text"
-    )
+    if isinstance(value, str):
+        return re.sub(r"\d", "0", value)[:40]
+    return "no text" if isinstance(value, dict | list) else "a number"

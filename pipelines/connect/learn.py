@@ -78,7 +78,9 @@ class _Contact:
             return [], []
         self.learned.add(*findings)
         added: list[Seen] = []
-        for name in [name for name in self.contract.streams if name not in BUILT_IN]:
+        for name in self.contract.streams:
+            if name in BUILT_IN:
+                continue
             finding, one = paths.kept_as_documents(name, endpoint_of.get(name))
             self.learned.add(finding)
             added += [one] if one else []
@@ -113,17 +115,15 @@ class _Contact:
         matched = self._bookings()
         learned.add(*empty.empty(probe, changing, self._settled()))
         learned.add(*together.together(probe, changing, self._settled(), unnamed, accounts))
-        if (ignoring := paging.filtered_total(probe, live, self._settled().document.total)) is not None:
-            learned.add(ignoring)
+        learned.add(*paging.filtered_total(probe, live, self._settled().document.total))
         for one in added:
             # What comes with its rows by the contract's own `include` came when all was sent together.
             for look in probe.answers_to(one):
                 probe.add_included(one, look)
         learned.add(shapes.secrets(lists, self.contract), shapes.singles(probe, changing))
         settled = self._settled()
-        if not any(
-            f.need for f in learned.findings if f.ability == paging.NEXT_LINK
-        ):  # else what pages do not tell was told
+        # Where no next link can be followed, it was told already what the pages do not tell.
+        if not any(finding.need for finding in learned.findings if finding.ability == paging.NEXT_LINK):
             learned.add(*ends.ends(probe, lists, settled))
         learned.add(*ordering.wandering(probe, lists, settled))
         # An error may come from something before the API, without its headers.
@@ -144,26 +144,25 @@ class _Contact:
         self.probe.add_sample(one, page)
         following = self.probe.follow(page)
         one.is_all = following is None and not paging.goes_on(self.probe, page)
-        if one.stream is ACCOUNTS:
-            read: set[str] = set()
-            while (
-                following is not None and following.url not in read and rows_of(following) and not self.probe.is_spent
-            ):
-                read.add(following.url)
-                self.probe.add_sample(one, following)
-                following = self.probe.follow(following)
+        read: set[str] = set()
+        while one.stream is ACCOUNTS and following is not None and rows_of(following):
+            if following.url in read or self.probe.is_spent:
+                break
+            read.add(following.url)
+            self.probe.add_sample(one, following)
+            following = self.probe.follow(following)
 
     def _accounts(self) -> list[str]:
-        ids = list(self.seen["accounts"].rows)
-        if not ids and self.seen["accounts"].first is not None:
+        """The ids of the accounts that the API client sees."""
+        accounts = self.seen["accounts"]
+        if not accounts.rows and accounts.first is not None:
+            told = "the list is empty"
             need = (
                 "accounts: the API client sees no account at all. Check in Appointedd which accounts it may read, and that its creator is still an "
                 "administrator of them."
             )
-            self.learned.add(
-                Finding("accounts", "accounts", "none", "the list is empty", "would fail", "none", need=need)
-            )
-        return ids
+            self.learned.add(Finding("accounts", "accounts", "none", told, "would fail", "none", need=need))
+        return list(accounts.rows)
 
     def _reference(self, changing: Sequence[Seen], accounts: Sequence[str]) -> set[str]:
         """How rows name their account; the names found are the contract's from here on, so that no column takes them."""
@@ -192,8 +191,8 @@ class _Contact:
         if not one.rows and one.endpoint is None:
             return
         self.learned.add(columns.level_of(one.stream, self.contract).finding("columns", one.matches))
-        if not one.stream.is_generic and (finding := columns.unread(one)) is not None:
-            self.learned.add(finding)
+        if not one.stream.is_generic:
+            self.learned.add(*columns.unread(one))
         if one.name == CUSTOMERS.name:
             table, records = "custom_field_columns", one.rows.values()
             self.learned.add(*columns.elements(one.name, "custom_fields", records, one.matches, table, self.contract))

@@ -248,8 +248,8 @@ def total(probe: Probe, seen: Sequence[Seen], contract: Contract) -> Finding:
     return Finding("", "total", good[0], told, "checks each walk against it", "likely", (line,))
 
 
-def filtered_total(probe: Probe, seen: Sequence[Seen], place: str) -> Finding | None:
-    """A total that counts the whole list whatever is asked for, and so tells nothing of a window; None where none does."""
+def filtered_total(probe: Probe, seen: Sequence[Seen], place: str) -> list[Finding]:
+    """A total that counts the whole list whatever is asked for, and so tells nothing of a window; nothing where none does."""
     for one in seen:
         page = probe.page(one)
         whole = count_of(at(page.document, place)) if place else None
@@ -260,8 +260,8 @@ def filtered_total(probe: Probe, seen: Sequence[Seen], place: str) -> Finding | 
             if is_only_page and count_of(at(look.document, place)) == whole > len(raw_rows(look)):
                 told = f"a list of {one.name} that is whole with {len(raw_rows(look))} rows counts {whole}, as the unfiltered one does"
                 line = Line(("document", "total"), "", "it counts the whole list, whatever is asked for")
-                return Finding("", "total", f"{place}, of whole lists only", told, "does without", "certain", (line,))
-    return None
+                return [Finding("", "total", f"{place}, of whole lists only", told, "does without", "certain", (line,))]
+    return []
 
 
 def _is_unfiltered(look: Look, probe: Probe) -> bool:
