@@ -386,7 +386,10 @@ def test_local_times_equal_duckdbs_own_at_every_hour(warehouse: duckdb.DuckDBPyC
     [
         "delete from ops.account_time_zones where account_id = 'lon'",
         "update ops.account_time_zones set reporting_time_zone = 'GMT Standard Time' where account_id = 'lon'",
-        "update core.bookings set account_id = 'stranger' where account_id = 'lon'; update core.events set account_id = 'stranger'",
+        "; ".join(
+            f"update core.{table} set account_id = 'stranger' where account_id = 'lon'"
+            for table in ("bookings", "events", "customers")
+        ),
     ],
 )
 def test_without_a_usable_zone_days_are_utc_and_say_so(warehouse: duckdb.DuckDBPyConnection, spoil: str) -> None:
@@ -398,7 +401,10 @@ def test_without_a_usable_zone_days_are_utc_and_say_so(warehouse: duckdb.DuckDBP
         reporting_time_zone="UTC",
         is_zone_assumed=True,
         start_on=date(2024, 7, 1),
+        start_local_at=datetime(2024, 7, 1, 23, 30),  # noqa: DTZ001  a local time
+        end_local_at=datetime(2024, 7, 2, 0, 15),  # noqa: DTZ001  a local time
     )
+    holds(one(warehouse, "customers", "customer_id = 'c2'"), reporting_time_zone="UTC", is_zone_assumed=True)
     row = one(
         warehouse, "daily_bookings", "account_id <> 'nyc' and date_basis = 'occurring_on' and day_on = '2024-07-01'"
     )
@@ -771,6 +777,21 @@ def test_status_shows_what_went_wrong(warehouse: duckdb.DuckDBPyConnection) -> N
     )
 
 
+def test_status_tells_of_the_last_sweep_and_of_what_it_held_back(warehouse: duckdb.DuckDBPyConnection) -> None:
+    warehouse.execute(
+        "insert into ops.windows select * replace (until - interval 7 days as until) from ops.windows where kind = 'sweep';"
+        + BRAKE.format("bookings", "'s-later'").replace("60, 100", "90, 100")
+        + "; "
+        + BRAKE.format("bookings", "null")
+    )
+    held = select(
+        warehouse, "select account_id, stream, held_back_count as n from marts.data_status where held_back_count > 0"
+    )
+    assert held == [{"account_id": "nyc", "stream": "bookings", "n": 60}]
+    row = one(warehouse, "data_status", "account_id = 'lon' and stream = 'bookings'")
+    assert row["last_sweep_at"] == datetime.fromisoformat(WATERMARK)
+
+
 def test_totals_of_an_account_count_before_those_of_the_whole_list(warehouse: duckdb.DuckDBPyConnection) -> None:
     def verdicts() -> dict[str, str | None]:
         rows = select(warehouse, "select account_id, totals_verdict from marts.data_status where stream = 'events'")
@@ -782,6 +803,13 @@ def test_totals_of_an_account_count_before_those_of_the_whole_list(warehouse: du
         warehouse, "ops.reconciliations", **walk, slice_id="x", api_client="main", account_id="lon", verdict="settled"
     )
     assert (verdicts()["lon"], verdicts()["nyc"]) == ("settled", "unsettled")
+    warehouse.execute(
+        "update ops.reconciliations set verdict = 'different' where stream = 'events' and account_id is null and api_client = 'second'"
+    )
+    assert (verdicts()["lon"], verdicts()["nyc"]) == ("settled", "different")
+    warehouse.execute("update ops.reconciliations set verdict = 'unsettled' where account_id = 'lon'")
+    assert verdicts()["lon"] == "unsettled"
+    holds(one(warehouse, "data_status", "account_id = 'lon' and stream = 'bookings'"), totals_verdict="settled")
     warehouse.execute("delete from ops.reconciliations where stream = 'events'")
     assert verdicts()["nyc"] is None
     # Walked twice until nothing new came, without any total: that proves something, but not that totals agree.
