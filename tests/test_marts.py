@@ -328,6 +328,21 @@ def test_future_booking_is_not_past(warehouse: duckdb.DuckDBPyConnection) -> Non
     holds(one(warehouse, "bookings", "booking_id = 'future'"), is_past=False)
 
 
+def test_past_is_what_had_ended_by_the_newer_of_watermark_and_reading(warehouse: duckdb.DuckDBPyConnection) -> None:
+    for start_at, end_at, by_watermark, by_reading in (
+        ("02:00", "'2024-11-01 03:30:00+00'", True, False),
+        ("02:00", "'2024-11-01 03:31:00+00'", False, False),
+        ("02:00", "null", True, False),
+        ("00:00", "null", True, True),
+    ):
+        times = f"start_at = '2024-11-01 {start_at}:00+00', end_at = {end_at}"
+        warehouse.execute(f"update core.bookings set {times} where booking_id = 'future'")
+        holds(one(warehouse, "bookings", "booking_id = 'future'"), is_past=by_watermark)
+        warehouse.execute("create or replace temp table kept as from ops.windows; delete from ops.windows")
+        holds(one(warehouse, "bookings", "booking_id = 'future'"), is_past=by_reading)
+        warehouse.execute("insert into ops.windows from kept")
+
+
 def test_local_times_equal_duckdbs_own_at_every_hour(warehouse: duckdb.DuckDBPyConnection) -> None:
     """The shortcut of marts.utc_offsets is no approximation: nor before 1970, nor in odd zones."""
     zones = [
@@ -342,6 +357,7 @@ def test_local_times_equal_duckdbs_own_at_every_hour(warehouse: duckdb.DuckDBPyC
     for number, zone in enumerate(zones):
         row = {"account_id": f"z{number}", "time_zone": zone, "reporting_time_zone": zone, "source": "setting"}
         insert(warehouse, "ops.account_time_zones", **row, is_zone_assumed=False)
+        insert(warehouse, "core.accounts", account_id=f"z{number}")
         for since, until in (("2011-12-01", "2012-01-05"), ("2024-01-01", "2025-01-01"), ("1969-12-20", "1970-01-10")):
             warehouse.execute(f"""
                 insert into core.bookings by name
@@ -353,6 +369,7 @@ def test_local_times_equal_duckdbs_own_at_every_hour(warehouse: duckdb.DuckDBPyC
     query = """
         select
             count(*) as bookings_count,
+            count(distinct reporting_time_zone) as zones_count,
             count(*) filter (where start_local_at is distinct from timezone(reporting_time_zone, start_at)) as wrong_start_count,
             count(*) filter (where created_on is distinct from cast(timezone(reporting_time_zone, created_at) as date)) as wrong_day_count
         from marts.bookings
@@ -360,6 +377,7 @@ def test_local_times_equal_duckdbs_own_at_every_hour(warehouse: duckdb.DuckDBPyC
     """
     (counts,) = select(warehouse, query)
     assert counts["bookings_count"] > 60_000
+    assert counts["zones_count"] == len(zones)
     assert (counts["wrong_start_count"], counts["wrong_day_count"]) == (0, 0)
 
 
@@ -368,7 +386,10 @@ def test_local_times_equal_duckdbs_own_at_every_hour(warehouse: duckdb.DuckDBPyC
     [
         "delete from ops.account_time_zones where account_id = 'lon'",
         "update ops.account_time_zones set reporting_time_zone = 'GMT Standard Time' where account_id = 'lon'",
-        "update core.bookings set account_id = 'stranger' where account_id = 'lon'; update core.events set account_id = 'stranger'",
+        "; ".join(
+            f"update core.{table} set account_id = 'stranger' where account_id = 'lon'"
+            for table in ("bookings", "events", "customers")
+        ),
     ],
 )
 def test_without_a_usable_zone_days_are_utc_and_say_so(warehouse: duckdb.DuckDBPyConnection, spoil: str) -> None:
@@ -380,7 +401,10 @@ def test_without_a_usable_zone_days_are_utc_and_say_so(warehouse: duckdb.DuckDBP
         reporting_time_zone="UTC",
         is_zone_assumed=True,
         start_on=date(2024, 7, 1),
+        start_local_at=datetime(2024, 7, 1, 23, 30),  # noqa: DTZ001  a local time
+        end_local_at=datetime(2024, 7, 2, 0, 15),  # noqa: DTZ001  a local time
     )
+    holds(one(warehouse, "customers", "customer_id = 'c2'"), reporting_time_zone="UTC", is_zone_assumed=True)
     row = one(
         warehouse, "daily_bookings", "account_id <> 'nyc' and date_basis = 'occurring_on' and day_on = '2024-07-01'"
     )
@@ -390,6 +414,17 @@ def test_without_a_usable_zone_days_are_utc_and_say_so(warehouse: duckdb.DuckDBP
 def test_unknown_status_is_not_cancelled(warehouse: duckdb.DuckDBPyConnection) -> None:
     warehouse.execute("update core.bookings set status = null where booking_id = 'cancelled'")
     holds(one(warehouse, "bookings", "booking_id = 'cancelled'"), status=None, is_cancelled=False)
+    warehouse.execute("update core.booking_customers set status = null where customer_booking_id in ('p2', 'p6')")
+    holds(
+        one(warehouse, "bookings", "booking_id = 'midnight' and account_id = 'lon'"),
+        participants_count=2,
+        spaces_count=3,
+    )
+    holds(one(warehouse, "events", "event_id = 'e1'"), bookings_count=3, participants_count=4, booked_spaces_count=5)
+    holds(one(warehouse, "customers", "account_id = 'lon' and customer_id = 'c1'"), bookings_count=3)
+    warehouse.execute("update core.events set status = null")
+    holds(one(warehouse, "events", "event_id = 'e1'"), status=None, is_cancelled=False)
+    assert select(warehouse, "select * from marts.booking_customers where is_cancelled is null") == []
 
 
 # --- who and what is on a booking
@@ -501,6 +536,12 @@ def test_customer_counts_and_days(warehouse: duckdb.DuckDBPyConnection) -> None:
         last_booking_on=date(2024, 10, 27),
         booked_amount=Decimal("7.0500"),
     )
+    # What is cancelled counts for neither of the two days, and nobody is missed there.
+    warehouse.execute("update core.booking_customers set status = 'no_show' where booking_id = 'cancelled'")
+    for day in ("2024-01-01", "2024-12-01"):
+        warehouse.execute(f"update core.bookings set start_at = '{day} 10:00:00+00' where booking_id = 'cancelled'")
+        row = one(warehouse, "customers", "account_id = 'lon' and customer_id = 'c1'")
+        holds(row, no_show_count=0, first_booking_on=date(2024, 7, 2), last_booking_on=date(2024, 7, 2))
     row = one(warehouse, "customers", "account_id = 'nyc' and customer_id = 'c1'")
     holds(row, bookings_count=1, first_booking_on=date(2024, 7, 1), booked_amount=Decimal("12.1000"))
 
@@ -536,6 +577,11 @@ def test_event_counts_its_bookings(warehouse: duckdb.DuckDBPyConnection) -> None
         fill_ratio=0.25,
     )
     assert str(one(warehouse, "events", "event_id = 'e1'")["end_local_at"]) == "2024-07-02 01:15:00"
+    # A booking that nobody takes part in is one all the same.
+    warehouse.execute("update core.bookings set event_id = 'e1' where booking_id = 'dst-second'")
+    holds(one(warehouse, "events", "event_id = 'e1'"), bookings_count=3, participants_count=3, booked_spaces_count=4)
+    warehouse.execute("update core.bookings set event_id = 'e2' where booking_id = 'dst-second'")
+    holds(one(warehouse, "events", "event_id = 'e2'"), bookings_count=1, participants_count=0, booked_spaces_count=0)
 
 
 def test_event_without_bookings_or_capacity(warehouse: duckdb.DuckDBPyConnection) -> None:
@@ -600,6 +646,9 @@ def test_no_booking_is_dropped_for_want_of_a_day(warehouse: duckdb.DuckDBPyConne
         "select date_basis, sum(bookings_count)::integer as n from marts.daily_bookings group by all order by all",
     )
     assert [tuple(row.values()) for row in totals] == [("created_on", 8), ("occurring_on", 8)]
+    warehouse.execute("update core.bookings set start_at = null where booking_id = 'dst-second'")
+    row = one(warehouse, "daily_bookings", "account_id = 'lon' and date_basis = 'occurring_on' and day_on is null")
+    holds(row, bookings_count=1, booked_minutes=None)
 
 
 def test_day_with_only_cancelled_bookings_has_an_amount_of_nothing(warehouse: duckdb.DuckDBPyConnection) -> None:
@@ -728,6 +777,21 @@ def test_status_shows_what_went_wrong(warehouse: duckdb.DuckDBPyConnection) -> N
     )
 
 
+def test_status_tells_of_the_last_sweep_and_of_what_it_held_back(warehouse: duckdb.DuckDBPyConnection) -> None:
+    warehouse.execute(
+        "insert into ops.windows select * replace (until - interval 7 days as until) from ops.windows where kind = 'sweep';"
+        + BRAKE.format("bookings", "'s-later'").replace("60, 100", "90, 100")
+        + "; "
+        + BRAKE.format("bookings", "null")
+    )
+    held = select(
+        warehouse, "select account_id, stream, held_back_count as n from marts.data_status where held_back_count > 0"
+    )
+    assert held == [{"account_id": "nyc", "stream": "bookings", "n": 60}]
+    row = one(warehouse, "data_status", "account_id = 'lon' and stream = 'bookings'")
+    assert row["last_sweep_at"] == datetime.fromisoformat(WATERMARK)
+
+
 def test_totals_of_an_account_count_before_those_of_the_whole_list(warehouse: duckdb.DuckDBPyConnection) -> None:
     def verdicts() -> dict[str, str | None]:
         rows = select(warehouse, "select account_id, totals_verdict from marts.data_status where stream = 'events'")
@@ -739,6 +803,13 @@ def test_totals_of_an_account_count_before_those_of_the_whole_list(warehouse: du
         warehouse, "ops.reconciliations", **walk, slice_id="x", api_client="main", account_id="lon", verdict="settled"
     )
     assert (verdicts()["lon"], verdicts()["nyc"]) == ("settled", "unsettled")
+    warehouse.execute(
+        "update ops.reconciliations set verdict = 'different' where stream = 'events' and account_id is null and api_client = 'second'"
+    )
+    assert (verdicts()["lon"], verdicts()["nyc"]) == ("settled", "different")
+    warehouse.execute("update ops.reconciliations set verdict = 'unsettled' where account_id = 'lon'")
+    assert verdicts()["lon"] == "unsettled"
+    holds(one(warehouse, "data_status", "account_id = 'lon' and stream = 'bookings'"), totals_verdict="settled")
     warehouse.execute("delete from ops.reconciliations where stream = 'events'")
     assert verdicts()["nyc"] is None
     # Walked twice until nothing new came, without any total: that proves something, but not that totals agree.

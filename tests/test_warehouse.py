@@ -498,6 +498,7 @@ def test_a_hash_of_another_version_of_this_product_changes_nothing(writer: Write
         ({"updated": None, "price": 1, "fetched": -5}, "stale"),  # `updated` is content
         ({"updated": -1, "price": 1, "fetched": 5}, "stale"),
         ({"updated": -1, "price": 1, "fetched": 5, "kind": "sweep"}, "stale"),
+        ({"updated": -1, "price": 1, "fetched": 3600, "kind": "sweep"}, "stale"),
         ({"updated": -1, "price": 1, "fetched": 7200, "kind": "sweep"}, "updated"),
         ({"updated": 1, "price": 1, "fetched": -5}, "updated"),
         ({"updated": 0, "price": 2, "fetched": 5, "kind": "sweep"}, "updated"),
@@ -518,6 +519,12 @@ def test_a_tombstone_comes_back_with_the_same_content_under_any_hash(writer: Wri
     assert put_hashed(writer, turned(STORED), fetched=11).updated == 1
     assert rows(writer, "select deleted_at from core.bookings") == [(None,)]
     assert rows(writer, "select count(*) from history.records") == [(2,)]
+    # Also beside one whose documents are compared.
+    put_hashed(writer, booking("b2", price=1), fetched=11)
+    gone(writer, ("a1", "b1"), at=20)
+    counts = put_hashed(writer, turned(STORED), turned(booking("b2", price=1)), fetched=21)
+    assert (counts.updated, counts.unchanged) == (1, 1)
+    assert rows(writer, "select booking_id, deleted_at from core.bookings order by all") == [("b1", None), ("b2", None)]
 
 
 def test_many_rows_of_several_slices_are_told_apart_each_by_itself(writer: Writer) -> None:
@@ -615,6 +622,13 @@ def test_a_participant_who_left_is_marked_and_one_who_returns_is_live_again(writ
     assert rows(writer, "select spaces_count from core.booking_customers where deleted_at is null") == [(4,)]
     put(writer, booking(updated=3, customers=[]), fetched=3)
     assert set(listed(writer).values()) == set(listed(writer, "booking_answers").values()) == {False}
+    gone(writer, ("a1", "b1"), at=10)
+    for table in ("booking_customers", "booking_answers"):  # each when it went, whatever came afterwards
+        assert dict(rows(writer, f"select customer_booking_id, deleted_at from core.{table}")) == {
+            "p1": later(3),
+            "p2": later(2),
+            "p3": later(2),
+        }
 
 
 def test_a_list_that_did_not_come_takes_nobody_away(writer: Writer) -> None:

@@ -18,7 +18,7 @@ select
     accounts.updated_at,
     accounts.deleted_at
 from core.accounts as accounts
-full join zones using (account_id);
+left join zones using (account_id);
 
 comment on view marts.accounts is 'One row per account ever listed, closed ones too, with the time zone its local days use. Key: account_id. Times in UTC.';
 comment on column marts.accounts.account_id is 'Account.';

@@ -17,7 +17,6 @@ with participations as (
         and bookings.booking_id = participants.booking_id
     where participants.deleted_at is null
         and bookings.deleted_at is null
-        and participants.customer_id is not null
 ),
 booked as (
     select

@@ -22,7 +22,7 @@ sessions as (
         bookings.account_id,
         bookings.event_id,
         bookings.status is not distinct from 'cancelled' as is_cancelled,
-        coalesce(participants.participants_count, 0) as participants_count,
+        participants.participants_count,
         case when participants.participants_count > 0 then participants.spaces_count else 0 end as spaces_count
     from core.bookings as bookings
     left join participants
