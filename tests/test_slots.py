@@ -102,6 +102,25 @@ def test_answers_that_are_resources_are_the_same_in_both_forms(included: list[Js
         assert found.children["booking_answers"].get_column("answer_text").to_list() == ["nuts"]
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ({"price_points": ("extra.points",)}, ("[1,2]", None)),
+        ({"price_points": ("extra.points", "extra")}, ("[1,2]", None)),
+        ({"price_points": ("extra",), "notes": ("extra.text",)}, ('{"points":[1,2],"text":"hi"}', "hi")),
+    ],
+)
+def test_a_member_that_a_path_leads_into_is_read_beside_one_that_is_kept_as_it_is(
+    names: dict[str, tuple[str, ...]], expected: tuple[str, str | None]
+) -> None:
+    own = CONTRACT.streams["bookings"]
+    own = own.model_copy(update={"participant_columns": own.participant_columns | names})
+    contract = CONTRACT.model_copy(update={"streams": CONTRACT.streams | {"bookings": own}})
+    who = person("p1", extra={"points": [1, 2], "text": "hi"})
+    people = normalise_pages(BOOKINGS, contract, [page(booking(people=("p1",)), included=[who])], {})
+    assert people.children["booking_customers"].select("price_points", "notes").rows() == [expected]
+
+
 @pytest.mark.parametrize("linkage", [[{"type": "fields", "id": "f"}], {"type": "fields", "id": "f"}])
 @pytest.mark.parametrize("value", [7, None, "", [1]])
 def test_custom_fields_that_are_resources_are_the_same_in_both_forms(linkage: Any, value: Any) -> None:
