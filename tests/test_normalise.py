@@ -256,6 +256,12 @@ def test_the_first_alias_wins_and_dotted_paths_reach_inside() -> None:
     assert row(of(EVENTS, resource("events", name="By name")))["title"] == "By name"
 
 
+def test_each_record_is_read_by_the_alias_that_it_has() -> None:
+    spelt = [{"first_name": "a"}, {"firstName": "b"}, {}, {"profile": {"firstname": "c"}}]
+    batch = of(CUSTOMERS, *(resource("customers", f"c{n}", **one) for n, one in enumerate(spelt)))
+    assert batch.rows.get_column("first_name").to_list() == ["a", "b", None, "c"]
+
+
 # ---- statuses ----------------------------------------------------------------------------------------------------------------
 
 
@@ -496,10 +502,11 @@ def test_tags() -> None:
     batch = of(CUSTOMERS, resource("customers", tags=["vip", {"name": "new"}, "vip"]))
     assert sorted(batch.children["customer_tags"].get_column("tag")) == ["new", "vip"]
     assert row(batch)["whole_customer_tags"] is True
-    odd = of(CUSTOMERS, resource("customers", tags=["vip", 7]))
-    assert odd.children["customer_tags"].height == 1
-    assert row(odd)["whole_customer_tags"] is False
-    assert notes(odd) == {"tags"}
+    for element in (7, "", {"name": ""}, {"name": 7}):
+        odd = of(CUSTOMERS, resource("customers", tags=["vip", element]))
+        assert odd.children["customer_tags"].get_column("tag").to_list() == ["vip"]
+        assert row(odd)["whole_customer_tags"] is False
+        assert notes(odd) == {"tags"}
     assert row(of(CUSTOMERS, resource("customers")))["whole_customer_tags"] is False
     assert row(of(CUSTOMERS, resource("customers", tags=[])))["whole_customer_tags"] is True
 
@@ -563,6 +570,15 @@ def test_a_participant_is_the_same_in_every_form(record: Json, included: list[Js
     assert not batch.drift
 
 
+def test_a_bare_id_is_the_participations_own_where_the_contract_says_so() -> None:
+    own = CONTRACT.streams["bookings"]
+    own = own.model_copy(update={"participant_columns": own.participant_columns | {"customer_booking_id": ("id",)}})
+    contract = CONTRACT.model_copy(update={"streams": CONTRACT.streams | {"bookings": own}})
+    batch = of(BOOKINGS, booking(customers=[{"id": "p1", "customerId": "c1"}, {"id": "p2"}]), contract=contract)
+    people = batch.children["booking_customers"].select("customer_booking_id", "customer_id").rows()
+    assert people == [("p1", "c1"), ("p2", None)]
+
+
 def test_participants_without_ids_are_numbered_among_equals() -> None:
     people: list[Json] = [{"id": "c1"}, {"id": "c2"}, {"id": "c1"}, {"name": "nobody"}, {}]
     keys = of(BOOKINGS, booking(customers=people)).children["booking_customers"].get_column("customer_booking_id")
@@ -584,6 +600,13 @@ def test_linkage_without_its_resource_is_partial() -> None:
     assert (one["customer_booking_id"], one["is_partial"], one["status"]) == ("p1", True, None)
     assert row(batch)["whole_booking_customers"] is True
     assert open_lists(batch) == ["p1"]
+
+
+def test_a_participant_with_unreadable_attributes_is_partial_and_told() -> None:
+    record = booking(related={"customerBookings": {"data": [IDENTIFIER]}})
+    batch = of(BOOKINGS, sent(record, [{**IDENTIFIER, "attributes": "none"}]))
+    assert batch.children["booking_customers"].select("customer_booking_id", "is_partial").rows() == [("p1", True)]
+    assert notes(batch) == {"participant.attributes"}
 
 
 @pytest.mark.parametrize("related", [{}, {"customerBookings": {}}, {"customerBookings": {"links": {"related": "/x"}}}])
@@ -681,6 +704,10 @@ def test_answers_and_custom_fields_may_be_resources() -> None:
 
     found, batch = answers({"type": "answers", "id": "q9"}, {"id": "q1", **attributes}, included=[resource_object])
     assert (found, open_lists(batch), notes(batch)) == ([answer()], ["p1"], {"questions"})
+    found, batch = answers({"type": "answers", "id": "q1"}, included=[resource_object | {"attributes": ["spoilt"]}])
+    assert (found, open_lists(batch), notes(batch)) == ([], ["p1"], {"questions"})
+    found, batch = answers({"type": "answers", "id": "q1"}, included=[resource_object | {"attributes": None}])
+    assert (found, open_lists(batch)) == ([answer(label=None, kind="missing", text=None)], [])
     assert answers(resource_object | {"attributes": ["spoilt"]})[0] == [answer(label=None, kind="missing", text=None)]
 
     field = {"type": "fields", "id": "f", "attributes": {"value": 7}}
@@ -700,15 +727,19 @@ def test_answers_without_ids_are_told_by_label_and_number() -> None:
         {"label": "Why?", "value": "x"},
         {"value": 3},
         {"id": "q", "value": None},
+        {"label": 5, "value": True},
         7,
     ]
     batch = of(BOOKINGS, booking(customers=[{"id": "c1", "questions": questions}]))
     answers = batch.children["booking_answers"]
-    assert answers.get_column("question_id").to_list() == ["label:Why?:1", "label:Why?:2", "label:None:1", "q"]
-    assert answers.get_column("answer_kind").to_list() == ["empty", "text", "number", "empty"]
-    assert answers.get_column("answer_text").to_list() == [None, "x", "3", None]
+    assert answers.get_column("question_id").to_list() == [
+        *("label:Why?:1", "label:Why?:2", "label:None:1", "q", "label:5:1")
+    ]
+    assert answers.get_column("label").to_list() == ["Why?", "Why?", None, None, None]
+    assert answers.get_column("answer_kind").to_list() == ["empty", "text", "number", "empty", "boolean"]
+    assert answers.get_column("answer_text").to_list() == [None, "x", "3", None, None]
     assert open_lists(batch) == ["customer:c1:1"]
-    assert notes(batch) == {"questions"}
+    assert notes(batch) == {"questions", "questions.label"}
 
 
 @pytest.mark.parametrize(
@@ -883,6 +914,8 @@ def test_records_of_other_accounts_are_counted_and_left_out_with_their_children(
     assert batch.rows.select("position", "customer_id").rows() == [(0, "c1")]
     assert batch.children["customer_tags"].select("position", "customer_id", "tag").rows() == [(0, "c1", "tag 1")]
     assert (batch.read_count, sum(batch.drift.values()), list(batch.examples.values())) == (3, 1, ["c1"])
+    none = normalise(CUSTOMERS, CONTRACT, [sent(record) for record in records], {}, None, {"a3"})
+    assert (none.read_count, none.rows.height, none.children["customer_tags"].height) == (3, 0, 0)
 
 
 def test_drift_tells_no_values() -> None:

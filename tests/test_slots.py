@@ -229,6 +229,10 @@ def test_an_included_resource_is_kept_with_whoever_names_it_directly_or_through_
     )
     kept = [json.loads(text)["included"] for text in in_slots(sent).rows.get_column("document")]
     assert [[one["id"] for one in own] for own in kept] == [["p1", "c1"], ["p0", "p2"]]
+    twice = booking("b1", ("p2",))
+    twice["relationships"]["host"] = twice["relationships"]["customerBookings"]
+    (document,) = in_slots(page(twice, included=[person("p2")])).rows.get_column("document")
+    assert len(json.loads(document)["included"]) == 1
     assert in_slots(sent).rows.equals(
         as_dictionaries(page(*json.loads(sent.body)["data"], included=json.loads(sent.body)["included"])).rows
     )
