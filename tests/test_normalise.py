@@ -426,6 +426,20 @@ def test_a_custom_field_without_id_is_drift_and_the_list_is_no_longer_whole(elem
     assert row(batch)["whole_customer_custom_fields"] is False
 
 
+def test_of_a_key_twice_in_one_list_the_last_counts_and_other_values_are_told() -> None:
+    lists = ([("f", 1), ("g", 1)], [("f", 1), ("f", 1)], [("f", 1), ("g", 2), ("f", 3)])
+    records = [
+        resource("customers", f"c{n}", customFields=[{"id": name, "value": value} for name, value in fields])
+        for n, fields in enumerate(lists)
+    ]
+    batch = of(CUSTOMERS, *records)
+    fields = batch.children["customer_custom_fields"].select("customer_id", "field_id", "value_raw").rows()
+    assert sorted(fields) == [("c0", "f", "1"), ("c0", "g", "1"), ("c1", "f", "1"), ("c2", "f", "3"), ("c2", "g", "2")]
+    ((key, count),) = batch.drift.items()
+    assert (key.kind, key.path, count) == ("bad_value", "customer_custom_fields", 1)
+    assert batch.examples == {key: "c2"}
+
+
 def test_a_capability_url_inside_a_custom_field_is_removed() -> None:
     (one,), batch = custom([{"id": "f", "value": {"cancellationUrl": "https://x/?canary", "kept": 1}}])
     assert one["value_raw"] == '{"kept":1}'
@@ -773,6 +787,17 @@ def test_a_resource_without_id_leaves_the_list_open() -> None:
     assert row(batch)["whole_booking_resources"] is False
 
 
+def test_a_name_is_read_behind_what_came_beside_what_did_not() -> None:
+    named = [
+        booking(record_id=f"b{n}", related={"service": {"data": {"type": "services", "id": f"s{n}"}}}) for n in range(3)
+    ]
+    came = [{"type": "services", "id": "s1", "attributes": {"name": "Cut"}}, {"type": "services", "id": "s2"}]
+    batch = of(BOOKINGS, *(sent(one, came) for one in named), booking(record_id="b3", service=[]))
+    assert batch.rows.get_column("service_name").to_list() == [None, "Cut", None, None]
+    assert batch.rows.get_column("service_id").to_list() == ["s0", "s1", "s2", None]
+    assert not batch.drift
+
+
 def test_references_and_names_behind_them() -> None:
     service = {"type": "services", "id": "s1", "attributes": {"name": "Cut"}}
     one = row(
@@ -857,7 +882,8 @@ def test_ids_that_are_whole_numbers_become_text_everywhere() -> None:
         ({"type": "customers", "id": None}, "no id that is text"),
         ({"type": "bookings", "id": "x"}, "type 'bookings' is not in streams.customers.types"),
         ({"id": "x"}, "type None is not in"),
-        ({"type": ["customers"], "id": "x"}, "is not in streams.customers.types"),
+        ({"type": ["customers"], "id": "x"}, "type (list) is not in streams.customers.types"),
+        ({"type": "x" * 61, "id": "x"}, f"type '{'x' * 60}' is not in"),
         ({"type": "customers", "id": "x", "attributes": [1]}, "attributes is not an object"),
         ({"type": "customers", "id": "x", "relationships": "x"}, "relationships is not an object"),
     ],

@@ -221,6 +221,14 @@ def test_what_is_otherwise_is_left_to_dictionaries(odd: Json) -> None:
     assert in_slots(page(booking())).rows.height == 1  # and spoils nothing for the pages after it
 
 
+@pytest.mark.parametrize(
+    "spoilt", [b'"included":{"a":1}', b'"included":[7]', b'"included":[{"a":1e99999999999999999999}]']
+)
+def test_what_came_with_a_page_in_another_form_is_left_to_dictionaries(spoilt: bytes) -> None:
+    with pytest.raises(NotPlainError):
+        in_slots(Body(b'{"data":[],%b}' % spoilt, NOW))
+
+
 def test_an_included_resource_is_kept_with_whoever_names_it_directly_or_through_another() -> None:
     customer = {"type": "customers", "id": "c1", "attributes": {"firstName": "Ada"}}
     linked = person("p1") | {"relationships": {"customer": {"data": {"type": "customers", "id": "c1"}}}}
