@@ -69,6 +69,13 @@ def booking(**more: Any) -> Json:
     return resource("bookings", **more)
 
 
+def with_names(table: str, **names: tuple[str, ...]) -> Contract:
+    """A contract with other names in one of the tables of bookings."""
+    own = CONTRACT.streams["bookings"]
+    own = own.model_copy(update={table: own.tables()[table] | names})
+    return CONTRACT.model_copy(update={"streams": CONTRACT.streams | {"bookings": own}})
+
+
 def row(batch: Batch) -> Json:
     (only,) = batch.rows.to_dicts()
     return only
@@ -585,9 +592,7 @@ def test_a_participant_is_the_same_in_every_form(record: Json, included: list[Js
 
 
 def test_a_bare_id_is_the_participations_own_where_the_contract_says_so() -> None:
-    own = CONTRACT.streams["bookings"]
-    own = own.model_copy(update={"participant_columns": own.participant_columns | {"customer_booking_id": ("id",)}})
-    contract = CONTRACT.model_copy(update={"streams": CONTRACT.streams | {"bookings": own}})
+    contract = with_names("participant_columns", customer_booking_id=("id",))
     batch = of(BOOKINGS, booking(customers=[{"id": "p1", "customerId": "c1"}, {"id": "p2"}]), contract=contract)
     people = batch.children["booking_customers"].select("customer_booking_id", "customer_id").rows()
     assert people == [("p1", "c1"), ("p2", None)]
@@ -724,6 +729,13 @@ def test_answers_and_custom_fields_may_be_resources() -> None:
     assert (found, open_lists(batch)) == ([answer(label=None, kind="missing", text=None)], [])
     assert answers(resource_object | {"attributes": ["spoilt"]})[0] == [answer(label=None, kind="missing", text=None)]
 
+    linked = {"question": {"data": {"type": "questions", "id": "q7"}}, "host": {"data": None}}
+    contract = with_names("answer_columns", question_id=("question",))
+    person = {"customer_booking_id": "p1", "questions": [resource_object | {"relationships": linked}]}
+    batch = of(BOOKINGS, booking(customers=[person]), contract=contract)
+    assert batch.children["booking_answers"].select("question_id", "answer_text").rows() == [("q7", "nuts")]
+    assert strangers(batch) == {"questions.relationships.host"}
+
     field = {"type": "fields", "id": "f", "attributes": {"value": 7}}
     linked = resource("customers", related={"customFields": {"data": [{"type": "fields", "id": "f"}]}})
     batch = of(CUSTOMERS, sent(linked, [field]))
@@ -742,16 +754,17 @@ def test_answers_without_ids_are_told_by_label_and_number() -> None:
         {"value": 3},
         {"id": "q", "value": None},
         {"label": 5, "value": True},
+        {"label": "", "value": []},
         7,
     ]
     batch = of(BOOKINGS, booking(customers=[{"id": "c1", "questions": questions}]))
     answers = batch.children["booking_answers"]
     assert answers.get_column("question_id").to_list() == [
-        *("label:Why?:1", "label:Why?:2", "label:None:1", "q", "label:5:1")
+        *("label:Why?:1", "label:Why?:2", "label:None:1", "q", "label:5:1", "label::1")
     ]
-    assert answers.get_column("label").to_list() == ["Why?", "Why?", None, None, None]
-    assert answers.get_column("answer_kind").to_list() == ["empty", "text", "number", "empty", "boolean"]
-    assert answers.get_column("answer_text").to_list() == [None, "x", "3", None, None]
+    assert answers.get_column("label").to_list() == ["Why?", "Why?", None, None, None, None]
+    assert answers.get_column("answer_kind").to_list() == ["empty", "text", "number", "empty", "boolean", "other"]
+    assert answers.get_column("answer_text").to_list() == [None, "x", "3", None, None, None]
     assert open_lists(batch) == ["customer:c1:1"]
     assert notes(batch) == {"questions", "questions.label"}
 
@@ -915,6 +928,12 @@ def test_unknown_members_are_drift_and_known_ones_are_not() -> None:
         ("participant.attributes.seat", 2),
     }
     assert batch.examples[DriftKey("unknown_member", "attributes.zoomUrl", "maps to no column")] == "x1"
+    odd = of(BOOKINGS, booking(related={"service": "s1", "event": None, "resources": [], "location": None}))
+    assert {(k.kind, k.path) for k in odd.drift} == {
+        ("bad_value", "relationships.service"),
+        ("bad_value", "relationships.resources"),
+        ("unknown_member", "relationships.location"),
+    }
 
 
 def test_the_example_of_drift_is_the_first_record_however_the_columns_are_read() -> None:
