@@ -169,7 +169,7 @@ def _complete(
     if "" in statuses:
         words, raws = list(sheet["status"]), list(sheet["status_raw"])
         for row, status in enumerate(statuses):
-            if status == "" and not people.partials[row]:
+            if status == "":
                 words[row], raws[row] = judge.words["participant"].get(""), ""
         sheet["status"], sheet["status_raw"] = words, raws
     if None in people.ids:

@@ -264,7 +264,7 @@ def test_the_first_alias_wins_and_dotted_paths_reach_inside() -> None:
 
 
 def test_each_record_is_read_by_the_alias_that_it_has() -> None:
-    spelt = [{"first_name": "a"}, {"firstName": "b"}, {}, {"profile": {"firstname": "c"}}]
+    spelt: list[Json] = [{"first_name": "a"}, {"firstName": "b"}, {}, {"profile": {"firstname": "c"}}]
     batch = of(CUSTOMERS, *(resource("customers", f"c{n}", **one) for n, one in enumerate(spelt)))
     assert batch.rows.get_column("first_name").to_list() == ["a", "b", None, "c"]
 
@@ -701,6 +701,7 @@ def test_a_value_under_another_name_is_drift_and_no_empty_answer() -> None:
         ("h", "missing", None),
     ]
     assert strangers(batch) == {"custom_fields.attributes.content", "custom_fields.value"}
+    assert {k.path: n for k, n in batch.drift.items() if k.kind == "missing_member"} == {"custom_fields.value": 2}
     assert row(batch)["whole_customer_custom_fields"] is True
 
 
@@ -735,6 +736,10 @@ def test_answers_and_custom_fields_may_be_resources() -> None:
     batch = of(BOOKINGS, booking(customers=[person]), contract=contract)
     assert batch.children["booking_answers"].select("question_id", "answer_text").rows() == [("q7", "nuts")]
     assert strangers(batch) == {"questions.relationships.host"}
+    contract = with_names("answer_columns", question_id=("key",))
+    person = {"questions": {"type": "answers", "id": "q1", "attributes": {"key": "q8", "value": "nuts"}}}
+    batch = of(BOOKINGS, booking(customers=[person]), contract=contract)
+    assert batch.children["booking_answers"].select("question_id", "answer_text").rows() == [("q8", "nuts")]
 
     field = {"type": "fields", "id": "f", "attributes": {"value": 7}}
     linked = resource("customers", related={"customFields": {"data": [{"type": "fields", "id": "f"}]}})

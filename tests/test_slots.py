@@ -222,7 +222,15 @@ def test_what_is_otherwise_is_left_to_dictionaries(odd: Json) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoilt", [b'"included":{"a":1}', b'"included":[7]', b'"included":[{"a":1e99999999999999999999}]']
+    "spoilt",
+    [
+        b'"included":{"a":1}',
+        b'"included":[7]',
+        b'"included":[{"a":1e99999999999999999999}]',
+        b'"included":[{"a":"\xff"}]',
+        b'"included":[{"a":%b1%b}]' % (b"[" * 5_000, b"]" * 5_000),
+    ],
+    ids=["object", "number", "exponent", "not UTF-8", "deep"],
 )
 def test_what_came_with_a_page_in_another_form_is_left_to_dictionaries(spoilt: bytes) -> None:
     with pytest.raises(NotPlainError):
