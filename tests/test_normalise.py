@@ -423,6 +423,9 @@ def test_custom_fields_come_as_list_or_object_and_absent_is_not_empty() -> None:
         assert fields == []
         assert row(batch)["whole_customer_custom_fields"] is True
     assert row(of(CUSTOMERS, resource("customers")))["whole_customer_custom_fields"] is False
+    both = [resource("customers", "x1", customFields={"a": 1}), resource("customers", "x2", customFields=[{"id": "b"}])]
+    fields_of_both = of(CUSTOMERS, *both).children["customer_custom_fields"]
+    assert fields_of_both.select("customer_id", "field_id").rows() == [("x1", "a"), ("x2", "b")]
 
 
 @pytest.mark.parametrize("element", [{"label": "no id", "value": 1}, {"id": ""}, None, [], True])
@@ -711,6 +714,9 @@ def test_questions_may_come_as_an_object() -> None:
     assert not batch.drift
     single, _ = answers(sent_as={"id": "q1", "label": "Why?", "value": "nuts"})
     assert single == [answer()]
+    both: list[Json] = [{"questions": {"q1": "nuts"}}, {"questions": [{"id": "q2", "value": "eggs"}]}]
+    found_in_both = of(BOOKINGS, booking(customers=both)).children["booking_answers"]
+    assert found_in_both.select("question_id", "answer_text").rows() == [("q1", "nuts"), ("q2", "eggs")]
 
 
 def test_answers_and_custom_fields_may_be_resources() -> None:

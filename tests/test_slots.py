@@ -140,6 +140,14 @@ def test_custom_fields_that_are_resources_are_the_same_in_both_forms(linkage: An
         assert found.drift == other.drift
 
 
+def test_linkage_to_the_customers_themselves_says_who_in_slots_too() -> None:
+    one = booking()
+    one["relationships"]["customerBookings"] = {"data": [{"type": "customers", "id": "c1"}]}
+    ada = {"type": "customers", "id": "c1", "attributes": {"firstName": "Ada", "notes": "the customer's"}}
+    people = in_slots(page(one, included=[ada])).children["booking_customers"]
+    assert people.select("customer_booking_id", "customer_id", "notes").rows() == [("customer:c1:1", "c1", None)]
+
+
 def test_names_are_learned_on_the_way_and_strangers_are_told_of() -> None:
     batch = in_slots(
         page(booking("b1", status="confirmed")), page(booking("b2", status="confirmed", price=12, zoom={"id": 1}))

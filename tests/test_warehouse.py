@@ -106,12 +106,13 @@ def part_of(
     fetched: float = 0,
     included: Sequence[Json] = (),
     contract: Contract = CONTRACT,
+    default: str | None = None,
     **own: Any,
 ) -> Commit:
     """What a slice would commit that read these records."""
     wire = decode(json.dumps([list(records), list(included)]))
     pages = [Fetched(record, index(wire[1]), later(fetched)) for record in wire[0]]
-    batch = combine([normalise(stream, contract, pages, ZONES, None if stream.id_column else "a1")])
+    batch = combine([normalise(stream, contract, pages, ZONES, default if stream.id_column else "a1")])
     values: Json = {
         "slice_id": f"s{fetched}",
         "part_number": 1,
@@ -1118,6 +1119,17 @@ def test_a_corrected_alias_reaches_what_is_stored_and_touches_no_bookkeeping(wri
     assert listed(writer) == {"p1": True}
     assert rows(writer, bookkeeping) == before
     assert rows(writer, "select count(*) from history.records") == [(0,)]
+
+
+def test_rows_that_do_not_name_their_account_stay_in_it_when_they_are_shaped_again(writer: Writer) -> None:
+    nameless = [resource("bookings", name, amount=7) | {"relationships": {}} for name in ("b1", "b2")]
+    for account, one in zip(("a1", "a2"), nameless, strict=True):
+        put(writer, one, default=account)
+    assert renormalise_stream(writer, BOOKINGS, with_alias("price", "amount"), ZONES) == (2, 2)
+    assert rows(writer, "select account_id, booking_id, price::int from core.bookings order by all") == [
+        ("a1", "b1", 7),
+        ("a2", "b2", 7),
+    ]
 
 
 def with_names(stream: str, table: str, **names: tuple[str, ...]) -> Contract:
