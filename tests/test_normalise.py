@@ -267,6 +267,9 @@ def test_each_record_is_read_by_the_alias_that_it_has() -> None:
     spelt: list[Json] = [{"first_name": "a"}, {"firstName": "b"}, {}, {"profile": {"firstname": "c"}}]
     batch = of(CUSTOMERS, *(resource("customers", f"c{n}", **one) for n, one in enumerate(spelt)))
     assert batch.rows.get_column("first_name").to_list() == ["a", "b", None, "c"]
+    linked = {"service": {"data": {"type": "services", "id": "s2"}}}
+    batch = of(BOOKINGS, booking(record_id="b1", service="s1"), booking(record_id="b2", related=linked))
+    assert batch.rows.get_column("service_id").to_list() == ["s1", "s2"]
 
 
 # ---- statuses ----------------------------------------------------------------------------------------------------------------
@@ -533,6 +536,9 @@ def test_tags() -> None:
         assert notes(odd) == {"tags"}
     assert row(of(CUSTOMERS, resource("customers")))["whole_customer_tags"] is False
     assert row(of(CUSTOMERS, resource("customers", tags=[])))["whole_customer_tags"] is True
+    some = of(CUSTOMERS, resource("customers", "c1", tags="vip"), resource("customers", "c2"))
+    assert some.rows.get_column("whole_customer_tags").to_list() == [True, False]
+    assert not some.drift
 
 
 # ---- bookings' children ------------------------------------------------------------------------------------------------------

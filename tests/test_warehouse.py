@@ -26,6 +26,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipelines import renormalise
 from pipelines.normalise import combine, normalise
 from pipelines.plan import BEGINNING, Window, watermark
 from pipelines.records import Fetched, index
@@ -1101,7 +1102,11 @@ def with_alias(column: str, *names: str) -> Contract:
     return CONTRACT.model_copy(update={"streams": streams})
 
 
-def test_a_corrected_alias_reaches_what_is_stored_and_touches_no_bookkeeping(writer: Writer) -> None:
+@pytest.mark.parametrize("at_a_time", [1, renormalise.ROWS_AT_A_TIME])
+def test_a_corrected_alias_reaches_what_is_stored_and_touches_no_bookkeeping(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch, at_a_time: int
+) -> None:
+    monkeypatch.setattr(renormalise, "ROWS_AT_A_TIME", at_a_time)
     put(writer, booking(amount=7, people=people("p1")), booking("b2", price=1), booking("b3", account="a2", amount=9))
     gone(writer, ("a1", "b3"), at=1)
     bookkeeping = (
