@@ -30,7 +30,7 @@ from pipelines import renormalise
 from pipelines.normalise import combine, normalise
 from pipelines.plan import BEGINNING, Window, watermark
 from pipelines.records import Fetched, index
-from pipelines.renormalise import renormalise_stream
+from pipelines.renormalise import Seen, renormalise_stream
 from pipelines.streams import ACCOUNTS, BOOKINGS, CUSTOMERS, Stream
 from pipelines.sync import RunReport, publish_run
 from resources import merging, sql_files
@@ -1124,6 +1124,17 @@ def test_a_corrected_alias_reaches_what_is_stored_and_touches_no_bookkeeping(
     assert listed(writer) == {"p1": True}
     assert rows(writer, bookkeeping) == before
     assert rows(writer, "select count(*) from history.records") == [(0,)]
+
+
+def test_drift_of_stored_documents_is_counted_over_all_lots(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renormalise, "ROWS_AT_A_TIME", 1)
+    for name, fetched in (("b1", 1), ("b2", 2), ("b3", 0)):
+        put(writer, booking(name, zoom=7), fetched=fetched)
+    seen = Seen()
+    renormalise_stream(writer, BOOKINGS, CONTRACT, ZONES, seen=seen)
+    ((key, count),) = seen.drift.items()
+    assert (key.path, count, seen.examples) == ("attributes.zoom", 3, {key: "b1"})
+    assert seen.at == later(2)
 
 
 def test_rows_that_do_not_name_their_account_stay_in_it_when_they_are_shaped_again(writer: Writer) -> None:
