@@ -168,7 +168,7 @@ def _known(contract: Contract, stream: Stream) -> frozenset[str]:
 
 
 def left_as_sent(contract: Contract, stream: Stream) -> frozenset[str]:
-    """Attributes that nobody reads: they are taken out, or are stored as the JSON that they are."""
+    """Attributes that nobody reads: they are taken out, or are stored as the JSON that they are. One that a path leads into is read."""
     names = contract.streams[stream.name]
     aliases: dict[bool, set[str]] = {True: set(contract.redact.members), False: set()}
     listed = [(names.columns, stream.columns)]
@@ -176,8 +176,8 @@ def left_as_sent(contract: Contract, stream: Stream) -> frozenset[str]:
     for own, columns in listed:
         kinds = {column.name: column.kind for column in columns}
         for column, known in own.items():
-            for name in known:
-                aliases[kinds.get(column) == "json"] |= {name, steps(name)[0]}
+            aliases[kinds.get(column) == "json"].update(known)
+            aliases[False].update(head for head, rest in map(steps, known) if rest)
     return frozenset(aliases[True] - aliases[False])
 
 

@@ -259,9 +259,11 @@ def together(batches: Mapping[str, Batch]) -> tuple[pl.DataFrame, dict[str, pl.D
 def _note_lost_children(total: Batch, table: str, frame: pl.DataFrame, key: list[str]) -> None:
     """Drift where one record lists a child twice, with different values: the last one counts."""
     kept = total.children[table].height
-    if kept == frame.height or (lost := frame.unique().height - kept) == 0:
+    if kept == frame.height:
         return
-    drift = DriftKey("bad_value", table, "the same key twice in one list, with different values")
-    total.drift[drift] += lost
-    twice = frame.filter(frame.select(key).is_duplicated())
-    total.examples[drift] = str(twice.get_column(total.stream.key[-1])[0])
+    distinct = frame.unique(maintain_order=True)
+    if lost := distinct.height - kept:
+        drift = DriftKey("bad_value", table, "the same key twice in one list, with different values")
+        total.drift[drift] += lost
+        twice = distinct.filter(distinct.select(key).is_duplicated())
+        total.examples[drift] = str(twice.get_column(total.stream.key[-1])[0])

@@ -144,9 +144,8 @@ def _meet(people: _People, element: JsonObject, contract: Contract, judge: Judge
     aliases = contract.streams[BOOKINGS.name].participant_columns["customer_booking_id"]
     is_own = "id" in aliases
     resource = {"attributes": {k: v for k, v in element.items() if k != "id" or is_own}}
-    own_id = first(resource, aliases, {})
     people.add(
-        None if own_id is MISSING else identifier_id(own_id),
+        identifier_id(first(resource, aliases, {})),
         None if is_own else element_id,
         resource,
         is_partial=False,
@@ -170,7 +169,7 @@ def _complete(
     if "" in statuses:
         words, raws = list(sheet["status"]), list(sheet["status_raw"])
         for row, status in enumerate(statuses):
-            if status == "" and not people.partials[row]:
+            if status == "":
                 words[row], raws[row] = judge.words["participant"].get(""), ""
         sheet["status"], sheet["status_raw"] = words, raws
     if None in people.ids:
@@ -211,8 +210,6 @@ def _answers(listing: Listing, members: Members, people: _People) -> tuple[Sheet
         found = [unlisted(v, names, "question_id", marks, redacted) if isinstance(v, dict) else v for v in found]
     sent, came = listed(found, len(people.ids))
     are_open = [is_partial or not is_there for is_partial, is_there in zip(people.partials, came, strict=True)]
-    if True in people.partials:
-        sent = [[] if is_partial else own for is_partial, own in zip(people.partials, sent, strict=True)]
     elements = elements_of(sent, people.places, people.arounds, known_of(listing.contract, names))
     judge.note_unknown(elements.members, "questions.")
     for open_rows, told in (

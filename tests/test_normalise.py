@@ -69,6 +69,13 @@ def booking(**more: Any) -> Json:
     return resource("bookings", **more)
 
 
+def with_names(table: str, **names: tuple[str, ...]) -> Contract:
+    """A contract with other names in one of the tables of bookings."""
+    own = CONTRACT.streams["bookings"]
+    own = own.model_copy(update={table: own.tables()[table] | names})
+    return CONTRACT.model_copy(update={"streams": CONTRACT.streams | {"bookings": own}})
+
+
 def row(batch: Batch) -> Json:
     (only,) = batch.rows.to_dicts()
     return only
@@ -256,6 +263,15 @@ def test_the_first_alias_wins_and_dotted_paths_reach_inside() -> None:
     assert row(of(EVENTS, resource("events", name="By name")))["title"] == "By name"
 
 
+def test_each_record_is_read_by_the_alias_that_it_has() -> None:
+    spelt: list[Json] = [{"first_name": "a"}, {"firstName": "b"}, {}, {"profile": {"firstname": "c"}}]
+    batch = of(CUSTOMERS, *(resource("customers", f"c{n}", **one) for n, one in enumerate(spelt)))
+    assert batch.rows.get_column("first_name").to_list() == ["a", "b", None, "c"]
+    linked = {"service": {"data": {"type": "services", "id": "s2"}}}
+    batch = of(BOOKINGS, booking(record_id="b1", service="s1"), booking(record_id="b2", related=linked))
+    assert batch.rows.get_column("service_id").to_list() == ["s1", "s2"]
+
+
 # ---- statuses ----------------------------------------------------------------------------------------------------------------
 
 
@@ -410,6 +426,9 @@ def test_custom_fields_come_as_list_or_object_and_absent_is_not_empty() -> None:
         assert fields == []
         assert row(batch)["whole_customer_custom_fields"] is True
     assert row(of(CUSTOMERS, resource("customers")))["whole_customer_custom_fields"] is False
+    both = [resource("customers", "x1", customFields={"a": 1}), resource("customers", "x2", customFields=[{"id": "b"}])]
+    fields_of_both = of(CUSTOMERS, *both).children["customer_custom_fields"]
+    assert fields_of_both.select("customer_id", "field_id").rows() == [("x1", "a"), ("x2", "b")]
 
 
 @pytest.mark.parametrize("element", [{"label": "no id", "value": 1}, {"id": ""}, None, [], True])
@@ -418,6 +437,20 @@ def test_a_custom_field_without_id_is_drift_and_the_list_is_no_longer_whole(elem
     assert fields == []
     assert notes(batch) == {"custom_fields"}
     assert row(batch)["whole_customer_custom_fields"] is False
+
+
+def test_of_a_key_twice_in_one_list_the_last_counts_and_other_values_are_told() -> None:
+    lists = ([("f", 1), ("g", 1)], [("f", 1), ("f", 1)], [("f", 1), ("g", 2), ("f", 3)])
+    records = [
+        resource("customers", f"c{n}", customFields=[{"id": name, "value": value} for name, value in fields])
+        for n, fields in enumerate(lists)
+    ]
+    batch = of(CUSTOMERS, *records)
+    fields = batch.children["customer_custom_fields"].select("customer_id", "field_id", "value_raw").rows()
+    assert sorted(fields) == [("c0", "f", "1"), ("c0", "g", "1"), ("c1", "f", "1"), ("c2", "f", "3"), ("c2", "g", "2")]
+    ((key, count),) = batch.drift.items()
+    assert (key.kind, key.path, count) == ("bad_value", "customer_custom_fields", 1)
+    assert batch.examples == {key: "c2"}
 
 
 def test_a_capability_url_inside_a_custom_field_is_removed() -> None:
@@ -496,12 +529,16 @@ def test_tags() -> None:
     batch = of(CUSTOMERS, resource("customers", tags=["vip", {"name": "new"}, "vip"]))
     assert sorted(batch.children["customer_tags"].get_column("tag")) == ["new", "vip"]
     assert row(batch)["whole_customer_tags"] is True
-    odd = of(CUSTOMERS, resource("customers", tags=["vip", 7]))
-    assert odd.children["customer_tags"].height == 1
-    assert row(odd)["whole_customer_tags"] is False
-    assert notes(odd) == {"tags"}
+    for element in (7, "", {"name": ""}, {"name": 7}):
+        odd = of(CUSTOMERS, resource("customers", tags=["vip", element]))
+        assert odd.children["customer_tags"].get_column("tag").to_list() == ["vip"]
+        assert row(odd)["whole_customer_tags"] is False
+        assert notes(odd) == {"tags"}
     assert row(of(CUSTOMERS, resource("customers")))["whole_customer_tags"] is False
     assert row(of(CUSTOMERS, resource("customers", tags=[])))["whole_customer_tags"] is True
+    some = of(CUSTOMERS, resource("customers", "c1", tags="vip"), resource("customers", "c2"))
+    assert some.rows.get_column("whole_customer_tags").to_list() == [True, False]
+    assert not some.drift
 
 
 # ---- bookings' children ------------------------------------------------------------------------------------------------------
@@ -563,6 +600,13 @@ def test_a_participant_is_the_same_in_every_form(record: Json, included: list[Js
     assert not batch.drift
 
 
+def test_a_bare_id_is_the_participations_own_where_the_contract_says_so() -> None:
+    contract = with_names("participant_columns", customer_booking_id=("id",))
+    batch = of(BOOKINGS, booking(customers=[{"id": "p1", "customerId": "c1"}, {"id": "p2"}]), contract=contract)
+    people = batch.children["booking_customers"].select("customer_booking_id", "customer_id").rows()
+    assert people == [("p1", "c1"), ("p2", None)]
+
+
 def test_participants_without_ids_are_numbered_among_equals() -> None:
     people: list[Json] = [{"id": "c1"}, {"id": "c2"}, {"id": "c1"}, {"name": "nobody"}, {}]
     keys = of(BOOKINGS, booking(customers=people)).children["booking_customers"].get_column("customer_booking_id")
@@ -584,6 +628,13 @@ def test_linkage_without_its_resource_is_partial() -> None:
     assert (one["customer_booking_id"], one["is_partial"], one["status"]) == ("p1", True, None)
     assert row(batch)["whole_booking_customers"] is True
     assert open_lists(batch) == ["p1"]
+
+
+def test_a_participant_with_unreadable_attributes_is_partial_and_told() -> None:
+    record = booking(related={"customerBookings": {"data": [IDENTIFIER]}})
+    batch = of(BOOKINGS, sent(record, [{**IDENTIFIER, "attributes": "none"}]))
+    assert batch.children["booking_customers"].select("customer_booking_id", "is_partial").rows() == [("p1", True)]
+    assert notes(batch) == {"participant.attributes"}
 
 
 @pytest.mark.parametrize("related", [{}, {"customerBookings": {}}, {"customerBookings": {"links": {"related": "/x"}}}])
@@ -659,6 +710,7 @@ def test_a_value_under_another_name_is_drift_and_no_empty_answer() -> None:
         ("h", "missing", None),
     ]
     assert strangers(batch) == {"custom_fields.attributes.content", "custom_fields.value"}
+    assert {k.path: n for k, n in batch.drift.items() if k.kind == "missing_member"} == {"custom_fields.value": 2}
     assert row(batch)["whole_customer_custom_fields"] is True
 
 
@@ -668,6 +720,9 @@ def test_questions_may_come_as_an_object() -> None:
     assert not batch.drift
     single, _ = answers(sent_as={"id": "q1", "label": "Why?", "value": "nuts"})
     assert single == [answer()]
+    both: list[Json] = [{"questions": {"q1": "nuts"}}, {"questions": [{"id": "q2", "value": "eggs"}]}]
+    found_in_both = of(BOOKINGS, booking(customers=both)).children["booking_answers"]
+    assert found_in_both.select("question_id", "answer_text").rows() == [("q1", "nuts"), ("q2", "eggs")]
 
 
 def test_answers_and_custom_fields_may_be_resources() -> None:
@@ -681,7 +736,22 @@ def test_answers_and_custom_fields_may_be_resources() -> None:
 
     found, batch = answers({"type": "answers", "id": "q9"}, {"id": "q1", **attributes}, included=[resource_object])
     assert (found, open_lists(batch), notes(batch)) == ([answer()], ["p1"], {"questions"})
+    found, batch = answers({"type": "answers", "id": "q1"}, included=[resource_object | {"attributes": ["spoilt"]}])
+    assert (found, open_lists(batch), notes(batch)) == ([], ["p1"], {"questions"})
+    found, batch = answers({"type": "answers", "id": "q1"}, included=[resource_object | {"attributes": None}])
+    assert (found, open_lists(batch)) == ([answer(label=None, kind="missing", text=None)], [])
     assert answers(resource_object | {"attributes": ["spoilt"]})[0] == [answer(label=None, kind="missing", text=None)]
+
+    linked = {"question": {"data": {"type": "questions", "id": "q7"}}, "host": {"data": None}}
+    contract = with_names("answer_columns", question_id=("question",))
+    person = {"customer_booking_id": "p1", "questions": [resource_object | {"relationships": linked}]}
+    batch = of(BOOKINGS, booking(customers=[person]), contract=contract)
+    assert batch.children["booking_answers"].select("question_id", "answer_text").rows() == [("q7", "nuts")]
+    assert strangers(batch) == {"questions.relationships.host"}
+    contract = with_names("answer_columns", question_id=("key",))
+    person = {"questions": {"type": "answers", "id": "q1", "attributes": {"key": "q8", "value": "nuts"}}}
+    batch = of(BOOKINGS, booking(customers=[person]), contract=contract)
+    assert batch.children["booking_answers"].select("question_id", "answer_text").rows() == [("q8", "nuts")]
 
     field = {"type": "fields", "id": "f", "attributes": {"value": 7}}
     linked = resource("customers", related={"customFields": {"data": [{"type": "fields", "id": "f"}]}})
@@ -700,15 +770,20 @@ def test_answers_without_ids_are_told_by_label_and_number() -> None:
         {"label": "Why?", "value": "x"},
         {"value": 3},
         {"id": "q", "value": None},
+        {"label": 5, "value": True},
+        {"label": "", "value": []},
         7,
     ]
     batch = of(BOOKINGS, booking(customers=[{"id": "c1", "questions": questions}]))
     answers = batch.children["booking_answers"]
-    assert answers.get_column("question_id").to_list() == ["label:Why?:1", "label:Why?:2", "label:None:1", "q"]
-    assert answers.get_column("answer_kind").to_list() == ["empty", "text", "number", "empty"]
-    assert answers.get_column("answer_text").to_list() == [None, "x", "3", None]
+    assert answers.get_column("question_id").to_list() == [
+        *("label:Why?:1", "label:Why?:2", "label:None:1", "q", "label:5:1", "label::1")
+    ]
+    assert answers.get_column("label").to_list() == ["Why?", "Why?", None, None, None, None]
+    assert answers.get_column("answer_kind").to_list() == ["empty", "text", "number", "empty", "boolean", "other"]
+    assert answers.get_column("answer_text").to_list() == [None, "x", "3", None, None, None]
     assert open_lists(batch) == ["customer:c1:1"]
-    assert notes(batch) == {"questions"}
+    assert notes(batch) == {"questions", "questions.label"}
 
 
 @pytest.mark.parametrize(
@@ -740,6 +815,17 @@ def test_a_resource_without_id_leaves_the_list_open() -> None:
     batch = of(BOOKINGS, booking(bookables=[{"name": "?"}, {"id": "r1"}]))
     assert batch.children["booking_resources"].get_column("resource_id").to_list() == ["r1"]
     assert row(batch)["whole_booking_resources"] is False
+
+
+def test_a_name_is_read_behind_what_came_beside_what_did_not() -> None:
+    named = [
+        booking(record_id=f"b{n}", related={"service": {"data": {"type": "services", "id": f"s{n}"}}}) for n in range(3)
+    ]
+    came = [{"type": "services", "id": "s1", "attributes": {"name": "Cut"}}, {"type": "services", "id": "s2"}]
+    batch = of(BOOKINGS, *(sent(one, came) for one in named), booking(record_id="b3", service=[]))
+    assert batch.rows.get_column("service_name").to_list() == [None, "Cut", None, None]
+    assert batch.rows.get_column("service_id").to_list() == ["s0", "s1", "s2", None]
+    assert not batch.drift
 
 
 def test_references_and_names_behind_them() -> None:
@@ -826,7 +912,8 @@ def test_ids_that_are_whole_numbers_become_text_everywhere() -> None:
         ({"type": "customers", "id": None}, "no id that is text"),
         ({"type": "bookings", "id": "x"}, "type 'bookings' is not in streams.customers.types"),
         ({"id": "x"}, "type None is not in"),
-        ({"type": ["customers"], "id": "x"}, "is not in streams.customers.types"),
+        ({"type": ["customers"], "id": "x"}, "type (list) is not in streams.customers.types"),
+        ({"type": "x" * 61, "id": "x"}, f"type '{'x' * 60}' is not in"),
         ({"type": "customers", "id": "x", "attributes": [1]}, "attributes is not an object"),
         ({"type": "customers", "id": "x", "relationships": "x"}, "relationships is not an object"),
     ],
@@ -858,6 +945,12 @@ def test_unknown_members_are_drift_and_known_ones_are_not() -> None:
         ("participant.attributes.seat", 2),
     }
     assert batch.examples[DriftKey("unknown_member", "attributes.zoomUrl", "maps to no column")] == "x1"
+    odd = of(BOOKINGS, booking(related={"service": "s1", "event": None, "resources": [], "location": None}))
+    assert {(k.kind, k.path) for k in odd.drift} == {
+        ("bad_value", "relationships.service"),
+        ("bad_value", "relationships.resources"),
+        ("unknown_member", "relationships.location"),
+    }
 
 
 def test_the_example_of_drift_is_the_first_record_however_the_columns_are_read() -> None:
@@ -883,6 +976,8 @@ def test_records_of_other_accounts_are_counted_and_left_out_with_their_children(
     assert batch.rows.select("position", "customer_id").rows() == [(0, "c1")]
     assert batch.children["customer_tags"].select("position", "customer_id", "tag").rows() == [(0, "c1", "tag 1")]
     assert (batch.read_count, sum(batch.drift.values()), list(batch.examples.values())) == (3, 1, ["c1"])
+    none = normalise(CUSTOMERS, CONTRACT, [sent(record) for record in records], {}, None, {"a3"})
+    assert (none.read_count, none.rows.height, none.children["customer_tags"].height) == (3, 0, 0)
 
 
 def test_drift_tells_no_values() -> None:

@@ -146,6 +146,7 @@ def test_a_name_that_holds_dots_itself_comes_before_a_path() -> None:
 def test_a_path_behind_a_relationship_reads_the_included_resource() -> None:
     assert lookup(P1, "customer.firstName", index(INCLUDED)) == "Ada"
     assert lookup(P1, "customer.firstName", {}) is MISSING
+    assert lookup(P1, "customer.firstName", {("customers", "c1"): {"type": "customers", "id": "c1"}}) is MISSING
     assert lookup(P1, "customer.friend.firstName", index(INCLUDED)) is MISSING  # one step, no more
 
 

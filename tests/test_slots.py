@@ -102,6 +102,25 @@ def test_answers_that_are_resources_are_the_same_in_both_forms(included: list[Js
         assert found.children["booking_answers"].get_column("answer_text").to_list() == ["nuts"]
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ({"price_points": ("extra.points",)}, ("[1,2]", None)),
+        ({"price_points": ("extra.points", "extra")}, ("[1,2]", None)),
+        ({"price_points": ("extra",), "notes": ("extra.text",)}, ('{"points":[1,2],"text":"hi"}', "hi")),
+    ],
+)
+def test_a_member_that_a_path_leads_into_is_read_beside_one_that_is_kept_as_it_is(
+    names: dict[str, tuple[str, ...]], expected: tuple[str, str | None]
+) -> None:
+    own = CONTRACT.streams["bookings"]
+    own = own.model_copy(update={"participant_columns": own.participant_columns | names})
+    contract = CONTRACT.model_copy(update={"streams": CONTRACT.streams | {"bookings": own}})
+    who = person("p1", extra={"points": [1, 2], "text": "hi"})
+    people = normalise_pages(BOOKINGS, contract, [page(booking(people=("p1",)), included=[who])], {})
+    assert people.children["booking_customers"].select("price_points", "notes").rows() == [expected]
+
+
 @pytest.mark.parametrize("linkage", [[{"type": "fields", "id": "f"}], {"type": "fields", "id": "f"}])
 @pytest.mark.parametrize("value", [7, None, "", [1]])
 def test_custom_fields_that_are_resources_are_the_same_in_both_forms(linkage: Any, value: Any) -> None:
@@ -119,6 +138,14 @@ def test_custom_fields_that_are_resources_are_the_same_in_both_forms(linkage: An
         assert found.children["customer_custom_fields"].equals(other.children["customer_custom_fields"])
         assert found.children["customer_custom_fields"].height == len(included)
         assert found.drift == other.drift
+
+
+def test_linkage_to_the_customers_themselves_says_who_in_slots_too() -> None:
+    one = booking()
+    one["relationships"]["customerBookings"] = {"data": [{"type": "customers", "id": "c1"}]}
+    ada = {"type": "customers", "id": "c1", "attributes": {"firstName": "Ada", "notes": "the customer's"}}
+    people = in_slots(page(one, included=[ada])).children["booking_customers"]
+    assert people.select("customer_booking_id", "customer_id", "notes").rows() == [("customer:c1:1", "c1", None)]
 
 
 def test_names_are_learned_on_the_way_and_strangers_are_told_of() -> None:
@@ -202,6 +229,22 @@ def test_what_is_otherwise_is_left_to_dictionaries(odd: Json) -> None:
     assert in_slots(page(booking())).rows.height == 1  # and spoils nothing for the pages after it
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        b'"included":{"a":1}',
+        b'"included":[7]',
+        b'"included":[{"a":1e99999999999999999999}]',
+        b'"included":[{"a":"\xff"}]',
+        b'"included":[{"a":%b1%b}]' % (b"[" * 5_000, b"]" * 5_000),
+    ],
+    ids=["object", "number", "exponent", "not UTF-8", "deep"],
+)
+def test_what_came_with_a_page_in_another_form_is_left_to_dictionaries(spoilt: bytes) -> None:
+    with pytest.raises(NotPlainError):
+        in_slots(Body(b'{"data":[],%b}' % spoilt, NOW))
+
+
 def test_an_included_resource_is_kept_with_whoever_names_it_directly_or_through_another() -> None:
     customer = {"type": "customers", "id": "c1", "attributes": {"firstName": "Ada"}}
     linked = person("p1") | {"relationships": {"customer": {"data": {"type": "customers", "id": "c1"}}}}
@@ -210,6 +253,10 @@ def test_an_included_resource_is_kept_with_whoever_names_it_directly_or_through_
     )
     kept = [json.loads(text)["included"] for text in in_slots(sent).rows.get_column("document")]
     assert [[one["id"] for one in own] for own in kept] == [["p1", "c1"], ["p0", "p2"]]
+    twice = booking("b1", ("p2",))
+    twice["relationships"]["host"] = twice["relationships"]["customerBookings"]
+    (document,) = in_slots(page(twice, included=[person("p2")])).rows.get_column("document")
+    assert len(json.loads(document)["included"]) == 1
     assert in_slots(sent).rows.equals(
         as_dictionaries(page(*json.loads(sent.body)["data"], included=json.loads(sent.body)["included"])).rows
     )

@@ -26,10 +26,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipelines import renormalise
 from pipelines.normalise import combine, normalise
 from pipelines.plan import BEGINNING, Window, watermark
 from pipelines.records import Fetched, index
-from pipelines.renormalise import renormalise_stream
+from pipelines.renormalise import Seen, renormalise_stream
 from pipelines.streams import ACCOUNTS, BOOKINGS, CUSTOMERS, Stream
 from pipelines.sync import RunReport, publish_run
 from resources import merging, sql_files
@@ -106,12 +107,13 @@ def part_of(
     fetched: float = 0,
     included: Sequence[Json] = (),
     contract: Contract = CONTRACT,
+    default: str | None = None,
     **own: Any,
 ) -> Commit:
     """What a slice would commit that read these records."""
     wire = decode(json.dumps([list(records), list(included)]))
     pages = [Fetched(record, index(wire[1]), later(fetched)) for record in wire[0]]
-    batch = combine([normalise(stream, contract, pages, ZONES, None if stream.id_column else "a1")])
+    batch = combine([normalise(stream, contract, pages, ZONES, default if stream.id_column else "a1")])
     values: Json = {
         "slice_id": f"s{fetched}",
         "part_number": 1,
@@ -1114,7 +1116,11 @@ def with_alias(column: str, *names: str) -> Contract:
     return CONTRACT.model_copy(update={"streams": streams})
 
 
-def test_a_corrected_alias_reaches_what_is_stored_and_touches_no_bookkeeping(writer: Writer) -> None:
+@pytest.mark.parametrize("at_a_time", [1, renormalise.ROWS_AT_A_TIME])
+def test_a_corrected_alias_reaches_what_is_stored_and_touches_no_bookkeeping(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch, at_a_time: int
+) -> None:
+    monkeypatch.setattr(renormalise, "ROWS_AT_A_TIME", at_a_time)
     put(writer, booking(amount=7, people=people("p1")), booking("b2", price=1), booking("b3", account="a2", amount=9))
     gone(writer, ("a1", "b3"), at=1)
     bookkeeping = (
@@ -1132,6 +1138,28 @@ def test_a_corrected_alias_reaches_what_is_stored_and_touches_no_bookkeeping(wri
     assert listed(writer) == {"p1": True}
     assert rows(writer, bookkeeping) == before
     assert rows(writer, "select count(*) from history.records") == [(0,)]
+
+
+def test_drift_of_stored_documents_is_counted_over_all_lots(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renormalise, "ROWS_AT_A_TIME", 1)
+    for name, fetched in (("b1", 1), ("b2", 2), ("b3", 0)):
+        put(writer, booking(name, zoom=7), fetched=fetched)
+    seen = Seen()
+    renormalise_stream(writer, BOOKINGS, CONTRACT, ZONES, seen=seen)
+    ((key, count),) = seen.drift.items()
+    assert (key.path, count, seen.examples) == ("attributes.zoom", 3, {key: "b1"})
+    assert seen.at == later(2)
+
+
+def test_rows_that_do_not_name_their_account_stay_in_it_when_they_are_shaped_again(writer: Writer) -> None:
+    nameless = [resource("bookings", name, amount=7) | {"relationships": {}} for name in ("b1", "b2")]
+    for account, one in zip(("a1", "a2"), nameless, strict=True):
+        put(writer, one, default=account)
+    assert renormalise_stream(writer, BOOKINGS, with_alias("price", "amount"), ZONES) == (2, 2)
+    assert rows(writer, "select account_id, booking_id, price::int from core.bookings order by all") == [
+        ("a1", "b1", 7),
+        ("a2", "b2", 7),
+    ]
 
 
 def with_names(stream: str, table: str, **names: tuple[str, ...]) -> Contract:

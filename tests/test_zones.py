@@ -13,7 +13,7 @@ import pytest
 from pipelines import zones as module
 from pipelines.normalise import combine, normalise
 from pipelines.records import Fetched
-from pipelines.streams import ACCOUNTS, CUSTOMERS, Stream
+from pipelines.streams import ACCOUNTS, CUSTOMERS, Stream, shape_of
 from pipelines.zones import account_zones, choose
 from resources.contract import load_contract
 from resources.envelope import decode
@@ -149,6 +149,7 @@ def test_a_zone_that_changes_moves_the_dates_of_its_own_account(writer: Writer, 
     customers(writer, found, "a1", "a2", "a3")
     assert born(writer) == {"a1": None, "a2": date(2023, 5, 15), "a3": date(2023, 5, 14)}
     bookkeeping = writer.connection.execute("select * from core.customers order by all").fetchall()
+    writer.note_shape("customers", "an older contract", of_all_rows=True)
 
     warnings.clear()
     accounts(writer, {"a1": None, "a2": "America/New_York", "a3": "UTC"}, second=1)
@@ -160,6 +161,8 @@ def test_a_zone_that_changes_moves_the_dates_of_its_own_account(writer: Writer, 
         "select distinct value_on from core.customer_custom_fields where field_id = 'other'"
     ).fetchall()
     assert others == [(None,)]
+    shapes = writer.connection.execute("select contract_hash from ops.shapes where stream = 'customers'").fetchall()
+    assert set(shapes) == {("an older contract",), (shape_of(CUSTOMERS, CONTRACT),)}  # the rows of a3 are as they were
 
     warnings.clear()
     account_zones(writer, settings(tmp_path, {"a1": "Europe/London"}), CONTRACT, warnings)
