@@ -96,7 +96,7 @@ def parts_of(
         evidence = yield from _walks(piece, client, drafts, is_stopped, note_page)
     except Exception:
         if not is_stopped():
-            drafts.settled()  # what is wrong with rows that came before it is told first
+            drafts.wait()  # what is wrong with rows that came before it is told first
         raise
     if evidence is not None:
         yield drafts.part(is_last=True, reconciliations=_evidence(evidence))
