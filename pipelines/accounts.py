@@ -15,7 +15,7 @@ import polars as pl
 
 from pipelines.parts import ReadPart
 from pipelines.plan import BEGINNING, MARGIN, Request, Slice, Window
-from pipelines.reading import read_slice
+from pipelines.reading import Reader
 from pipelines.streams import ACCOUNTS
 from resources.appointedd import ApiClient
 from resources.errors import AbilityRefusedError, ApiError, SliceError, told
@@ -137,7 +137,7 @@ def read_accounts(client: ApiClient, request: Request) -> ReadPart:
     whole = Slice(ACCOUNTS.name, client.name, request.kind, (), Window(BEGINNING, BEGINNING))
     while True:
         try:
-            parts = list(read_slice(whole, ACCOUNTS, client, {}, None, lambda: False))
+            parts = list(Reader(ACCOUNTS, client, zones={}).read(whole))
         except AbilityRefusedError as refusal:
             client.do_without(refusal)
             log.info("%s", refusal)

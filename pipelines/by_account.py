@@ -7,7 +7,7 @@ still be short of an account); the question that comes before rows without an ac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,8 +15,7 @@ import polars as pl
 
 from pipelines.parts import ReadPart
 from pipelines.plan import Slice
-from pipelines.reading import first_pages, read_slice, total_of
-from pipelines.streams import Stream
+from pipelines.reading import Reader, first_pages, total_of
 from resources.appointedd import ApiClient
 from resources.errors import AbilityRefusedError
 from resources.part import Reconciliation
@@ -25,19 +24,13 @@ from resources.part import Reconciliation
 MOST_ASKED = 5
 
 
-def compare(
-    piece: Slice,
-    stream: Stream,
-    client: ApiClient,
-    zones: Mapping[str, str],
-    met: pl.DataFrame,
-    is_stopped: Callable[[], bool],
-) -> Iterator[tuple[Reconciliation, list[ReadPart]]]:
+def compare(reader: Reader, piece: Slice, met: pl.DataFrame) -> Iterator[tuple[Reconciliation, list[ReadPart]]]:
     """The evidence of each account of a swept list, with what a second walk of it brought; nothing where the API gives no such totals.
 
     `met`: keys that the sweep has met. One request for each account. A server that refuses or ignores the account filter leaves no evidence.
     """
-    if len(piece.accounts) < 2 or not client.has(stream.name, "account_filter"):
+    client = reader.client
+    if len(piece.accounts) < 2 or not client.has(piece.stream, "account_filter"):
         return
     counts = dict(met.group_by("account_id").len().iter_rows())
     for account in piece.accounts:
@@ -53,7 +46,7 @@ def compare(
         if total == count:
             yield Reconciliation(total, total, count, 1, "settled", account), []
             continue
-        parts = list(read_slice(alone, stream, client, zones, account, is_stopped))
+        parts = list(reader.read(alone, account))
         if not parts or not parts[-1].is_last:
             return  # stopped
         for own in parts[-1].reconciliations:

@@ -16,6 +16,7 @@ from pipelines.by_account import compare
 from pipelines.committing import Committer
 from pipelines.parts import ReadPart
 from pipelines.plan import Slice
+from pipelines.reading import Reader
 from pipelines.run import Run
 from pipelines.streams import Stream
 from pipelines.sweep import Limit, SecondLook
@@ -62,10 +63,10 @@ class Sweeps:
             self.committer.add(piece, part)
             return
         met = pl.concat(self.met[piece] if len(self.run.clients) > 1 else self.met.pop(piece)).unique()
-        client, zones, is_stopped = self.run.clients[piece.api_client], self.run.zones, self.is_stopped
+        reader = Reader(self.stream, self.run.clients[piece.api_client], self.run.zones, self.is_stopped)
         short: set[str] = set()
         if any(r.last_total is not None for r in part.reconciliations):
-            for evidence, parts in compare(part.slice, self.stream, client, zones, met, is_stopped):
+            for evidence, parts in compare(reader, part.slice, met):
                 part = replace(part, reconciliations=(*part.reconciliations, evidence))
                 if evidence.verdict == "different":
                     short.add(evidence.account_id or "")
@@ -84,8 +85,8 @@ class Sweeps:
         anywhere = pl.concat([met, *(keys for one in self.swept - {piece} for keys in self.met.get(one, ()))]).unique()
         candidates, unsure = self._candidates(piece, anywhere, accounts, part.began_at)
         others = {a: [self.run.clients[n] for n, own in self._others(piece).items() if a in own] for a in accounts}
-        outcome = SecondLook(self.stream, client, zones, part.slice, part.fetched_at, others).confirm(
-            candidates, met, set(anywhere.get_column("account_id")), limit, is_stopped
+        outcome = SecondLook(reader, part.slice, part.fetched_at, others).confirm(
+            candidates, met, set(anywhere.get_column("account_id")), limit
         )
         for doubt in outcome.doubts:
             self.proof.problem(doubt)

@@ -22,7 +22,7 @@ from pipelines.plan import Slice
 from pipelines.progress import Tell
 from pipelines.proof import ignored_filter
 from pipelines.queues import Parts, Todo
-from pipelines.reading import parts_of
+from pipelines.reading import Reader
 from pipelines.run import Run
 from pipelines.shaping import AtOnce, Shaper
 from pipelines.splitting import LargeSliceError
@@ -154,9 +154,9 @@ class Walker:
                 splitter.look(piece, page, number, client.exchange.busy(splitter.in_flight))
             lane.progress.note(page)
 
-        zones, is_stopped = self.run.zones, lane.stopped.is_set
+        reader = Reader(stream, client, self.run.zones, lane.stopped.is_set, note, self.shaper)
         try:
-            for part in parts_of(piece, stream, client, zones, default, is_stopped, note, self.shaper):
+            for part in reader.parts_of(piece, default):
                 self.parts.put(piece, part)
         except LargeSliceError as large:
             if self.run.beside is not None:
