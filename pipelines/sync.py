@@ -8,7 +8,7 @@ A failure ends its slice, its API client or its stream, never another's; it is w
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -139,14 +139,13 @@ def _be_sure_of_first_loads(run: Run, asked: Sequence[Asked], writer: Writer, te
     """A first load that was read in pieces is whole when the API counts as many records as are stored; else the list is walked once more."""
     loads = FirstLoads(run, asked, writer)
     loads.prove()
-    for one, new in loads.unsure():
+    for load in loads.unsure():
         # Records that were added while the list was read come with the newest stretch, read once more; it takes a page or two.
-        _walk_plans(run, [one], writer, tell, only=new)
+        _walk_plans(run, [load.asked], writer, tell, load.of_its_clients)
     loads.prove()
-    for one, new in loads.unsure():
-        tell(f"{one.stream.name}: first load; reading the list once more as a whole, to be sure of it")
-        whole, spared = replace(one, request=Request("sweep")), writer.swept(one.stream.name)
-        _walk_plans(run, [whole], writer, tell, only=new, spared=spared, alone=loads.newcomers(one.stream, new))
+    for load in loads.unsure():
+        tell(f"{load.asked.stream.name}: first load; reading the list once more as a whole, to be sure of it")
+        _walk_plans(run, [replace(load.asked, request=Request("sweep"))], writer, tell, load.of_its_accounts)
 
 
 def _walk_plans(
@@ -154,32 +153,19 @@ def _walk_plans(
     asked: Sequence[Asked],
     writer: Writer,
     tell: Tell,
-    only: Collection[str] | None = None,
-    spared: Collection[str] = (),
-    alone: Mapping[str, tuple[str, ...]] | None = None,
+    chosen: Callable[[Sequence[Slice]], Sequence[Slice]] = list,
 ) -> None:
     """Plan, read and commit; plan a stream again where the server refuses or loses an ability, or where rows turn out not to name their account.
 
-    `only`: these API clients; None: all. `spared`: accounts that need not be asked for alone. `alone`: API client → accounts that are asked for each by
-    itself, and no others of it.
+    `chosen`: those of a plan's slices that are to be read.
     """
     # Streams and the API clients whose lists turned out to be of no use for them.
     given_up: set[tuple[str, str]] = set()
     while asked:
         slices = []
         for one in asked:
-            planned = plan_stream(run, one.stream, stored_windows(run, writer, one.stream), one.request)
-            slices += [
-                s
-                for s in planned
-                if (only is None or s.api_client in only)
-                and (s.api_client, s.stream) not in given_up
-                and s.only_account not in spared
-            ]
-        for name, accounts in (alone or {}).items():
-            shared = [s for s in slices if s.api_client == name and s.only_account is None]
-            slices = [s for s in slices if s not in shared]
-            slices += [replace(s, accounts=(account,), only_account=account) for s in shared for account in accounts]
+            slices += plan_stream(run, one.stream, stored_windows(run, writer, one.stream), one.request)
+        slices = [piece for piece in chosen(slices) if (piece.api_client, piece.stream) not in given_up]
         found = Walker(run, asked, writer, tell).walk(slices)
         asked = [one for one in asked if one.stream.name in found]
         for one in asked:
