@@ -7,6 +7,7 @@ still be short of an account); the question that comes before rows without an ac
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -85,17 +86,16 @@ def honours_filter(
 
 def _widest(slices: Sequence[Slice], oldest: datetime) -> dict[tuple[bool, bool], Slice]:
     """A slice for each set of bounds (lower, upper) that is sent, with the widest that there are."""
-    found: dict[tuple[bool, bool], Slice] = {}
+    alike: dict[tuple[bool, bool], list[Slice]] = defaultdict(list)
     for piece in slices:
-        since = None if piece.filter_since is None else min(piece.filter_since, oldest)
-        until, bounds = piece.filter_until, (since is not None, piece.filter_until is not None)
-        before = found.get(bounds)
-        if before is not None and until is not None and before.filter_until is not None:
-            until = max(until, before.filter_until)
-        if before is not None and since is not None and before.filter_since is not None:
-            since = min(since, before.filter_since)
-        found[bounds] = replace(piece, filter_since=since, filter_until=until)
-    return found
+        alike[piece.filter_since is not None, piece.filter_until is not None].append(piece)
+    widest = {}
+    for bounds, pieces in alike.items():
+        since = min((p.filter_since for p in pieces if p.filter_since), default=None)
+        since = None if since is None else min(since, oldest)
+        until = max((p.filter_until for p in pieces if p.filter_until), default=None)
+        widest[bounds] = replace(pieces[0], filter_since=since, filter_until=until)
+    return widest
 
 
 def _first_keys(piece: Slice, client: ApiClient) -> set[str]:
