@@ -294,14 +294,13 @@ def _same_list(one: Slice, other: Slice) -> bool:
     return (one.api_client, one.only_account) == (other.api_client, other.only_account)
 
 
-def ignored_filter(run: Run, stream: Stream, slices: Sequence[Slice]) -> str | None:
+def ignored_filter(run: Run, stream: Stream, api_client: str, slices: Sequence[Slice]) -> str | None:
     """Ask whether the account filter counts beside what slices will send, where that is not known yet; the sentence for where it does not."""
-    for name in {piece.api_client for piece in slices}:
-        proven = run.heeded.setdefault((name, stream.name), set())
-        own = [piece for piece in slices if piece.api_client == name]
-        if not honours_filter(run.clients[name], run.listed[name], own, run.settings.history_start_at, proven):
-            return _ignored_filter(stream, run)
-    return None
+    proven = run.heeded.setdefault((api_client, stream.name), set())
+    accounts, oldest = run.listed[api_client], run.settings.history_start_at
+    if honours_filter(run.clients[api_client], accounts, slices, oldest, proven):
+        return None
+    return _ignored_filter(stream, run)
 
 
 def _ignored_filter(stream: Stream, run: Run) -> str:

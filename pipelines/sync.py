@@ -22,7 +22,7 @@ from pipelines.progress import Tell
 from pipelines.proof import ignored_filter
 from pipelines.run import Run, StreamReport, counted
 from pipelines.splitting import CoarseFilterError
-from pipelines.streams import Stream, asked_of, changing
+from pipelines.streams import Stream, asked_of
 from pipelines.walker import Walker
 from resources.contract import Contract
 from resources.errors import (
@@ -43,6 +43,8 @@ def plan_stream(run: Run, stream: Stream, windows: Mapping[str, Sequence[Window]
     """The slices of one stream for all API clients of a run, newest first."""
     slices = []
     for name, client in run.clients.items():
+        if (name, stream.name) in run.given_up:
+            continue
         can = Can(
             filters=client.has(stream.name, "filters"),
             upper_bound=client.has(stream.name, "upper_bound"),
@@ -159,44 +161,44 @@ def _walk_plans(
 
     `chosen`: those of a plan's slices that are to be read.
     """
-    # Streams and the API clients whose lists turned out to be of no use for them.
-    given_up: set[tuple[str, str]] = set()
     while asked:
         slices = []
         for one in asked:
             slices += plan_stream(run, one.stream, stored_windows(run, writer, one.stream), one.request)
-        slices = [piece for piece in chosen(slices) if (piece.api_client, piece.stream) not in given_up]
-        found = Walker(run, asked, writer, tell).walk(slices)
+        found = Walker(run, asked, writer, tell).walk(chosen(slices))
         asked = [one for one in asked if one.stream.name in found]
         for one in asked:
             with counted(one.report, run.clients.values()):
-                given_up |= _learn(run, one, found[one.stream.name], writer, tell)
+                _learn(run, one, found[one.stream.name], writer, tell)
 
 
-def _learn(run: Run, asked: Asked, finding: PlanAgain, writer: Writer, tell: Tell) -> set[tuple[str, str]]:
-    """Take down why a stream's plan must be made again; gives the API client whose rows of it nobody can tell apart, if that is what was found."""
+def _learn(run: Run, asked: Asked, finding: PlanAgain, writer: Writer, tell: Tell) -> None:
+    """Take down why a stream's plan must be made again, or that an API client's rows of it cannot be told apart."""
     stream, report = asked.stream, asked.report
     if isinstance(finding, AbilityRefusedError):
-        return _do_without(run, asked, finding, tell)
-    client_and_stream = (finding.api_client, stream.name)
+        _do_without(run, asked, finding, tell)
+        return
+    name = finding.api_client
     if isinstance(finding, CoarseFilterError):
         tell(
             f"{stream.name}: the API's filter by change time lets other rows through, or its totals count them, so the list is read page after page. "
             f"Does streams.{stream.name}.columns.updated_at in the contract name what parameters.updated_since filters by?"
         )
-        run.uncut.add(client_and_stream)
-        return set()
-    run.needs_account.add(client_and_stream)
+        run.uncut.add((name, stream.name))
+        return
+    run.needs_account.add((name, stream.name))
     planned = plan_stream(run, stream, stored_windows(run, writer, stream), asked.request)
-    problem = _heeds_no_account(run, stream, [piece for piece in planned if piece.api_client == finding.api_client])
-    if problem is None:
-        return set()
-    report.problems.append(problem)
-    return {client_and_stream}
+    try:
+        problem = ignored_filter(run, stream, name, [piece for piece in planned if piece.api_client == name])
+    except ApiError as error:
+        problem = told(name, error)
+    if problem is not None:
+        report.problems.append(problem)
+        run.given_up.add((name, stream.name))
 
 
-def _do_without(run: Run, asked: Asked, refusal: AbilityRefusedError, tell: Tell) -> set[tuple[str, str]]:
-    """Ask without an ability from here on; gives the API clients that can do nothing without it, whose rows of the stream are given up."""
+def _do_without(run: Run, asked: Asked, refusal: AbilityRefusedError, tell: Tell) -> None:
+    """Ask without an ability from here on; where an API client can do nothing without it, its rows of the stream are given up."""
     stream, report = asked.stream, asked.report
     # What is done without already, and is refused again, would be planned the same way for ever.
     is_again = all((refusal.stream, refusal.ability) in client.without for client in run.clients.values())
@@ -207,6 +209,7 @@ def _do_without(run: Run, asked: Asked, refusal: AbilityRefusedError, tell: Tell
         for name in run.clients
         if is_again or (refusal.ability == "account_filter" and (name, stream.name) in run.needs_account)
     }
+    run.given_up |= stuck
     if stuck:
         report.problems.append(
             f"{stream.name}: the rows do not name their account, and the API does not keep to {run.contract.parameters.account!r}, so nobody can tell whose "
@@ -214,18 +217,9 @@ def _do_without(run: Run, asked: Asked, refusal: AbilityRefusedError, tell: Tell
             if refusal.ability == "account_filter"
             else f"{stream.name}: the API refuses again what is not sent any more. ({refusal})"
         )
-        return stuck
-    tell(str(refusal))
-    report.warnings.append(str(refusal))
-    return set()
-
-
-def _heeds_no_account(run: Run, stream: Stream, slices: Sequence[Slice]) -> str | None:
-    """Why rows that do not name their account cannot be asked for by account; None where they can."""
-    try:
-        return ignored_filter(run, stream, slices)
-    except ApiError as error:
-        return told(slices[0].api_client, error)
+    else:
+        tell(str(refusal))
+        report.warnings.append(str(refusal))
 
 
 @dataclass
@@ -251,10 +245,9 @@ class RunReport:
         return [w for report in self.streams for w in report.warnings] + self.findings
 
 
-def sync_all(run: Run, streams: Sequence[Stream] | None = None, tell: Tell = log.info) -> list[StreamReport]:
-    """The accounts' report and one for each stream (None: all), in order. A stream that fails does not keep the others from being read."""
-    chosen = changing(run.contract) if streams is None else streams
-    return [run.accounts_report, *(sync_streams(run, chosen, tell) if chosen else [])]
+def sync_all(run: Run, streams: Sequence[Stream]) -> list[StreamReport]:
+    """The accounts' report and one for each stream, in order. A stream that fails does not keep the others from being read."""
+    return [run.accounts_report, *(sync_streams(run, streams) if streams else [])]
 
 
 def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:

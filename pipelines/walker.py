@@ -164,7 +164,7 @@ class Walker:
             # Here and not in the committing thread: what is cut once more is the newest there is, and should not wait until another thread is done.
             pieces = splitter.split(piece, large, "nightly" if piece.kind == "sweep" else piece.kind)
             # They may send bounds that the slice did not.
-            if is_proven and (ignored := ignored_filter(self.run, stream, pieces)) is not None:
+            if is_proven and (ignored := ignored_filter(self.run, stream, client.name, pieces)) is not None:
                 raise SliceError(ignored) from None
             for smaller in pieces:
                 self.todo.put(smaller)
