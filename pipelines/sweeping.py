@@ -20,7 +20,6 @@ from pipelines.reading import Reader
 from pipelines.run import Run
 from pipelines.streams import Stream
 from pipelines.sweep import Limit, SecondLook
-from resources.part import Reconciliation
 from resources.warehouse import Writer
 
 
@@ -64,22 +63,15 @@ class Sweeps:
             return
         met = pl.concat(self.met[piece] if len(self.run.clients) > 1 else self.met.pop(piece)).unique()
         reader = Reader(self.stream, self.run.clients[piece.api_client], self.run.zones, self.is_stopped)
-        short: set[str] = set()
         if any(r.last_total is not None for r in part.reconciliations):
-            for evidence, parts in compare(reader, part.slice, met):
-                part = replace(part, reconciliations=(*part.reconciliations, evidence))
-                if evidence.verdict == "different":
-                    short.add(evidence.account_id or "")
-                    self.proof.problem(_short_account(self.stream, evidence))
-                for late in parts:
-                    met = pl.concat([met, late.batch.rows.select(self.stream.key)]).unique()
-                    self.committer.add(piece, replace(late, is_last=False, reconciliations=()))
+            part, met = self._compared(piece, part, reader, met)
         self.committer.flush()
+        short = {r.account_id for r in part.reconciliations if r.verdict == "different"}
         accounts = [a for a in part.slice.accounts if a not in short]
         limit = Limit(
             share=self.run.settings.sync_brake_share,
             count=self.run.settings.sync_brake_count,
-            rows=self.writer.live_counts(self.stream.target.stream, accounts),
+            rows=self.writer.live_counts(self.stream.name, accounts),
             released=self.writer.released(self.stream.name),
         )
         anywhere = pl.concat([met, *(keys for one in self.swept - {piece} for keys in self.met.get(one, ()))]).unique()
@@ -103,6 +95,22 @@ class Sweeps:
         last = replace(part, slice=replace(part.slice, accounts=kept))
         self.committer.add(piece, last, outcome.gone, outcome.brakes)
         self.committer.flush()
+
+    def _compared(
+        self, piece: Slice, part: ReadPart, reader: Reader, met: pl.DataFrame
+    ) -> tuple[ReadPart, pl.DataFrame]:
+        """The last part of a sweep with the evidence of each account, and all keys that were met, in second walks of single accounts too."""
+        for evidence, parts in compare(reader, part.slice, met):
+            part = replace(part, reconciliations=(*part.reconciliations, evidence))
+            if evidence.verdict == "different":
+                self.proof.problem(
+                    f"{self.stream.name}: the API counts {evidence.last_total} records of account {evidence.account_id}, and walks of it read "
+                    f"{evidence.distinct_count}. Rows are missing; nothing of the account was called deleted, and the next sweep compares again."
+                )
+            for late in parts:
+                met = pl.concat([met, late.batch.rows.select(self.stream.key)]).unique()
+                self.committer.add(piece, replace(late, is_last=False, reconciliations=()))
+        return part, met
 
     def _candidates(
         self, piece: Slice, met: pl.DataFrame, accounts: Sequence[str], began_at: datetime
@@ -143,10 +151,3 @@ class Sweeps:
             listed = self.proof.listed(name) if read else None
             unsure |= shared - (read & (listed or set()))
         return unsure
-
-
-def _short_account(stream: Stream, evidence: Reconciliation) -> str:
-    return (
-        f"{stream.name}: the API counts {evidence.last_total} records of account {evidence.account_id}, and walks of it read "
-        f"{evidence.distinct_count}. Rows are missing; nothing of the account was called deleted, and the next sweep compares again."
-    )
