@@ -62,7 +62,7 @@ class Proof:
         self.owners: dict[str, str] = {}
         self.read: dict[Slice, tuple[int, int]] = {}
         self.bad_values: Counter[DriftKey] = Counter()
-        self.rows: dict[Slice, int] = {}
+        self.rows_count = 0
         self.present: set[str] = set()
         self.reason = ""
         self.at: datetime | None = None
@@ -89,7 +89,7 @@ class Proof:
                 raise SliceError(_stored_elsewhere(self.stream, count))
         self._watch_children(piece, part.batch)
         self._watch_quarantine(piece, part)
-        self.rows[piece] = self.rows.get(piece, 0) + part.batch.rows.height
+        self.rows_count += part.batch.rows.height
         self.at = part.fetched_at
         self.present |= part.batch.present
         self.bad_values += Counter({k: n for k, n in part.batch.drift.items() if k.kind == "bad_value"})
@@ -136,14 +136,7 @@ class Proof:
 
         (docs/guarantees.md, 7.) One reading of an API client's account list serves all parts that came before it, of whatever stream.
         """
-        asked = {p.slice.api_client for p in parts if p.is_last and p.slice in self.unlisted}
-        listed = {name: self.listed(name) for name in sorted(asked)}
-        checked = [
-            self._only_listed(part, listed[part.slice.api_client])
-            if part.is_last and part.slice in self.unlisted
-            else part
-            for part in parts
-        ]
+        checked = [self._only_listed(part) if part.is_last and part.slice in self.unlisted else part for part in parts]
         self.unlisted -= {part.slice for part in parts}
         return checked
 
@@ -156,9 +149,8 @@ class Proof:
         for problem in unfit(self.stream.name, self.bad_values, read):
             self.problem(problem)
         names = self.run.contract.streams[self.stream.name].columns
-        rows = sum(self.rows.values())
         gone = [c.name for c in self.stream.columns if c.name in filled and c.name not in self.present]
-        return [names[n][0] for n in gone if names.get(n)] if rows >= FEW_VALUES else [], self.at
+        return [names[n][0] for n in gone if names.get(n)] if self.rows_count >= FEW_VALUES else [], self.at
 
     def of_copies(self, count: int) -> None:
         """After the last slice, where rows do not name their account: records that are stored as two accounts' are a problem."""
@@ -184,10 +176,11 @@ class Proof:
             self.problem(told(api_client, error))
             return None
 
-    def _only_listed(self, part: ReadPart, listed: set[str] | None) -> ReadPart:
+    def _only_listed(self, part: ReadPart) -> ReadPart:
+        piece = part.slice
+        listed = self.listed(piece.api_client)
         if listed is None:
             return replace(part, is_last=False)  # what was read stays, and is asked for again
-        piece = part.slice
         accounts = tuple(a for a in piece.accounts if a in listed)
         if len(accounts) < len(piece.accounts):
             self.problem(
@@ -222,30 +215,23 @@ class Proof:
 
     def _watch_children(self, piece: Slice, batch: Batch) -> None:
         """Participants whose list or content did not come are missing rows: red, where the contract asked for them, and no window."""
-        partial = any(f.get_column("is_partial").any() for f in batch.children.values())
-        absent = any(
-            not batch.rows.get_column(f"whole_{child.table}").all()
-            for child in self.stream.children
-            if child.table == "booking_customers"
-        )
-        if not partial and not absent:
+        if any(f.get_column("is_partial").any() for f in batch.children.values()):
+            came = "came as linkage only, so their status, price and answers are not known"
+        elif "whole_booking_customers" in batch.rows.columns and not batch.rows["whole_booking_customers"].all():
+            came = "of some records did not come"
+        else:
             return
-        came = (
-            "came as linkage only, so their status, price and answers are not known"
-            if partial
-            else "of some records did not come"
-        )
         text = (
             f"{self.stream.name}: participants {came}. Give the contract the name and the include path that bring them "
             f"(streams.{self.stream.name}.columns.participants, .include, abilities.include); where it has them, next links may lose the include: run "
             f"appointedd-warehouse connect."
         )
-        is_declared = not self.run.contract.abilities.include or not self.run.contract.streams[self.stream.name].include
-        if is_declared:
-            self.warning(text)
-        else:
+        contract = self.run.contract
+        if contract.abilities.include and contract.streams[self.stream.name].include:
             self.incomplete.add(piece)
             self.problem(text)
+        else:
+            self.warning(text)
 
     def _watch_quarantine(self, piece: Slice, part: ReadPart) -> None:
         """A record that could not become a row is told; where they are more than odd ones, the slice has no window at first (see `settled`)."""
@@ -254,9 +240,7 @@ class Proof:
         self.read[piece] = read, odd
         if part.batch.quarantine:
             self.reason = part.batch.quarantine[0][0]
-        if not odd or not part.is_last:
-            return
-        if self._is_doubted(piece):
+        if not odd or not part.is_last or self._is_doubted(piece):
             return
         self.report.warnings.append(self._quarantined(piece))
         if piece.kind == "sweep":
