@@ -165,7 +165,7 @@ def _log_complete_days(context: dg.AssetExecutionContext, run: Run, report: Stre
 
 
 def _told(
-    context: dg.AssetExecutionContext, run: Run, report: StreamReport, warehouse: Warehouse, stream: Stream
+    context: dg.AssetExecutionContext, run: Run, report: StreamReport, stream: Stream
 ) -> dg.MaterializeResult[Any]:
     """What one stream's report means to Dagster; raises `dg.Failure` where something may be missing.
 
@@ -177,7 +177,7 @@ def _told(
     if context.run.tags.get(RANGE_START) != context.run.tags.get(RANGE_END):
         # Dagster repeats the result for each day of a range, and these are of all its days.
         metadata = {f"range_{name}" if isinstance(v, int | float) else name: v for name, v in metadata.items()}
-    metadata |= describe(warehouse, "core", stream.table)
+    metadata |= describe(run.warehouse, "core", stream.table)
     # Of a nightly, too: Dagster marks the day that it was launched for.
     window, problems = chosen_days(context.run.tags, run.settings), list(dict.fromkeys(run.problems + report.problems))
     if window is not None and window.until > run.end:
@@ -200,7 +200,7 @@ def accounts(
     """The account list, which the run has read at its opening. A failing API client is told by the streams, or the others could not go on."""
     run = _run(context, appointedd, warehouse)
     if not run.clients or context.run.asset_selection == {context.asset_key}:
-        return _told(context, run, run.accounts_report, run.warehouse, ACCOUNTS)
+        return _told(context, run, run.accounts_report, ACCOUNTS)
     for problem in run.problems:
         context.log.error(problem)
     report = run.accounts_report
@@ -217,7 +217,7 @@ def stream_asset(stream: Stream, partitions_def: dg.DailyPartitionsDefinition) -
         if not run.ends_with_publishing:
             context.log.info("This run does not publish: analysts see what it reads after the next run that does.")
         (report,) = sync_streams(run, [stream], context.log.info)
-        return _told(context, run, report, run.warehouse, stream)
+        return _told(context, run, report, stream)
 
     with warnings.catch_warnings():
         # Dagster calls `backfill_policy` beta; without it a backfill of a range would be one run for each day.
