@@ -37,7 +37,7 @@ PAGES_PER_PART = 100
 BYTES_OF_A_PAGE = 256 * 1024
 
 
-@dataclass
+@dataclass(frozen=True)
 class ReadPart:
     """Some pages of a slice, ready to be merged. `began_at`: `Date` of the slice's first page. `weight`: what they hold, in ordinary pages."""
 

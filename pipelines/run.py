@@ -201,9 +201,9 @@ def _commit_accounts(writer: Writer, run_id: str, seen: AccountLists, report: St
     """Commit the account lists, of each API client the accounts that it serves in this run."""
     for name, part in seen.read.items():
         own = part.batch.rows.filter(pl.col("account_id").is_in(seen.served[name]))
-        part.slice = replace(part.slice, accounts=seen.served[name], window=Window(BEGINNING, seen.end))
-        part.batch = replace(part.batch, rows=own)
-        commit_parts(writer, run_id, ACCOUNTS.target, [Ready(part)], report)
+        piece = replace(part.slice, accounts=seen.served[name], window=Window(BEGINNING, seen.end))
+        ready = Ready(replace(part, slice=piece, batch=replace(part.batch, rows=own)))
+        commit_parts(writer, run_id, ACCOUNTS.target, [ready], report)
 
 
 def _disbelieve(writer: Writer, stream: str, end: datetime, report: StreamReport) -> None:
