@@ -63,9 +63,9 @@ def honours_filter(
 ) -> bool:
     """Whether two accounts that have rows are answered with different ones (evidence G14); True also where too few have any to tell.
 
-    Asked before rows that do not name their account are stored: a server that ignores the filter hands every row to whoever is asked for first. One may heed
-    it alone and not beside another, so it is asked with the very parameters that the slices will send, once for each set of bounds that is not among `proven`
-    yet, from `oldest` on, so that there are rows to tell by.
+    Asked before rows that do not name their account are stored, since a server that ignores the filter hands every row to whichever account is asked for
+    first. A server may heed the filter alone and ignore it beside others. So it is asked with the very parameters that the slices will send, once for each
+    set of bounds that is not among `proven` yet, and from `oldest` on, so that there are rows to tell by.
     """
     for bounds, piece in _widest(slices, oldest).items():
         if bounds in proven:

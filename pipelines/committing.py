@@ -21,8 +21,8 @@ from pipelines.streams import Stream
 from resources.part import Brake
 from resources.warehouse import Writer
 
-# Pages of one transaction, by the requests in flight: each holds the next ones up until the API has listed its accounts once more, which counts where many
-# pages come, and takes memory, which counts where few do.
+# Pages of one transaction, by the requests in flight. Before each one the API lists its accounts once more, and what comes next waits for that: it counts
+# where many pages come. What is gathered takes memory: that counts where few come.
 PAGES_FOR_EACH = 12
 FEWEST_PAGES = 50
 MOST_PAGES = 200

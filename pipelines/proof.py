@@ -53,9 +53,9 @@ class Proof:
         self.listings = listings
         # Slices of which something is missing: what they brought is committed, their window is not.
         self.incomplete: set[Slice] = set()
-        # The last part of each piece with more than odd records of its own, until it is known what they are of all.
+        # The last part of each piece in which too many records could not become rows, until it is known whether they are too many of all that was read.
         self.doubted: dict[Slice, ReadPart] = {}
-        # First loads whose list was walked whole, and which are no sweeps: of a few records it is not known which they are.
+        # First loads that walked their list whole and yet are no sweeps: a few records could not become rows, and nobody knows which ones these are.
         self.unswept: set[Slice] = set()
         # Slices whose accounts must be looked for once more before their windows count.
         self.unlisted: set[Slice] = set()
@@ -110,10 +110,10 @@ class Proof:
         return part
 
     def settled(self) -> list[tuple[Slice, ReadPart]]:
-        """After the last slice: pieces whose few records that could not become rows are odd ones among all that were read, so that their windows count.
+        """After the last slice: the doubted pieces whose windows count after all; of the others a problem is told. What they brought is committed already.
 
-        A list that is cut has pieces of a few records, and one odd record among them would keep their window open for ever. So its share is one of all
-        pieces of that list (an API client's, or one account's). What they brought is committed already. Of the others a problem is told.
+        A list that is cut has pieces of a few records, and one odd record among them would keep their window open for ever. So records that could not become
+        rows are counted as a share of all pieces of that list (an API client's, or one account's).
         """
         found = []
         for piece, part in self.doubted.items():
@@ -124,7 +124,7 @@ class Proof:
                 self.problem(f"{text} The contract does not fit, so the slice counts as not read.")
                 continue
             self.report.warnings.append(text)
-            # It was no sweep: of those records it is not known which they are.
+            # It was no sweep: nobody knows which records these are.
             part = replace(part, slice=replace(part.slice, kind="nightly" if piece.kind == "sweep" else piece.kind))
             self.unlisted.add(part.slice)
             found.append((piece, part))
@@ -158,7 +158,7 @@ class Proof:
             self.problem(_stored_elsewhere(self.stream, count))
 
     def _is_long(self, piece: Slice, part: ReadPart, *, is_first_part: bool) -> bool:
-        """Whether the next night's overlap would not read again what an account hid while this slice was read.
+        """Whether an account may have hidden rows while this slice was read that the next night's overlap will not read again.
 
         A quiet night's single page is read within moments of the account list, and its stretch is read again: it is not worth a request more.
         Only the newest stretch is read again: a piece of an older one is not, however short it is.

@@ -44,8 +44,8 @@ def filters_of(piece: Slice, client: ApiClient) -> dict[str, str]:
 
 def first_pages(piece: Slice, client: ApiClient) -> Iterator[Page]:
     """The first page of each list of a slice, each asked for when it is taken. Raises the errors of `ApiClient.pages`."""
-    for own in client.contract.streams[piece.stream].queries:
-        yield next(client.pages(piece.stream, filters_of(piece, client), own))
+    for query in client.contract.streams[piece.stream].queries:
+        yield next(client.pages(piece.stream, filters_of(piece, client), query))
 
 
 def total_of(pages: Iterable[Page]) -> int | None:
@@ -92,8 +92,8 @@ class Reader:
         drafts = Drafts(piece, self.stream, self.client.contract, self.zones, default_account, self.shaper)
         lists: list[list[Walk]] = []
         try:
-            for own in self.client.contract.streams[piece.stream].queries:
-                walks = yield from self._walks(drafts, own)
+            for query in self.client.contract.streams[piece.stream].queries:
+                walks = yield from self._walks(drafts, query)
                 if walks is None:
                     return
                 lists.append(walks)
@@ -103,8 +103,8 @@ class Reader:
             raise
         yield drafts.part(is_last=True, reconciliations=_evidence(lists))
 
-    def _walks(self, drafts: Drafts, own: Query) -> Generator[ComingPart, None, list[Walk] | None]:
-        """Walk one list, `own` being its query in the contract, as often as it takes to be sure of it.
+    def _walks(self, drafts: Drafts, query: Query) -> Generator[ComingPart, None, list[Walk] | None]:
+        """Walk one list of a slice, by its query in the contract, as often as it takes to be sure of it.
 
         Yields the parts that are full on the way, and gives the walks; None when stopped.
         """
@@ -114,11 +114,11 @@ class Reader:
         restarts = 0
         verdict: Verdict = "again"
         while verdict == "again":
-            # Which account a record is of costs decoding it, so that is asked only where a walk came short, or where ids were seen to begin anew in each.
+            # To know its account a record must be decoded, so that is done only after a walk that came short, or where ids were seen to begin anew in each.
             is_exact = bool(walks) or piece.stream in client.ids_repeat
             counted = _Counted(client.contract.account_reference if is_exact else None)
             try:
-                for page in client.pages(piece.stream, filters_of(piece, client), own):
+                for page in client.pages(piece.stream, filters_of(piece, client), query):
                     if self.is_stopped():
                         return None
                     self.note_page(page)

@@ -35,7 +35,7 @@ RELEASE_MARGIN = 1.1
 
 @dataclass(frozen=True)
 class Limit:
-    """How much of an account a sweep may retire: no more than `share` of its live rows, or else no more than `count`; and what a person released, in rows."""
+    """How much of an account a sweep may retire: `share` of its live `rows`, or `count` rows where that is more, or what a person `released`, in rows."""
 
     share: float
     count: int

@@ -99,7 +99,7 @@ def sync_streams(run: Run, streams: Sequence[Stream], tell: Tell = log.info) -> 
 
 
 def _note_asked(writer: Writer, one: Asked, contract: Contract) -> None:
-    """Take away the windows of a list of which the contract asks for more since: what they did not ask for, no night would bring."""
+    """Take away the windows of a list where the contract has come to ask for more of it: no night would bring what they were not asked for."""
     name, parts = one.stream.name, asked_of(one.stream, contract)
     if asks_for_more(writer, one.stream, contract):
         writer.disbelieve(name, BEGINNING)
@@ -113,7 +113,7 @@ def _note_asked(writer: Writer, one: Asked, contract: Contract) -> None:
 
 @contextmanager
 def _written_down(run: Run, reports: Sequence[StreamReport]) -> Iterator[Writer]:
-    """The writer for some streams of a run, whose end is written with what their reports say."""
+    """The writer for some streams of a run. When they are read, or reading them ends early, the run's row is written with what their reports say."""
     names = ", ".join(report.stream for report in reports)
 
     def end(writer: Writer, ended: Sequence[str]) -> None:
@@ -200,7 +200,7 @@ def _learn(run: Run, asked: Asked, finding: PlanAgain, writer: Writer, tell: Tel
 def _do_without(run: Run, asked: Asked, refusal: AbilityRefusedError, tell: Tell) -> None:
     """Ask without an ability from here on; where an API client can do nothing without it, its rows of the stream are given up."""
     stream, report = asked.stream, asked.report
-    # What is done without already, and is refused again, would be planned the same way for ever.
+    # An ability that is not used any more, and is refused all the same, would be planned in the same way for ever.
     is_again = all((refusal.stream, refusal.ability) in client.without for client in run.clients.values())
     for client in run.clients.values():
         client.do_without(refusal)
