@@ -17,22 +17,17 @@ from pipelines.committing import Committer
 from pipelines.parts import ReadPart
 from pipelines.plan import Slice
 from pipelines.reading import Reader
-from pipelines.run import Run
-from pipelines.streams import Stream
 from pipelines.sweep import Limit, SecondLook
-from resources.warehouse import Writer
 
 
 class Sweeps:
     """The sweeps of one plan of a stream; lives as long as its walker. `waiting`: those that end when all slices are read."""
 
-    def __init__(
-        self, run: Run, stream: Stream, writer: Writer, committer: Committer, is_stopped: Callable[[], bool]
-    ) -> None:
-        self.run = run
-        self.stream = stream
-        self.writer = writer
+    def __init__(self, committer: Committer, is_stopped: Callable[[], bool]) -> None:
         self.committer = committer
+        self.run = committer.run
+        self.stream = committer.stream
+        self.writer = committer.writer
         self.proof = committer.proof
         self.is_stopped = is_stopped
         # What each sweep met, by its key; with several API clients kept to the end, since one may show what another does not.
