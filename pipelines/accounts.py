@@ -113,16 +113,13 @@ def _chosen(
     known = [row for rows in lists for row in rows.select("account_id", "slug").iter_rows()]
     missing = sorted(names - _names(lists)) if is_whole else []
     if missing:
-        problems.append(
-            nobody_lists(missing)
-            + (
-                " Until then nothing is read, since an account that is to be left out may have another name now."
-                if is_exclusion
-                else ""
-            )
-        )
+        problem = nobody_lists(missing)
         if is_exclusion:
+            problems.append(
+                f"{problem} Until then nothing is read, since an account that is to be left out may have another name now."
+            )
             return set()
+        problems.append(problem)
     named = {account_id for account_id, slug in known if names & {account_id, slug}}
     chosen = {account_id for account_id, _ in known} - named if is_exclusion else named
     if not chosen and not missing and is_whole:
