@@ -133,9 +133,10 @@ class Lane:
         self.committer.end()
         if self.request.kind == "nightly" and "updated_at" in self.filled:
             self._tell_of_undated()
-        missing, at = self.proof.of_all(self.filled)
-        if missing and at:
-            self.writer.note_missing(self.stream.table, missing, at)
+        self.proof.tell_of_unfit()
+        missing = self.proof.missing(self.filled)
+        if missing and self.proof.at is not None:
+            self.writer.note_missing(self.stream.table, missing, self.proof.at)
             self.report.drift["missing_member"] += len(missing)
 
     def _tell_of_undated(self) -> None:

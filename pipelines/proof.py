@@ -140,17 +140,19 @@ class Proof:
         self.unlisted -= {part.slice for part in parts}
         return checked
 
-    def of_all(self, filled: Collection[str]) -> tuple[list[str], datetime | None]:
-        """After the last slice: values that did not fit, where they are more than odd ones.
-
-        Gives the names of members that no record had, though stored rows have values in their columns (`filled`), and the server time.
-        """
+    def tell_of_unfit(self) -> None:
+        """After the last slice: values that did not fit, where they are more than odd ones, are a problem."""
         read = sum(count for count, _ in self.read.values())
         for problem in unfit(self.stream.name, self.bad_values, read):
             self.problem(problem)
+
+    def missing(self, filled: Collection[str]) -> list[str]:
+        """After the last slice: the names of members that no record had, though stored rows have values in their columns (`filled`)."""
+        if self.rows_count < FEW_VALUES:
+            return []
         names = self.run.contract.streams[self.stream.name].columns
         gone = [c.name for c in self.stream.columns if c.name in filled and c.name not in self.present]
-        return [names[n][0] for n in gone if names.get(n)] if self.rows_count >= FEW_VALUES else [], self.at
+        return [names[n][0] for n in gone if names.get(n)]
 
     def of_copies(self, count: int) -> None:
         """After the last slice, where rows do not name their account: records that are stored as two accounts' are a problem."""
