@@ -15,7 +15,7 @@ import polars as pl
 
 from pipelines.parts import ReadPart
 from pipelines.plan import BEGINNING, MARGIN, Request, Slice, Window
-from pipelines.reading import read_slice
+from pipelines.reading import Reader
 from pipelines.streams import ACCOUNTS
 from resources.appointedd import ApiClient
 from resources.errors import AbilityRefusedError, ApiError, SliceError, told
@@ -113,16 +113,13 @@ def _chosen(
     known = [row for rows in lists for row in rows.select("account_id", "slug").iter_rows()]
     missing = sorted(names - _names(lists)) if is_whole else []
     if missing:
-        problems.append(
-            nobody_lists(missing)
-            + (
-                " Until then nothing is read, since an account that is to be left out may have another name now."
-                if is_exclusion
-                else ""
-            )
-        )
+        problem = nobody_lists(missing)
         if is_exclusion:
+            problems.append(
+                f"{problem} Until then nothing is read, since an account that is to be left out may have another name now."
+            )
             return set()
+        problems.append(problem)
     named = {account_id for account_id, slug in known if names & {account_id, slug}}
     chosen = {account_id for account_id, _ in known} - named if is_exclusion else named
     if not chosen and not missing and is_whole:
@@ -137,7 +134,7 @@ def read_accounts(client: ApiClient, request: Request) -> ReadPart:
     whole = Slice(ACCOUNTS.name, client.name, request.kind, (), Window(BEGINNING, BEGINNING))
     while True:
         try:
-            parts = list(read_slice(whole, ACCOUNTS, client, {}, None, lambda: False))
+            parts = list(Reader(ACCOUNTS, client, zones={}).read(whole))
         except AbilityRefusedError as refusal:
             client.do_without(refusal)
             log.info("%s", refusal)

@@ -67,8 +67,8 @@ def chosen_days(tags: Mapping[str, str], settings: Settings) -> Window | None:
 def request_of(job: str, tags: Mapping[str, str], settings: Settings) -> Request:
     """What a Dagster run asks for: the nightly or the sweep that its job is called, else its days as a backfill.
 
-    The page of a job over partitioned assets launches nothing without a day, so one day there means the job itself. A range cannot be meant so: it is
-    refused, or days would show as read again that were not.
+    From its page a job over partitioned assets cannot be launched without a day, so one day there means the job itself. A range is refused: its days would
+    show as read again, though they were not.
     """
     days_asked = chosen_days(tags, settings)
     if job not in (NIGHTLY, SWEEP):
@@ -109,7 +109,7 @@ def _run(context: dg.AssetExecutionContext, appointedd: AppointeddResource, ware
 def describe(warehouse: Warehouse, schema: str, table: str, wait_s: float = WRITER_WAIT_S) -> dict[str, Any]:
     """Dagster's standard metadata of a table: columns with their descriptions, from the DuckDB catalogue, and the number of live rows.
 
-    Where another process writes, and for longer than `wait_s`, that is of the published file, in which a run stands only when it has published.
+    Where another process writes for longer than `wait_s`, the published file is described instead, which knows of a run only once that has published.
     """
     with warehouse.reader(wait_s) as (connection, _):
         columns = connection.execute(
@@ -165,7 +165,7 @@ def _log_complete_days(context: dg.AssetExecutionContext, run: Run, report: Stre
 
 
 def _told(
-    context: dg.AssetExecutionContext, run: Run, report: StreamReport, warehouse: Warehouse, stream: Stream
+    context: dg.AssetExecutionContext, run: Run, report: StreamReport, stream: Stream
 ) -> dg.MaterializeResult[Any]:
     """What one stream's report means to Dagster; raises `dg.Failure` where something may be missing.
 
@@ -177,8 +177,8 @@ def _told(
     if context.run.tags.get(RANGE_START) != context.run.tags.get(RANGE_END):
         # Dagster repeats the result for each day of a range, and these are of all its days.
         metadata = {f"range_{name}" if isinstance(v, int | float) else name: v for name, v in metadata.items()}
-    metadata |= describe(warehouse, "core", stream.table)
-    # Of a nightly, too: Dagster marks the day that it was launched for.
+    metadata |= describe(run.warehouse, "core", stream.table)
+    # Looked at in a nightly too, since Dagster marks the day that it was launched for.
     window, problems = chosen_days(context.run.tags, run.settings), list(dict.fromkeys(run.problems + report.problems))
     if window is not None and window.until > run.end:
         problems.append(
@@ -197,10 +197,13 @@ def _told(
 def accounts(
     context: dg.AssetExecutionContext, appointedd: AppointeddResource, warehouse: WarehouseResource
 ) -> dg.MaterializeResult[Any]:
-    """The account list, which the run has read at its opening. A failing API client is told by the streams, or the others could not go on."""
+    """The account list, which the run read when it was opened.
+
+    Where an API client's list failed, the streams are red for it. If this asset were, Dagster would skip them, and with them what the others can read.
+    """
     run = _run(context, appointedd, warehouse)
     if not run.clients or context.run.asset_selection == {context.asset_key}:
-        return _told(context, run, run.accounts_report, run.warehouse, ACCOUNTS)
+        return _told(context, run, run.accounts_report, ACCOUNTS)
     for problem in run.problems:
         context.log.error(problem)
     report = run.accounts_report
@@ -217,7 +220,7 @@ def stream_asset(stream: Stream, partitions_def: dg.DailyPartitionsDefinition) -
         if not run.ends_with_publishing:
             context.log.info("This run does not publish: analysts see what it reads after the next run that does.")
         (report,) = sync_streams(run, [stream], context.log.info)
-        return _told(context, run, report, run.warehouse, stream)
+        return _told(context, run, report, stream)
 
     with warnings.catch_warnings():
         # Dagster calls `backfill_policy` beta; without it a backfill of a range would be one run for each day.

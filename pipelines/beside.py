@@ -1,7 +1,7 @@
 """Pages shaped in processes beside this one: Python shapes in one thread at a time, and with many requests in flight that is what a first load waits for.
 
-What lives here: the processes, what is said to them and what they answer. What does not: what shaping is (`parts.batch_of`), when it is asked for
-(`walker`). A process only ever makes frames out of bytes. It ends when its standard input does, so it never outlives this one, however that ends; and
+What lives here: the processes, what is said to them and what they answer. What does not: what shaping is (`normalise`), when it is asked for
+(`parts`). A process only ever makes frames out of bytes. It ends when its standard input does, so it never outlives this one, however that ends; and
 whatever it does not answer is shaped here, so nothing depends on it but time.
 """
 

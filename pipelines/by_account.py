@@ -7,7 +7,8 @@ still be short of an account); the question that comes before rows without an ac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,8 +16,7 @@ import polars as pl
 
 from pipelines.parts import ReadPart
 from pipelines.plan import Slice
-from pipelines.reading import first_pages, read_slice, total_of
-from pipelines.streams import Stream
+from pipelines.reading import Reader, first_pages, total_of
 from resources.appointedd import ApiClient
 from resources.errors import AbilityRefusedError
 from resources.part import Reconciliation
@@ -25,19 +25,13 @@ from resources.part import Reconciliation
 MOST_ASKED = 5
 
 
-def compare(
-    piece: Slice,
-    stream: Stream,
-    client: ApiClient,
-    zones: Mapping[str, str],
-    met: pl.DataFrame,
-    is_stopped: Callable[[], bool],
-) -> Iterator[tuple[Reconciliation, list[ReadPart]]]:
+def compare(reader: Reader, piece: Slice, met: pl.DataFrame) -> Iterator[tuple[Reconciliation, list[ReadPart]]]:
     """The evidence of each account of a swept list, with what a second walk of it brought; nothing where the API gives no such totals.
 
     `met`: keys that the sweep has met. One request for each account. A server that refuses or ignores the account filter leaves no evidence.
     """
-    if len(piece.accounts) < 2 or not client.has(stream.name, "account_filter"):
+    client = reader.client
+    if len(piece.accounts) < 2 or not client.has(piece.stream, "account_filter"):
         return
     counts = dict(met.group_by("account_id").len().iter_rows())
     for account in piece.accounts:
@@ -53,7 +47,7 @@ def compare(
         if total == count:
             yield Reconciliation(total, total, count, 1, "settled", account), []
             continue
-        parts = list(read_slice(alone, stream, client, zones, account, is_stopped))
+        parts = list(reader.read(alone, account))
         if not parts or not parts[-1].is_last:
             return  # stopped
         for own in parts[-1].reconciliations:
@@ -69,9 +63,9 @@ def honours_filter(
 ) -> bool:
     """Whether two accounts that have rows are answered with different ones (evidence G14); True also where too few have any to tell.
 
-    Asked before rows that do not name their account are stored: a server that ignores the filter hands every row to whoever is asked for first. One may heed
-    it alone and not beside another, so it is asked with the very parameters that the slices will send, once for each set of bounds that is not among `proven`
-    yet, from `oldest` on, so that there are rows to tell by.
+    Asked before rows that do not name their account are stored, since a server that ignores the filter hands every row to whichever account is asked for
+    first. A server may heed the filter alone and ignore it beside others. So it is asked with the very parameters that the slices will send, once for each
+    set of bounds that is not among `proven` yet, and from `oldest` on, so that there are rows to tell by.
     """
     for bounds, piece in _widest(slices, oldest).items():
         if bounds in proven:
@@ -92,17 +86,16 @@ def honours_filter(
 
 def _widest(slices: Sequence[Slice], oldest: datetime) -> dict[tuple[bool, bool], Slice]:
     """A slice for each set of bounds (lower, upper) that is sent, with the widest that there are."""
-    found: dict[tuple[bool, bool], Slice] = {}
+    alike: dict[tuple[bool, bool], list[Slice]] = defaultdict(list)
     for piece in slices:
-        since = None if piece.filter_since is None else min(piece.filter_since, oldest)
-        until, bounds = piece.filter_until, (since is not None, piece.filter_until is not None)
-        before = found.get(bounds)
-        if before is not None and until is not None and before.filter_until is not None:
-            until = max(until, before.filter_until)
-        if before is not None and since is not None and before.filter_since is not None:
-            since = min(since, before.filter_since)
-        found[bounds] = replace(piece, filter_since=since, filter_until=until)
-    return found
+        alike[piece.filter_since is not None, piece.filter_until is not None].append(piece)
+    widest = {}
+    for bounds, pieces in alike.items():
+        since = min((p.filter_since for p in pieces if p.filter_since), default=None)
+        since = None if since is None else min(since, oldest)
+        until = max((p.filter_until for p in pieces if p.filter_until), default=None)
+        widest[bounds] = replace(pieces[0], filter_since=since, filter_until=until)
+    return widest
 
 
 def _first_keys(piece: Slice, client: ApiClient) -> set[str]:

@@ -12,17 +12,15 @@ from dataclasses import replace
 
 import polars as pl
 
-from pipelines.accounts import Listings
 from pipelines.parts import ReadPart
 from pipelines.plan import Slice
 from pipelines.proof import Proof
-from pipelines.run import Ready, Run, StreamReport, commit_parts, new_run_id
-from pipelines.streams import Stream
+from pipelines.run import Ready, commit_parts, new_run_id
 from resources.part import Brake
 from resources.warehouse import Writer
 
-# Pages of one transaction, by the requests in flight: each holds the next ones up until the API has listed its accounts once more, which counts where many
-# pages come, and takes memory, which counts where few do.
+# Pages of one transaction, by the requests in flight. Before each one the API lists its accounts once more, and what comes next waits for that: it counts
+# where many pages come. What is gathered takes memory: that counts where few come.
 PAGES_FOR_EACH = 12
 FEWEST_PAGES = 50
 MOST_PAGES = 200
@@ -38,21 +36,13 @@ def pages_together(in_flight: int) -> int:
 class Committer:
     """Takes in the parts of one plan's slices in any order; lives as long as its walker. Nobody sees what is `pending` before `flush`."""
 
-    def __init__(
-        self,
-        run: Run,
-        stream: Stream,
-        writer: Writer,
-        report: StreamReport,
-        listings: Listings,
-    ) -> None:
-        self.run = run
-        self.stream = stream
+    def __init__(self, proof: Proof, writer: Writer) -> None:
+        self.proof = proof
+        self.run = proof.run
+        self.stream = proof.stream
         self.writer = writer
-        self.report = report
-        self.proof = Proof(run, stream, report, listings)
         self.numbers: dict[Slice, tuple[str, int]] = {}
-        self.most_pages = pages_together(run.settings.sync_concurrency)
+        self.most_pages = pages_together(proof.run.settings.sync_concurrency)
         self.pending: list[Ready] = []
         self.pending_since = 0.0
 
@@ -96,7 +86,7 @@ class Committer:
         pending, self.pending = self.pending, []
         parts = self.proof.still_listed([ready.part for ready in pending])
         ready = [replace(one, part=part) for one, part in zip(pending, parts, strict=True)]
-        commit_parts(self.writer, self.run.run_id, self.stream.target, ready, self.report)
+        commit_parts(self.writer, self.run.run_id, self.stream.target, ready, self.proof.report)
         if self.run.request.kind != "nightly":
             self.writer.give_way()  # the nightly goes first; a backfill or a sweep can wait between two commits
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -25,8 +25,36 @@ from pipelines.streams import Stream
 from resources.appointedd import ApiClient
 from resources.errors import AbilityRefusedError, ApiError, told
 from resources.part import Reconciliation
-from resources.state import State
 from resources.warehouse import Writer
+
+
+@dataclass(frozen=True)
+class FirstLoad:
+    """What of one stream was loaded for the first time and is not known to be whole. `accounts`: API client → those of its accounts that this is.
+
+    `alone`: API clients for which it is a few accounts, which they came to see after others, and which can be asked for each by itself.
+    """
+
+    asked: Asked
+    accounts: Mapping[str, tuple[str, ...]]
+    alone: Collection[str]
+
+    def of_its_clients(self, slices: Sequence[Slice]) -> list[Slice]:
+        """Those slices of a plan that its API clients are asked for."""
+        return [piece for piece in slices if piece.api_client in self.accounts]
+
+    def of_its_accounts(self, slices: Sequence[Slice]) -> list[Slice]:
+        """Those slices of a sweep that its accounts are in; where these can be asked for alone, one for each instead of one for all."""
+        found = []
+        for piece in self.of_its_clients(slices):
+            own = self.accounts[piece.api_client]
+            if piece.only_account is not None:
+                found += [piece] if piece.only_account in own else []
+            elif piece.api_client in self.alone:
+                found += [replace(piece, accounts=(account,), only_account=account) for account in own]
+            else:
+                found.append(piece)
+        return found
 
 
 class FirstLoads:
@@ -39,26 +67,19 @@ class FirstLoads:
         # How many problems each stream had before: what goes wrong from here on is not asked for again in this run.
         self.before = {one.stream.name: len(one.report.problems) for one in asked}
 
-    def prove(self) -> None:
-        """Ask the API for its counts, of all that are not known to be whole, and commit what they prove."""
-        loads = []
-        for one, new in self.unsure():
-            alone = self.newcomers(one.stream, new)
-            for name in new:
-                scopes = [((a,), a) for a in alone[name]] if name in alone else [(self.run.accounts[name], None)]
-                loads += [Load(one.stream, name, own, only, one.report) for own, only in scopes]
-        prove_by_count(self.run, loads, self.writer)
-
-    def unsure(self) -> list[tuple[Asked, dict[str, tuple[str, ...]]]]:
-        """Streams with first loads that are not known to be whole; API client → the accounts whose first load it is."""
-        calm = [one for one in self.asked if len(one.report.problems) == self.before[one.stream.name]]
-        found = [(one, never_swept(self.run, one.stream, self.writer.swept(one.stream.name))) for one in calm]
-        return [(one, read) for one, new in found if (read := self._read_to_the_end(one, new))]
-
-    def newcomers(self, stream: Stream, new: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """API client → accounts that it came to see after others, where each can be asked for alone."""
-        can_filter = {name for name in new if self.run.clients[name].has(stream.name, "account_filter")}
-        return {name: own for name, own in new.items() if own != self.run.accounts[name] and name in can_filter}
+    def unsure(self) -> list[FirstLoad]:
+        """Those that are not known to be whole."""
+        found = []
+        for one in self.asked:
+            if len(one.report.problems) > self.before[one.stream.name]:
+                continue
+            stream = one.stream.name
+            new = self._read_to_the_end(one, never_swept(self.run, one.stream, self.writer.swept(stream)))
+            late = [name for name, own in new.items() if own != self.run.accounts[name]]
+            alone = [name for name in late if self.run.clients[name].has(stream, "account_filter")]
+            if new:
+                found.append(FirstLoad(one, new, alone))
+        return found
 
     def _read_to_the_end(self, one: Asked, new: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """Where a stream has a problem, it may be one API client's: the others, whose windows reach the end of the run."""
@@ -66,6 +87,59 @@ class FirstLoads:
             return new
         marks = self.writer.watermarks(one.stream.name)
         return {n: own for n, own in new.items() if all(marks.get(a) == self.run.end for a in self.run.accounts[n])}
+
+    def prove(self) -> None:
+        """Commit the evidence of a sweep where a list counts as many records as were met, and as many as its filter shows; nothing where it does not.
+
+        Met is what is stored, and what could not become a row and was put aside: one such record would have the list walked as a whole every night.
+        That alone could agree by accident (a record that no filter shows, and one that was deleted after it was read), so both counts are asked for.
+        What changed without moving its change time since it was read, the next sweep reads.
+
+        Two requests for each query of the contract, all side by side, and then one for the account list: an account that has left it may hide what it holds
+        from list and total.
+        """
+        run, proved = self.run, []
+        questions = [question for load in self.unsure() for question in self._questions(load)]
+        counts, refused = _ask(run, {piece: one.asked.report for one in questions for piece in one.slices})
+        for question in questions:
+            name, report = question.slices[0].api_client, question.asked.report
+            error = next((refused[piece] for piece in question.slices if piece in refused), None)
+            if isinstance(error, AbilityRefusedError):
+                # Nothing was proved, and the walk that follows does without it.
+                run.clients[name].do_without(error)
+                if str(error) not in report.warnings:
+                    report.warnings.append(str(error))
+            elif error is not None:
+                report.problems.append(told(name, error))
+            elif (part := _evidence(run, question, [counts[piece] for piece in question.slices])) is not None:
+                proved.append((question.asked, part))
+        # Listed after all were counted, once for all of them.
+        listings = Listings(run.clients, run.request)
+        for one, part in proved:
+            name = part.slice.api_client
+            with counted(one.report, run.clients.values()):
+                try:
+                    is_listed = listings.of(name).issuperset(part.slice.accounts)
+                except ApiError as error:
+                    one.report.problems.append(told(name, error))
+                    continue
+            if is_listed:
+                commit_parts(self.writer, run.run_id, one.stream.target, [Ready(part)], one.report)
+
+    def _questions(self, load: FirstLoad) -> Iterator[_Question]:
+        """What is counted for a first load: of each API client all accounts together, or each that can be asked for alone."""
+        stream, run, known = load.asked.stream.name, self.run, self.writer
+        for name in load.accounts:
+            if run.leaves_out(name) or (name, stream) in run.needs_account:
+                continue  # no count of the API could say anything about it
+            together = Slice(stream, name, "sweep", run.accounts[name], Window(BEGINNING, run.end))
+            for whole in load.of_its_accounts([together]):
+                accounts = whole.accounts if whole.only_account else run.listed[name]
+                stored = sum(known.live_counts(stream, accounts).values())
+                earliest = known.earliest_change(stream, accounts)
+                # Of rows from before any real date a filter need not know anything; where there are some, the list is walked.
+                filtered = () if earliest is None else (replace(whole, filter_since=max(earliest, EARLIEST) - WIDER),)
+                yield _Question(load.asked, (stored, stored + known.quarantined(stream, name)), (whole, *filtered))
 
 
 def never_swept(run: Run, stream: Stream, swept: set[str]) -> dict[str, tuple[str, ...]]:
@@ -83,53 +157,6 @@ def never_swept(run: Run, stream: Stream, swept: set[str]) -> dict[str, tuple[st
 
 
 @dataclass(frozen=True)
-class Load:
-    """A first load to be proved: of all accounts of an API client, or of `only_account`, which it came to see later."""
-
-    stream: Stream
-    api_client: str
-    accounts: tuple[str, ...]
-    only_account: str | None
-    report: StreamReport
-
-
-def prove_by_count(run: Run, loads: Sequence[Load], writer: Writer) -> None:
-    """Commit the evidence of a sweep where a list counts as many records as were met, and as many as its filter shows; nothing where it does not.
-
-    Met is what is stored, and what could not become a row and was put aside: one such record would have the list walked as a whole every night.
-    That alone could agree by accident (a record that no filter shows, and one that was deleted after it was read), so both counts are asked for.
-    What changed without moving its change time since it was read, the next sweep reads.
-
-    Two requests for each query of the contract, all side by side, and then one for the account list: an account that has left it may hide what it holds
-    from list and total.
-    """
-    questions = [question for load in loads if (question := _question(run, load, writer)) is not None]
-    listings, proved = Listings(run.clients, run.request), []
-    for question, counts in zip(questions, _asked(run, questions), strict=True):
-        load = question.load
-        refused = next((count for count in counts if isinstance(count, ApiError)), None)
-        if isinstance(refused, AbilityRefusedError):
-            # Nothing was proved, and the walk that follows does without it.
-            run.clients[load.api_client].do_without(refused)
-            if str(refused) not in load.report.warnings:
-                load.report.warnings.append(str(refused))
-        elif refused is not None:
-            load.report.problems.append(told(load.api_client, refused))
-        elif (part := _evidence(run, question, [count for count in counts if isinstance(count, _Count)])) is not None:
-            proved.append((load, part))
-    # Listed after all were counted, once for all of them.
-    for load, part in proved:
-        with counted(load.report, run.clients.values()):
-            try:
-                is_listed = listings.of(load.api_client).issuperset(load.accounts)
-            except ApiError as error:
-                load.report.problems.append(told(load.api_client, error))
-                continue
-        if is_listed:
-            commit_parts(writer, run.run_id, load.stream.target, [Ready(part)], load.report)
-
-
-@dataclass(frozen=True)
 class _Count:
     """What the lists of a slice count together (None: nothing is told), in so many first pages, the first and the last of which came then."""
 
@@ -141,48 +168,33 @@ class _Count:
 
 @dataclass(frozen=True)
 class _Question:
-    """What is counted for a first load: the list as a whole, and through its filter where any stored row has a change time. `met`: rows, see above."""
+    """What is counted for a first load: the list as a whole, and through its filter where any stored row has a change time.
 
-    load: Load
+    `met`: rows that are stored, and these with the records that were put aside.
+    """
+
+    asked: Asked
     met: tuple[int, int]
     slices: tuple[Slice, ...]
 
 
-def _question(run: Run, load: Load, known: State) -> _Question | None:
-    """None where no count of the API could say anything about it."""
-    stream, api_client = load.stream, load.api_client
-    if run.leaves_out(api_client) or (api_client, stream.name) in run.needs_account:
-        return None
-    whole = Slice(
-        stream.name, api_client, "sweep", load.accounts, Window(BEGINNING, run.end), only_account=load.only_account
-    )
-    accounts = load.accounts if load.only_account else run.listed[api_client]
-    stored = sum(known.live_counts(stream.name, accounts).values())
-    earliest = known.earliest_change(stream.name, accounts)
-    # Of rows from before any real date a filter need not know anything; where there are some, the list is walked.
-    filtered = () if earliest is None else (replace(whole, filter_since=max(earliest, EARLIEST) - WIDER),)
-    return _Question(load, (stored, stored + known.quarantined(stream.name, api_client)), (whole, *filtered))
-
-
-def _asked(run: Run, questions: Sequence[_Question]) -> list[list[_Count | ApiError]]:
-    """What each slice counts, asked for side by side; or why that cannot be told."""
-    places = [(n, place) for n, question in enumerate(questions) for place in range(len(question.slices))]
-    found: dict[tuple[int, int], _Count | ApiError] = {}
-    todo, odd, over = deque(places), list[BaseException](), threading.Event()
+def _ask(run: Run, pieces: Mapping[Slice, StreamReport]) -> tuple[dict[Slice, _Count], dict[Slice, ApiError]]:
+    """What each slice counts, asked for side by side, and why others do not tell. The reports have the requests counted into them."""
+    counts, refused = dict[Slice, _Count](), dict[Slice, ApiError]()
+    todo, odd, over = deque(pieces.items()), list[BaseException](), threading.Event()
 
     def work() -> None:
         while not over.is_set():
             try:
-                n, place = todo.popleft()
+                piece, report = todo.popleft()
             except IndexError:
                 return
-            load, piece = questions[n].load, questions[n].slices[place]
-            client = run.clients[load.api_client]
+            client = run.clients[piece.api_client]
             try:
-                with client.exchange.until(over), client.exchange.counting(load.report.traffic):
-                    found[n, place] = _count(client, piece)
+                with client.exchange.until(over), client.exchange.counting(report.traffic):
+                    counts[piece] = _count(client, piece)
             except ApiError as error:
-                found[n, place] = error
+                refused[piece] = error
             except BaseException as error:  # noqa: BLE001  raised below, in the thread that asked
                 odd.append(error)
                 over.set()
@@ -190,7 +202,7 @@ def _asked(run: Run, questions: Sequence[_Question]) -> list[list[_Count | ApiEr
     # Daemons, as in `walker`: a process that is told to end does not wait for a silent socket.
     threads = [
         threading.Thread(target=work, name=f"count_{n}", daemon=True)
-        for n in range(min(run.settings.sync_concurrency, len(places)))
+        for n in range(min(run.settings.sync_concurrency, len(pieces)))
     ]
     try:
         for thread in threads:
@@ -202,7 +214,7 @@ def _asked(run: Run, questions: Sequence[_Question]) -> list[list[_Count | ApiEr
         over.set()  # nobody asks on for a run that was told to end
     if odd:
         raise odd[0]
-    return [[found[n, place] for place in range(len(question.slices))] for n, question in enumerate(questions)]
+    return counts, refused
 
 
 def _count(client: ApiClient, piece: Slice) -> _Count:
@@ -219,7 +231,7 @@ def _evidence(run: Run, question: _Question, counts: Sequence[_Count]) -> ReadPa
         return None
     return ReadPart(
         slice=question.slices[0],
-        batch=empty(question.load.stream, run.contract),
+        batch=empty(question.asked.stream, run.contract),
         pages_count=whole.pages_count,
         began_at=whole.began_at,
         fetched_at=whole.fetched_at,

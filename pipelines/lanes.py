@@ -17,6 +17,7 @@ from pipelines.extract import NoAccountError
 from pipelines.parts import ComingPart, ReadPart
 from pipelines.plan import Request, Slice
 from pipelines.progress import Progress, Tell
+from pipelines.proof import Proof
 from pipelines.run import Run, StreamReport, counted
 from pipelines.splitting import CoarseFilterError, Splitter
 from pipelines.streams import Stream
@@ -59,9 +60,9 @@ class Lane:
         self.again: PlanAgain | None = None
         self.failed: set[Slice] = set()
         self.progress = Progress(asked.stream.name, tell)
-        self.committer = Committer(run, asked.stream, writer, asked.report, listings)
-        self.sweeps = Sweeps(run, asked.stream, writer, self.committer, self.stopped.is_set)
-        self.proof = self.committer.proof
+        self.proof = Proof(run, asked.stream, asked.report, listings)
+        self.committer = Committer(self.proof, writer)
+        self.sweeps = Sweeps(self.committer, self.stopped.is_set)
         updated = run.contract.streams[asked.stream.name].columns.get("updated_at", ())
         self.splitter = Splitter(run.settings.sync_concurrency, run.settings.history_start_at, updated)
         self.filled = writer.filled(asked.stream.table, [c.name for c in asked.stream.columns])
@@ -132,9 +133,10 @@ class Lane:
         self.committer.end()
         if self.request.kind == "nightly" and "updated_at" in self.filled:
             self._tell_of_undated()
-        missing, at = self.proof.of_all(self.filled)
-        if missing and at:
-            self.writer.note_missing(self.stream.table, missing, at)
+        self.proof.tell_of_unfit()
+        missing = self.proof.missing(self.filled)
+        if missing and self.proof.at is not None:
+            self.writer.note_missing(self.stream.table, missing, self.proof.at)
             self.report.drift["missing_member"] += len(missing)
 
     def _tell_of_undated(self) -> None:

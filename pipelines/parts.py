@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from pipelines.beside import Question, ShapingProcesses
+from pipelines.beside import Question
 from pipelines.drift import DriftKey
 from pipelines.normalise import Batch, combine, normalise, normalise_pages
 from pipelines.plan import Slice
@@ -37,7 +37,7 @@ PAGES_PER_PART = 100
 BYTES_OF_A_PAGE = 256 * 1024
 
 
-@dataclass
+@dataclass(frozen=True)
 class ReadPart:
     """Some pages of a slice, ready to be merged. `began_at`: `Date` of the slice's first page. `weight`: what they hold, in ordinary pages."""
 
@@ -68,30 +68,23 @@ class ComingPart:
         return self.shaped.result()
 
 
+@dataclass
 class Drafts:
     """The pages of a slice on their way to parts: those in hand, and the batches of the part that is being filled."""
 
-    def __init__(
-        self,
-        piece: Slice,
-        stream: Stream,
-        contract: Contract,
-        zones: Mapping[str, str],
-        default_account: str | None,
-        shaper: AtOnce | Shaper,
-    ) -> None:
-        self.piece = piece
-        self.stream = stream
-        self.contract = contract
-        self.zones = zones
-        self.default_account = default_account
-        self.shaper = shaper
-        self.began_at: datetime | None = None
-        self.fetched_at: datetime | None = None
-        self.pages: list[Page] = []
-        self.pages_count = self.bytes_count = 0
-        self.batches: list[Future[Batch]] = []
-        self.media_types: Counter[str] = Counter()
+    piece: Slice
+    stream: Stream
+    contract: Contract
+    zones: Mapping[str, str]
+    default_account: str | None
+    shaper: AtOnce | Shaper
+    began_at: datetime | None = None
+    fetched_at: datetime | None = None
+    pages: list[Page] = field(default_factory=list)
+    pages_count: int = 0
+    bytes_count: int = 0
+    batches: list[Future[Batch]] = field(default_factory=list)
+    media_types: Counter[str] = field(default_factory=Counter)
 
     @property
     def is_full(self) -> bool:
@@ -113,42 +106,51 @@ class Drafts:
         self.media_types[page.media_type] += 1
         least = PAGES_WHILE_IDLE if self.shaper.is_idle else PAGES_PER_BATCH
         if len(self.pages) >= least or sum(p.size for p in self.pages) >= BYTES_PER_BATCH:
-            self._settle()
+            self._shape_pages()
         for batch in self.batches:
             if not batch.done():
                 break
             batch.result()
 
-    def settled(self) -> None:
+    def wait(self) -> None:
         """Wait for the batches of the part that is being filled. Raises what shaping raised."""
         for batch in self.batches:
             batch.result()
 
-    def _settle(self) -> None:
-        """Have the pages in hand turned into a batch, and let go of them."""
+    def _shape_pages(self) -> None:
+        """Have the pages in hand made into a batch, and let go of them."""
         pages, self.pages = self.pages, []
         if not pages and self.batches:
             return
 
         def shape() -> Batch:
             try:
-                return batch_of(
-                    self.stream,
-                    self.contract,
-                    pages,
-                    self.zones,
-                    self.default_account,
-                    self.piece.keeps,
-                    self.shaper.beside,
-                )
+                return self._batch_of(pages)
             finally:
                 pages.clear()
 
         self.batches.append(self.shaper.submit(shape, sum(page.size for page in pages)))
 
+    def _batch_of(self, pages: Sequence[Page]) -> Batch:
+        """Pages as one batch, made by a process beside this one where there is one. The only step that looks into records. Raises `NoAccountError`."""
+        how = (self.zones, self.default_account, self.piece.keeps)
+        bodies = [Body(page.body, page.fetched_at) for page in pages if page.body is not None]
+        if len(bodies) == len(pages):
+            beside = self.shaper.beside
+            answer = None if beside is None else beside.batch_of(Question(self.stream, self.contract, bodies, *how))
+            if answer is not None:
+                return answer
+            with suppress(NotPlainError):
+                return normalise_pages(self.stream, self.contract, bodies, *how)
+        fetched = []
+        for page in pages:
+            included = index(page.included)
+            fetched += [Fetched(record, included, page.fetched_at) for record in page.records]
+        return normalise(self.stream, self.contract, fetched, *how)
+
     def part(self, *, is_last: bool = False, reconciliations: tuple[Reconciliation, ...] = ()) -> ComingPart:
         """Have what came since the last part combined to one."""
-        self._settle()
+        self._shape_pages()
         batches, media_types = self.batches, self.media_types
         began_at, fetched_at, pages_count, weight = self.began_at, self.fetched_at, self.pages_count, self._weight
         assert began_at is not None  # noqa: S101  a part has pages; narrows the type
@@ -176,28 +178,3 @@ class Drafts:
         self.batches, self.media_types, self.fetched_at = [], Counter(), None
         self.pages_count = self.bytes_count = 0
         return ComingPart(weight, is_last, self.shaper.submit(shape))
-
-
-def batch_of(
-    stream: Stream,
-    contract: Contract,
-    pages: Sequence[Page],
-    zones: Mapping[str, str],
-    default_account: str | None,
-    keeps: frozenset[str] | None,
-    beside: ShapingProcesses | None = None,
-) -> Batch:
-    """Pages of one slice as one batch. The only step that looks into their records. `beside`: processes that are asked first. Raises `NoAccountError`."""
-    bodies = [Body(page.body, page.fetched_at) for page in pages if page.body is not None]
-    if len(bodies) == len(pages):
-        question = Question(stream, contract, bodies, zones, default_account, keeps)
-        answer = None if beside is None else beside.batch_of(question)
-        if answer is not None:
-            return answer
-        with suppress(NotPlainError):
-            return normalise_pages(stream, contract, bodies, zones, default_account, keeps)
-    fetched = []
-    for page in pages:
-        included = index(page.included)
-        fetched += [Fetched(record, included, page.fetched_at) for record in page.records]
-    return normalise(stream, contract, fetched, zones, default_account, keeps)

@@ -53,16 +53,16 @@ class Proof:
         self.listings = listings
         # Slices of which something is missing: what they brought is committed, their window is not.
         self.incomplete: set[Slice] = set()
-        # The last part of each piece with more than odd records of its own, until it is known what they are of all.
+        # The last part of each piece in which too many records could not become rows, until it is known whether they are too many of all that was read.
         self.doubted: dict[Slice, ReadPart] = {}
-        # First loads whose list was walked whole, and which are no sweeps: of a few records it is not known which they are.
+        # First loads that walked their list whole and yet are no sweeps: a few records could not become rows, and nobody knows which ones these are.
         self.unswept: set[Slice] = set()
         # Slices whose accounts must be looked for once more before their windows count.
         self.unlisted: set[Slice] = set()
         self.owners: dict[str, str] = {}
         self.read: dict[Slice, tuple[int, int]] = {}
         self.bad_values: Counter[DriftKey] = Counter()
-        self.rows: dict[Slice, int] = {}
+        self.rows_count = 0
         self.present: set[str] = set()
         self.reason = ""
         self.at: datetime | None = None
@@ -89,7 +89,7 @@ class Proof:
                 raise SliceError(_stored_elsewhere(self.stream, count))
         self._watch_children(piece, part.batch)
         self._watch_quarantine(piece, part)
-        self.rows[piece] = self.rows.get(piece, 0) + part.batch.rows.height
+        self.rows_count += part.batch.rows.height
         self.at = part.fetched_at
         self.present |= part.batch.present
         self.bad_values += Counter({k: n for k, n in part.batch.drift.items() if k.kind == "bad_value"})
@@ -110,10 +110,10 @@ class Proof:
         return part
 
     def settled(self) -> list[tuple[Slice, ReadPart]]:
-        """After the last slice: pieces whose few records that could not become rows are odd ones among all that were read, so that their windows count.
+        """After the last slice: the doubted pieces whose windows count after all; of the others a problem is told. What they brought is committed already.
 
-        A list that is cut has pieces of a few records, and one odd record among them would keep their window open for ever. So its share is one of all
-        pieces of that list (an API client's, or one account's). What they brought is committed already. Of the others a problem is told.
+        A list that is cut has pieces of a few records, and one odd record among them would keep their window open for ever. So records that could not become
+        rows are counted as a share of all pieces of that list (an API client's, or one account's).
         """
         found = []
         for piece, part in self.doubted.items():
@@ -124,7 +124,7 @@ class Proof:
                 self.problem(f"{text} The contract does not fit, so the slice counts as not read.")
                 continue
             self.report.warnings.append(text)
-            # It was no sweep: of those records it is not known which they are.
+            # It was no sweep: nobody knows which records these are.
             part = replace(part, slice=replace(part.slice, kind="nightly" if piece.kind == "sweep" else piece.kind))
             self.unlisted.add(part.slice)
             found.append((piece, part))
@@ -136,29 +136,23 @@ class Proof:
 
         (docs/guarantees.md, 7.) One reading of an API client's account list serves all parts that came before it, of whatever stream.
         """
-        asked = {p.slice.api_client for p in parts if p.is_last and p.slice in self.unlisted}
-        listed = {name: self.listed(name) for name in sorted(asked)}
-        checked = [
-            self._only_listed(part, listed[part.slice.api_client])
-            if part.is_last and part.slice in self.unlisted
-            else part
-            for part in parts
-        ]
+        checked = [self._only_listed(part) if part.is_last and part.slice in self.unlisted else part for part in parts]
         self.unlisted -= {part.slice for part in parts}
         return checked
 
-    def of_all(self, filled: Collection[str]) -> tuple[list[str], datetime | None]:
-        """After the last slice: values that did not fit, where they are more than odd ones.
-
-        Gives the names of members that no record had, though stored rows have values in their columns (`filled`), and the server time.
-        """
+    def tell_of_unfit(self) -> None:
+        """After the last slice: values that did not fit, where they are more than odd ones, are a problem."""
         read = sum(count for count, _ in self.read.values())
         for problem in unfit(self.stream.name, self.bad_values, read):
             self.problem(problem)
+
+    def missing(self, filled: Collection[str]) -> list[str]:
+        """After the last slice: the names of members that no record had, though stored rows have values in their columns (`filled`)."""
+        if self.rows_count < FEW_VALUES:
+            return []
         names = self.run.contract.streams[self.stream.name].columns
-        rows = sum(self.rows.values())
         gone = [c.name for c in self.stream.columns if c.name in filled and c.name not in self.present]
-        return [names[n][0] for n in gone if names.get(n)] if rows >= FEW_VALUES else [], self.at
+        return [names[n][0] for n in gone if names.get(n)]
 
     def of_copies(self, count: int) -> None:
         """After the last slice, where rows do not name their account: records that are stored as two accounts' are a problem."""
@@ -166,7 +160,7 @@ class Proof:
             self.problem(_stored_elsewhere(self.stream, count))
 
     def _is_long(self, piece: Slice, part: ReadPart, *, is_first_part: bool) -> bool:
-        """Whether the next night's overlap would not read again what an account hid while this slice was read.
+        """Whether an account may have hidden rows while this slice was read that the next night's overlap will not read again.
 
         A quiet night's single page is read within moments of the account list, and its stretch is read again: it is not worth a request more.
         Only the newest stretch is read again: a piece of an older one is not, however short it is.
@@ -184,10 +178,11 @@ class Proof:
             self.problem(told(api_client, error))
             return None
 
-    def _only_listed(self, part: ReadPart, listed: set[str] | None) -> ReadPart:
+    def _only_listed(self, part: ReadPart) -> ReadPart:
+        piece = part.slice
+        listed = self.listed(piece.api_client)
         if listed is None:
             return replace(part, is_last=False)  # what was read stays, and is asked for again
-        piece = part.slice
         accounts = tuple(a for a in piece.accounts if a in listed)
         if len(accounts) < len(piece.accounts):
             self.problem(
@@ -222,30 +217,23 @@ class Proof:
 
     def _watch_children(self, piece: Slice, batch: Batch) -> None:
         """Participants whose list or content did not come are missing rows: red, where the contract asked for them, and no window."""
-        partial = any(f.get_column("is_partial").any() for f in batch.children.values())
-        absent = any(
-            not batch.rows.get_column(f"whole_{child.table}").all()
-            for child in self.stream.children
-            if child.table == "booking_customers"
-        )
-        if not partial and not absent:
+        if any(f.get_column("is_partial").any() for f in batch.children.values()):
+            came = "came as linkage only, so their status, price and answers are not known"
+        elif "whole_booking_customers" in batch.rows.columns and not batch.rows["whole_booking_customers"].all():
+            came = "of some records did not come"
+        else:
             return
-        came = (
-            "came as linkage only, so their status, price and answers are not known"
-            if partial
-            else "of some records did not come"
-        )
         text = (
             f"{self.stream.name}: participants {came}. Give the contract the name and the include path that bring them "
             f"(streams.{self.stream.name}.columns.participants, .include, abilities.include); where it has them, next links may lose the include: run "
             f"appointedd-warehouse connect."
         )
-        is_declared = not self.run.contract.abilities.include or not self.run.contract.streams[self.stream.name].include
-        if is_declared:
-            self.warning(text)
-        else:
+        contract = self.run.contract
+        if contract.abilities.include and contract.streams[self.stream.name].include:
             self.incomplete.add(piece)
             self.problem(text)
+        else:
+            self.warning(text)
 
     def _watch_quarantine(self, piece: Slice, part: ReadPart) -> None:
         """A record that could not become a row is told; where they are more than odd ones, the slice has no window at first (see `settled`)."""
@@ -254,9 +242,7 @@ class Proof:
         self.read[piece] = read, odd
         if part.batch.quarantine:
             self.reason = part.batch.quarantine[0][0]
-        if not odd or not part.is_last:
-            return
-        if self._is_doubted(piece):
+        if not odd or not part.is_last or self._is_doubted(piece):
             return
         self.report.warnings.append(self._quarantined(piece))
         if piece.kind == "sweep":
@@ -294,14 +280,13 @@ def _same_list(one: Slice, other: Slice) -> bool:
     return (one.api_client, one.only_account) == (other.api_client, other.only_account)
 
 
-def ignored_filter(run: Run, stream: Stream, slices: Sequence[Slice]) -> str | None:
+def ignored_filter(run: Run, stream: Stream, api_client: str, slices: Sequence[Slice]) -> str | None:
     """Ask whether the account filter counts beside what slices will send, where that is not known yet; the sentence for where it does not."""
-    for name in {piece.api_client for piece in slices}:
-        proven = run.heeded.setdefault((name, stream.name), set())
-        own = [piece for piece in slices if piece.api_client == name]
-        if not honours_filter(run.clients[name], run.listed[name], own, run.settings.history_start_at, proven):
-            return _ignored_filter(stream, run)
-    return None
+    proven = run.heeded.setdefault((api_client, stream.name), set())
+    accounts, oldest = run.listed[api_client], run.settings.history_start_at
+    if honours_filter(run.clients[api_client], accounts, slices, oldest, proven):
+        return None
+    return _ignored_filter(stream, run)
 
 
 def _ignored_filter(stream: Stream, run: Run) -> str:

@@ -5,11 +5,10 @@ What lives here: two queues, their order, and that every wait ends. What does no
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections import deque
+from heapq import heappop, heappush
 from itertools import count
-from math import inf
 
 from pipelines.parts import ComingPart
 from pipelines.plan import Slice
@@ -64,27 +63,32 @@ class Todo:
     """
 
     def __init__(self) -> None:
-        self.waiting: queue.PriorityQueue[tuple[float, int, Slice | None]] = queue.PriorityQueue()
-        self.numbers = count()
         self.left = 0
-        self._lock = threading.Lock()
+        self._waiting: list[tuple[float, int, Slice]] = []
+        self._numbers = count()
+        self._is_ended = False
+        self._changed = threading.Condition()
 
     def put(self, piece: Slice) -> None:
         """One more."""
-        with self._lock:
+        with self._changed:
             self.left += 1
-        self.waiting.put((-piece.window.until.timestamp(), next(self.numbers), piece))
+            heappush(self._waiting, (-piece.window.until.timestamp(), next(self._numbers), piece))
+            self._changed.notify()
 
     def done(self) -> None:
         """One less: it was read, or failed, or lies in pieces that were put in."""
-        with self._lock:
+        with self._changed:
             self.left -= 1
 
     def get(self) -> Slice | None:
         """The newest one; None at the end."""
-        return self.waiting.get()[2]
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_ended or self._waiting)
+            return None if self._is_ended else heappop(self._waiting)[2]
 
-    def end(self, readers: int) -> None:
-        """Wake so many threads, each with the word that there is nothing more."""
-        for _ in range(readers):
-            self.waiting.put((-inf, next(self.numbers), None))
+    def end(self) -> None:
+        """There is nothing more, for any thread."""
+        with self._changed:
+            self._is_ended = True
+            self._changed.notify_all()

@@ -6,7 +6,8 @@ does not: planning, committing, what becomes of its pages (`parts`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from pipelines.completeness import Verdict, Walk, judge, may_be_limit
@@ -17,14 +18,12 @@ from pipelines.shaping import AtOnce, Shaper
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient
 from resources.contract import AccountReference
-from resources.errors import BrokenAnswerError, DeadCursorError, UnprovenEndError
+from resources.errors import DeadCursorError, UnprovenEndError
 from resources.exchange import Query
 from resources.pages import Page
 from resources.part import Reconciliation
 
 RESTARTS = 3
-# The walks of one list, and what they come to.
-Walked = tuple[list[Walk], Verdict]
 
 
 def filters_of(piece: Slice, client: ApiClient) -> dict[str, str]:
@@ -45,8 +44,8 @@ def filters_of(piece: Slice, client: ApiClient) -> dict[str, str]:
 
 def first_pages(piece: Slice, client: ApiClient) -> Iterator[Page]:
     """The first page of each list of a slice, each asked for when it is taken. Raises the errors of `ApiClient.pages`."""
-    for own in client.contract.streams[piece.stream].queries:
-        yield next(client.pages(piece.stream, filters_of(piece, client), own))
+    for query in client.contract.streams[piece.stream].queries:
+        yield next(client.pages(piece.stream, filters_of(piece, client), query))
 
 
 def total_of(pages: Iterable[Page]) -> int | None:
@@ -64,106 +63,86 @@ def _instant(instant: datetime) -> str:
     return instant.replace(microsecond=0).isoformat().removesuffix("+00:00") + "Z"
 
 
-def read_slice(
-    piece: Slice,
-    stream: Stream,
-    client: ApiClient,
-    zones: Mapping[str, str],
-    default_account: str | None,
-    is_stopped: Callable[[], bool],
-) -> Iterator[ReadPart]:
-    """As `parts_of`, where the thread that walks is the one that needs the parts: it shapes them itself. Of its pages nobody is told."""
-    for part in parts_of(piece, stream, client, zones, default_account, is_stopped, lambda _: None, AtOnce()):
-        yield part.result()
+@dataclass(frozen=True)
+class Reader:
+    """Reads slices of one stream through one API client.
 
-
-def parts_of(
-    piece: Slice,
-    stream: Stream,
-    client: ApiClient,
-    zones: Mapping[str, str],
-    default_account: str | None,
-    is_stopped: Callable[[], bool],
-    note_page: Callable[[Page], None],
-    shaper: AtOnce | Shaper,
-) -> Iterator[ComingPart]:
-    """Walk a slice; yields its parts, the last one with `is_last` and the evidence that it is complete. `shaper` does what is done with pages.
-
-    Raises the errors of `ApiClient.pages`, and `NoAccountError`. Ends early, without a last part, when `is_stopped` says so.
+    `is_stopped` is asked at each page, and reading ends where it says so. `note_page` is told of each page. `shaper` does what is done with pages: by
+    default the thread that reads them.
     """
-    drafts = Drafts(piece, stream, client.contract, zones, default_account, shaper)
-    try:
-        evidence = yield from _walks(piece, client, drafts, is_stopped, note_page)
-    except Exception:
-        if not is_stopped():
-            drafts.settled()  # what is wrong with rows that came before it is told first
-        raise
-    if evidence is not None:
-        yield drafts.part(is_last=True, reconciliations=_evidence(evidence))
 
+    stream: Stream
+    client: ApiClient
+    zones: Mapping[str, str]
+    is_stopped: Callable[[], bool] = lambda: False
+    note_page: Callable[[Page], None] = lambda _: None
+    shaper: AtOnce | Shaper = field(default_factory=AtOnce)
 
-def _walks(
-    piece: Slice,
-    client: ApiClient,
-    drafts: Drafts,
-    is_stopped: Callable[[], bool],
-    note_page: Callable[[Page], None],
-) -> Generator[ComingPart, None, list[Walked] | None]:
-    """Walk the lists of a slice; yields the parts that are full on the way, and gives the walks of each list with its verdict; None when stopped."""
-    evidence: list[Walked] = []
-    for own in client.contract.streams[piece.stream].queries:
-        walked = yield from _walk(piece, own, client, drafts, is_stopped, note_page)
-        if walked is None:
-            return None
-        evidence.append(walked)
-    if drafts.began_at is None:
-        raise BrokenAnswerError(f"{piece.stream}: the walk ended without a page.")
-    return evidence
+    def read(self, piece: Slice, default_account: str | None = None) -> Iterator[ReadPart]:
+        """As `parts_of`, for the thread that needs the parts itself: each is waited for."""
+        for part in self.parts_of(piece, default_account):
+            yield part.result()
 
+    def parts_of(self, piece: Slice, default_account: str | None = None) -> Iterator[ComingPart]:
+        """Walk the lists of a slice; yields its parts, the last one with `is_last` and the evidence that it is complete.
 
-def _walk(
-    piece: Slice,
-    own: Query,
-    client: ApiClient,
-    drafts: Drafts,
-    is_stopped: Callable[[], bool],
-    note_page: Callable[[Page], None],
-) -> Generator[ComingPart, None, Walked | None]:
-    """Walk one list, `own` being its query in the contract, as often as it takes to be sure of it. Otherwise as `_walks`."""
-    walks: list[Walk] = []
-    known: set[int] = set()
-    restarts = 0
-    verdict: Verdict = "again"
-    while verdict == "again":
-        # Which account a record is of costs decoding it, so that is asked only where a walk came short, or where ids were seen to begin anew in each.
-        is_exact = bool(walks) or piece.stream in client.ids_repeat
-        counted = _Counted(client.contract.account_reference if is_exact else None)
+        Rows that do not name their account are of `default_account`; without one they raise `NoAccountError`. Raises the errors of `ApiClient.pages`, too.
+        Ends early, without a last part, when `is_stopped` says so.
+        """
+        drafts = Drafts(piece, self.stream, self.client.contract, self.zones, default_account, self.shaper)
+        lists: list[list[Walk]] = []
         try:
-            for page in client.pages(piece.stream, filters_of(piece, client), own):
-                if is_stopped():
-                    return None
-                note_page(page)
-                counted.add(page)
-                drafts.add(page)
-                if drafts.is_full and page.next_url is not None:
-                    yield drafts.part()
-        except DeadCursorError:
-            restarts += 1
-            if restarts > RESTARTS:
-                raise
-            continue  # what was read is merged all the same; the walk starts again
-        walks.append(counted.walk(known))
-        known |= counted.keys
-        if counted.distinct_count > len(counted.keys):
-            client.ids_repeat.add(piece.stream)
-        verdict = judge(walks)
-    if verdict == "unproven":
-        raise UnprovenEndError(
-            f"{piece.stream}: after {len(walks)} walks new records still came, or the same ones on several pages, because the list moves under its "
-            f"numbered pages, or has no order of its own among records of one change time. Run again at a quieter time, or give the contract a cursor, "
-            f"an order without equals (streams.{piece.stream}.sort) or a smaller window (abilities.filters)."
-        )
-    return walks, verdict
+            for query in self.client.contract.streams[piece.stream].queries:
+                walks = yield from self._walks(drafts, query)
+                if walks is None:
+                    return
+                lists.append(walks)
+        except Exception:
+            if not self.is_stopped():
+                drafts.wait()  # what is wrong with rows that came before it is told first
+            raise
+        yield drafts.part(is_last=True, reconciliations=_evidence(lists))
+
+    def _walks(self, drafts: Drafts, query: Query) -> Generator[ComingPart, None, list[Walk] | None]:
+        """Walk one list of a slice, by its query in the contract, as often as it takes to be sure of it.
+
+        Yields the parts that are full on the way, and gives the walks; None when stopped.
+        """
+        piece, client = drafts.piece, self.client
+        walks: list[Walk] = []
+        known: set[int] = set()
+        restarts = 0
+        verdict: Verdict = "again"
+        while verdict == "again":
+            # To know its account a record must be decoded, so that is done only after a walk that came short, or where ids were seen to begin anew in each.
+            is_exact = bool(walks) or piece.stream in client.ids_repeat
+            counted = _Counted(client.contract.account_reference if is_exact else None)
+            try:
+                for page in client.pages(piece.stream, filters_of(piece, client), query):
+                    if self.is_stopped():
+                        return None
+                    self.note_page(page)
+                    counted.add(page)
+                    drafts.add(page)
+                    if drafts.is_full and page.next_url is not None:
+                        yield drafts.part()
+            except DeadCursorError:
+                restarts += 1
+                if restarts > RESTARTS:
+                    raise
+                continue  # what was read is merged all the same; the walk starts again
+            walks.append(counted.walk(known))
+            known |= counted.keys
+            if counted.distinct_count > len(counted.keys):
+                client.ids_repeat.add(piece.stream)
+            verdict = judge(walks)
+        if verdict == "unproven":
+            raise UnprovenEndError(
+                f"{piece.stream}: after {len(walks)} walks new records still came, or the same ones on several pages, because the list moves under its "
+                f"numbered pages, or has no order of its own among records of one change time. Run again at a quieter time, or give the contract a cursor, "
+                f"an order without equals (streams.{piece.stream}.sort) or a smaller window (abilities.filters)."
+            )
+        return walks
 
 
 class _Counted:
@@ -223,15 +202,15 @@ class _Counted:
         )
 
 
-def _evidence(evidence: list[Walked]) -> tuple[Reconciliation, ...]:
-    """One row of evidence for a slice: where a total came, where one walk was not enough, or where it may have ended at a limit."""
-    lasts = [walks[-1] for walks, _ in evidence]
-    walks_count = max(len(walks) for walks, _ in evidence)
+def _evidence(lists: Sequence[Sequence[Walk]]) -> tuple[Reconciliation, ...]:
+    """One row of evidence for a slice, by the walks of its lists: where a total came, one walk was not enough, or a list may have ended at a limit."""
+    lasts = [walks[-1] for walks in lists]
+    walks_count = max(len(walks) for walks in lists)
     totals = [w.last_total for w in lasts]
     is_round = any(may_be_limit(w.distinct_count) for w in lasts)
     if walks_count == 1 and all(t is None for t in totals) and not is_round:
         return ()
-    verdicts = [verdict for _, verdict in evidence]
+    verdicts = {judge(walks) for walks in lists}
     whole = Reconciliation(
         first_total=None if None in totals else sum(w.first_total or 0 for w in lasts),
         last_total=None if None in totals else sum(t or 0 for t in totals),

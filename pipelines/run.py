@@ -70,10 +70,11 @@ class Run:
     """One run: who may read what, as the API said at its start. Made by `open_run`.
 
     `end`: upper end of every window of this run, server time. `accounts`: API client → the accounts that it serves in this run.
-    `listed`: API client → all accounts that it listed. `needs_account`, `uncut`: (API client, stream) that must be asked for account by account, and
-    whose slices cannot be cut, as was found out on the way. `heeded`: for the first of these, the bounds beside which the account filter was seen to
-    count. `ends_with_publishing`: publishing ends the run; without it, each stream's end may be the last.
+    `listed`: API client → all accounts that it listed. `ends_with_publishing`: publishing ends the run; without it, each stream's end may be the last.
     `beside`: processes that pages may be shaped in.
+
+    What is found out on the way, each of an API client and a stream: `needs_account`: its accounts must be asked for one by one. `uncut`: its slices
+    cannot be cut. `given_up`: nobody can tell whose its rows are, so nothing more is asked. `heeded`: the bounds beside which the account filter counts.
     """
 
     run_id: str
@@ -93,6 +94,7 @@ class Run:
     beside: ShapingProcesses | None = None
     needs_account: set[tuple[str, str]] = field(default_factory=set)
     uncut: set[tuple[str, str]] = field(default_factory=set)
+    given_up: set[tuple[str, str]] = field(default_factory=set)
     heeded: dict[tuple[str, str], set[tuple[bool, bool]]] = field(default_factory=dict)
 
     def leaves_out(self, api_client: str) -> bool:
@@ -199,9 +201,9 @@ def _commit_accounts(writer: Writer, run_id: str, seen: AccountLists, report: St
     """Commit the account lists, of each API client the accounts that it serves in this run."""
     for name, part in seen.read.items():
         own = part.batch.rows.filter(pl.col("account_id").is_in(seen.served[name]))
-        part.slice = replace(part.slice, accounts=seen.served[name], window=Window(BEGINNING, seen.end))
-        part.batch = replace(part.batch, rows=own)
-        commit_parts(writer, run_id, ACCOUNTS.target, [Ready(part)], report)
+        piece = replace(part.slice, accounts=seen.served[name], window=Window(BEGINNING, seen.end))
+        ready = Ready(replace(part, slice=piece, batch=replace(part.batch, rows=own)))
+        commit_parts(writer, run_id, ACCOUNTS.target, [ready], report)
 
 
 def _disbelieve(writer: Writer, stream: str, end: datetime, report: StreamReport) -> None:

@@ -189,14 +189,14 @@ class Splitter:
             since = oldest
         if until - since < SHORTEST:
             return []  # events of one instant are a chain
-        count = _fitting(count, until - since)
-        step = (until - since) / count
-        edges = {(since + step * n).replace(microsecond=0) for n in range(count)}
-        return sorted(edge for edge in edges if window.since < edge < until)
+        return [edge for edge in _steps(since, until, count) if edge > window.since]
 
 
-def _fitting(count: int, length: timedelta) -> int:
-    return min(count, max(MOST_OF_MINUTES, length // NOT_SHORT))
+def _steps(since: datetime, until: datetime, count: int) -> list[datetime]:
+    """Whole seconds, oldest first, at which the pieces of a stretch begin: `count` of one length, or fewer where they would be too short."""
+    count = min(count, max(MOST_OF_MINUTES, (until - since) // NOT_SHORT))
+    step = (until - since) / count
+    return sorted({(since + step * n).replace(microsecond=0) for n in range(count)})
 
 
 def _between(edges: Sequence[datetime]) -> list[Window]:
@@ -220,10 +220,8 @@ def _after(piece: Slice, large: LargeSliceError) -> list[datetime]:
     length = seen_at - window.until
     if window.since == BEGINNING or window.until - window.since > SHORT_BESIDE * length:
         return []
-    count = _fitting(large.count, length)
-    step = length / count
-    edges = {(window.until + step * n).replace(microsecond=0) for n in range(1, count)}
-    return [window.until, *sorted(edge for edge in edges if window.until < edge < seen_at), seen_at]
+    edges = [edge for edge in _steps(window.until, seen_at, large.count) if edge > window.until]
+    return [window.until, *edges, seen_at]
 
 
 def _is_coarse(piece: Slice, changes: Sequence[datetime], count: int) -> bool:

@@ -8,7 +8,7 @@ otherwise the path may simply be wrong, and everything would look deleted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from http import HTTPStatus
@@ -18,9 +18,8 @@ import polars as pl
 from pipelines.normalise import combine, normalise
 from pipelines.parts import ReadPart
 from pipelines.plan import Slice
-from pipelines.reading import read_slice
+from pipelines.reading import Reader
 from pipelines.records import Fetched, identifier_id, index
-from pipelines.streams import Stream
 from resources.appointedd import ApiClient
 from resources.errors import BrokenAnswerError, GaveUpError
 from resources.part import Brake
@@ -36,7 +35,7 @@ RELEASE_MARGIN = 1.1
 
 @dataclass(frozen=True)
 class Limit:
-    """How much of an account a sweep may retire: no more than `share` of its live rows, or else no more than `count`; and what a person released, in rows."""
+    """How much of an account a sweep may retire: `share` of its live `rows`, or `count` rows where that is more, or what a person `released`, in rows."""
 
     share: float
     count: int
@@ -66,27 +65,17 @@ class Outcome:
     living_count: int = 0
 
 
+@dataclass(frozen=True)
 class SecondLook:
     """Confirms candidates of one sweep of one stream by one API client. `at`: server time that a tombstone is dated with.
 
     `others`: account → other API clients that list it too; a record that one of them finds by id lives on.
     """
 
-    def __init__(
-        self,
-        stream: Stream,
-        client: ApiClient,
-        zones: Mapping[str, str],
-        piece: Slice,
-        at: datetime,
-        others: Mapping[str, Sequence[ApiClient]],
-    ) -> None:
-        self.stream = stream
-        self.client = client
-        self.zones = zones
-        self.piece = piece
-        self.at = at
-        self.others = others
+    reader: Reader
+    piece: Slice
+    at: datetime
+    others: Mapping[str, Sequence[ApiClient]]
 
     def confirm(
         self,
@@ -94,21 +83,17 @@ class SecondLook:
         met: pl.DataFrame,
         seen: Collection[str],
         limit: Limit,
-        is_stopped: Callable[[], bool],
     ) -> Outcome:
         """Look again at what the walk did not meet. An account that would lose too much keeps everything. `seen`: accounts of which any list showed rows."""
         hidden = self._brakes(Counter(k[0] for k in candidates if k[0] not in seen), seen, limit)
-        outcome = self._look(_without(candidates, hidden), met, is_stopped)
-        if outcome.gone is None:
-            return replace(outcome, brakes=hidden, doubts=[*map(self._says, hidden), *outcome.doubts])
-        retired = Counter(outcome.gone.get_column("account_id").to_list())
-        brakes = hidden + self._brakes(retired, seen, limit)
-        kept = outcome.gone.filter(~pl.col("account_id").is_in([b.account_id for b in brakes]))
-        return replace(outcome, gone=kept, brakes=brakes, doubts=[*map(self._says, brakes), *outcome.doubts])
+        outcome = self._look(_without(candidates, hidden), met)
+        brakes, gone = hidden, outcome.gone
+        if gone is not None:
+            brakes = hidden + self._brakes(Counter(gone.get_column("account_id")), seen, limit)
+            gone = gone.filter(~pl.col("account_id").is_in([b.account_id for b in brakes]))
+        return replace(outcome, gone=gone, brakes=brakes, doubts=[*map(self._says, brakes), *outcome.doubts])
 
-    def _look(
-        self, candidates: Sequence[tuple[str, ...]], met: pl.DataFrame, is_stopped: Callable[[], bool]
-    ) -> Outcome:
+    def _look(self, candidates: Sequence[tuple[str, ...]], met: pl.DataFrame) -> Outcome:
         if not candidates:
             return Outcome()
         works = self._single_works(met)
@@ -120,12 +105,12 @@ class SecondLook:
             found, _ = self._ask_one_by_one(sample)
             if found:
                 doubt = (
-                    f"{self.stream.name}: {len(candidates)} records are not in the list, but {len(found)} of {len(sample)} that were asked for by id "
+                    f"{self.piece.stream}: {len(candidates)} records are not in the list, but {len(found)} of {len(sample)} that were asked for by id "
                     f"live on, so nothing was called deleted. The list may leave some out, such as cancelled ones: see "
-                    f"streams.{self.stream.name}.queries in the contract."
+                    f"streams.{self.piece.stream}.queries in the contract."
                 )
                 return Outcome(found, doubts=[doubt])
-        return Outcome(*self._walk_again(candidates, is_stopped))
+        return Outcome(*self._walk_again(candidates))
 
     def _brakes(self, gone: Mapping[str, int], seen: Collection[str], limit: Limit) -> list[Brake]:
         return [
@@ -136,25 +121,26 @@ class SecondLook:
 
     def _says(self, brake: Brake) -> str:
         cure = (
-            f"They stay as they are. If they are really gone: appointedd-warehouse release {brake.account_id} --stream {self.stream.name}, "
+            f"They stay as they are. If they are really gone: appointedd-warehouse release {brake.account_id} --stream {self.piece.stream}, "
             f"and then appointedd-warehouse sync --sweep."
         )
         if brake.gone_count == brake.rows_count:
             return (
-                f"{self.stream.name}: nothing of account {brake.account_id} was in the list, and the warehouse holds {brake.rows_count} records of it. "
+                f"{self.piece.stream}: nothing of account {brake.account_id} was in the list, and the warehouse holds {brake.rows_count} records of it. "
                 f"An account that is listed and shows nothing has more likely lost a permission than all its records. {cure}"
             )
         return (
-            f"{self.stream.name}: {brake.gone_count} of {brake.rows_count} records of account {brake.account_id} would have been called deleted, "
+            f"{self.piece.stream}: {brake.gone_count} of {brake.rows_count} records of account {brake.account_id} would have been called deleted, "
             f"more than SYNC_BRAKE_SHARE and SYNC_BRAKE_COUNT let pass. {cure}"
         )
 
     def _single_works(self, met: pl.DataFrame) -> bool:
-        if not self.client.has(self.stream.name, "single") or met.height == 0:
+        client = self.reader.client
+        if not client.has(self.piece.stream, "single") or met.height == 0:
             return False
-        known = met.get_column(self.stream.key[-1])[0]
+        known = met.get_column(self.reader.stream.key[-1])[0]
         try:
-            page = self.client.single(self.stream.name, known)
+            page = client.single(self.piece.stream, known)
         except BrokenAnswerError:
             return False
         except GaveUpError as error:
@@ -165,42 +151,39 @@ class SecondLook:
         return page is not None and identifier_id(page.records[0]) == known
 
     def _ask_one_by_one(self, candidates: Sequence[tuple[str, ...]]) -> tuple[list[ReadPart], pl.DataFrame | None]:
+        stream, client, zones = self.reader.stream, self.reader.client, self.reader.zones
         gone: dict[tuple[str, ...], str] = {}
         found = []
         for key in candidates:
-            able = (client for client in self.others.get(key[0], ()) if client.has(self.stream.name, "single"))
-            answers = (client.single(self.stream.name, key[-1]) for client in (self.client, *able))
+            able = (other for other in self.others.get(key[0], ()) if other.has(stream.name, "single"))
+            answers = (one.single(stream.name, key[-1]) for one in (client, *able))
             page = next((answer for answer in answers if answer is not None), None)
             if page is None:
                 gone[key] = "single GET (404)"
             else:
                 fetched = [Fetched(page.records[0], index(page.included), page.fetched_at)]
-                batch = combine(
-                    [normalise(self.stream, self.client.contract, fetched, self.zones, key[0], self.piece.keeps)]
-                )
-                if not batch.quarantine and key not in set(batch.rows.select(self.stream.key).iter_rows()):
+                batch = combine([normalise(stream, client.contract, fetched, zones, key[0], self.piece.keeps)])
+                if not batch.quarantine and key not in set(batch.rows.select(stream.key).iter_rows()):
                     gone[key] = "moved to another account"
                 found.append(ReadPart(self.piece, batch, 1, page.fetched_at, page.fetched_at))
         return found, self._gone(gone)
 
-    def _walk_again(
-        self, candidates: Sequence[tuple[str, ...]], is_stopped: Callable[[], bool]
-    ) -> tuple[list[ReadPart], pl.DataFrame | None]:
+    def _walk_again(self, candidates: Sequence[tuple[str, ...]]) -> tuple[list[ReadPart], pl.DataFrame | None]:
         missed, found = set(candidates), []
         default = self.piece.accounts[0] if len(self.piece.accounts) == 1 else None
-        for part in read_slice(self.piece, self.stream, self.client, self.zones, default, is_stopped):
-            keys = set(part.batch.rows.select(self.stream.key).iter_rows())
+        for part in self.reader.read(self.piece, default):
+            keys = set(part.batch.rows.select(self.reader.stream.key).iter_rows())
             if keys & missed:  # a row that had slipped away from the first walk: merge the part that has it
                 found.append(replace(part, is_last=False, reconciliations=()))
             missed -= keys
-        if is_stopped():
+        if self.reader.is_stopped():
             return [], None
         return found, self._gone(dict.fromkeys(sorted(missed), "second walk"))
 
     def _gone(self, evidence: Mapping[tuple[str, ...], str]) -> pl.DataFrame | None:
         if not evidence:
             return None
-        frame = pl.DataFrame(list(evidence), schema=dict.fromkeys(self.stream.key, pl.String()), orient="row")
+        frame = pl.DataFrame(list(evidence), schema=dict.fromkeys(self.reader.stream.key, pl.String()), orient="row")
         return frame.with_columns(pl.Series("evidence", list(evidence.values())), pl.lit(self.at).alias("at"))
 
 

@@ -16,23 +16,18 @@ from pipelines.by_account import compare
 from pipelines.committing import Committer
 from pipelines.parts import ReadPart
 from pipelines.plan import Slice
-from pipelines.run import Run
-from pipelines.streams import Stream
+from pipelines.reading import Reader
 from pipelines.sweep import Limit, SecondLook
-from resources.part import Reconciliation
-from resources.warehouse import Writer
 
 
 class Sweeps:
     """The sweeps of one plan of a stream; lives as long as its walker. `waiting`: those that end when all slices are read."""
 
-    def __init__(
-        self, run: Run, stream: Stream, writer: Writer, committer: Committer, is_stopped: Callable[[], bool]
-    ) -> None:
-        self.run = run
-        self.stream = stream
-        self.writer = writer
+    def __init__(self, committer: Committer, is_stopped: Callable[[], bool]) -> None:
         self.committer = committer
+        self.run = committer.run
+        self.stream = committer.stream
+        self.writer = committer.writer
         self.proof = committer.proof
         self.is_stopped = is_stopped
         # What each sweep met, by its key; with several API clients kept to the end, since one may show what another does not.
@@ -62,30 +57,23 @@ class Sweeps:
             self.committer.add(piece, part)
             return
         met = pl.concat(self.met[piece] if len(self.run.clients) > 1 else self.met.pop(piece)).unique()
-        client, zones, is_stopped = self.run.clients[piece.api_client], self.run.zones, self.is_stopped
-        short: set[str] = set()
+        reader = Reader(self.stream, self.run.clients[piece.api_client], self.run.zones, self.is_stopped)
         if any(r.last_total is not None for r in part.reconciliations):
-            for evidence, parts in compare(part.slice, self.stream, client, zones, met, is_stopped):
-                part = replace(part, reconciliations=(*part.reconciliations, evidence))
-                if evidence.verdict == "different":
-                    short.add(evidence.account_id or "")
-                    self.proof.problem(_short_account(self.stream, evidence))
-                for late in parts:
-                    met = pl.concat([met, late.batch.rows.select(self.stream.key)]).unique()
-                    self.committer.add(piece, replace(late, is_last=False, reconciliations=()))
+            part, met = self._compared(piece, part, reader, met)
         self.committer.flush()
+        short = {r.account_id for r in part.reconciliations if r.verdict == "different"}
         accounts = [a for a in part.slice.accounts if a not in short]
         limit = Limit(
             share=self.run.settings.sync_brake_share,
             count=self.run.settings.sync_brake_count,
-            rows=self.writer.live_counts(self.stream.target.stream, accounts),
+            rows=self.writer.live_counts(self.stream.name, accounts),
             released=self.writer.released(self.stream.name),
         )
         anywhere = pl.concat([met, *(keys for one in self.swept - {piece} for keys in self.met.get(one, ()))]).unique()
         candidates, unsure = self._candidates(piece, anywhere, accounts, part.began_at)
         others = {a: [self.run.clients[n] for n, own in self._others(piece).items() if a in own] for a in accounts}
-        outcome = SecondLook(self.stream, client, zones, part.slice, part.fetched_at, others).confirm(
-            candidates, met, set(anywhere.get_column("account_id")), limit, is_stopped
+        outcome = SecondLook(reader, part.slice, part.fetched_at, others).confirm(
+            candidates, met, set(anywhere.get_column("account_id")), limit
         )
         for doubt in outcome.doubts:
             self.proof.problem(doubt)
@@ -102,6 +90,22 @@ class Sweeps:
         last = replace(part, slice=replace(part.slice, accounts=kept))
         self.committer.add(piece, last, outcome.gone, outcome.brakes)
         self.committer.flush()
+
+    def _compared(
+        self, piece: Slice, part: ReadPart, reader: Reader, met: pl.DataFrame
+    ) -> tuple[ReadPart, pl.DataFrame]:
+        """The last part of a sweep with the evidence of each account, and all keys that were met, in second walks of single accounts too."""
+        for evidence, parts in compare(reader, part.slice, met):
+            part = replace(part, reconciliations=(*part.reconciliations, evidence))
+            if evidence.verdict == "different":
+                self.proof.problem(
+                    f"{self.stream.name}: the API counts {evidence.last_total} records of account {evidence.account_id}, and walks of it read "
+                    f"{evidence.distinct_count}. Rows are missing; nothing of the account was called deleted, and the next sweep compares again."
+                )
+            for late in parts:
+                met = pl.concat([met, late.batch.rows.select(self.stream.key)]).unique()
+                self.committer.add(piece, replace(late, is_last=False, reconciliations=()))
+        return part, met
 
     def _candidates(
         self, piece: Slice, met: pl.DataFrame, accounts: Sequence[str], began_at: datetime
@@ -142,10 +146,3 @@ class Sweeps:
             listed = self.proof.listed(name) if read else None
             unsure |= shared - (read & (listed or set()))
         return unsure
-
-
-def _short_account(stream: Stream, evidence: Reconciliation) -> str:
-    return (
-        f"{stream.name}: the API counts {evidence.last_total} records of account {evidence.account_id}, and walks of it read "
-        f"{evidence.distinct_count}. Rows are missing; nothing of the account was called deleted, and the next sweep compares again."
-    )

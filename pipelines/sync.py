@@ -8,7 +8,7 @@ A failure ends its slice, its API client or its stream, never another's; it is w
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -22,7 +22,7 @@ from pipelines.progress import Tell
 from pipelines.proof import ignored_filter
 from pipelines.run import Run, StreamReport, counted
 from pipelines.splitting import CoarseFilterError
-from pipelines.streams import Stream, asked_of, changing
+from pipelines.streams import Stream, asked_of
 from pipelines.walker import Walker
 from resources.contract import Contract
 from resources.errors import (
@@ -43,6 +43,8 @@ def plan_stream(run: Run, stream: Stream, windows: Mapping[str, Sequence[Window]
     """The slices of one stream for all API clients of a run, newest first."""
     slices = []
     for name, client in run.clients.items():
+        if (name, stream.name) in run.given_up:
+            continue
         can = Can(
             filters=client.has(stream.name, "filters"),
             upper_bound=client.has(stream.name, "upper_bound"),
@@ -97,7 +99,7 @@ def sync_streams(run: Run, streams: Sequence[Stream], tell: Tell = log.info) -> 
 
 
 def _note_asked(writer: Writer, one: Asked, contract: Contract) -> None:
-    """Take away the windows of a list of which the contract asks for more since: what they did not ask for, no night would bring."""
+    """Take away the windows of a list where the contract has come to ask for more of it: no night would bring what they were not asked for."""
     name, parts = one.stream.name, asked_of(one.stream, contract)
     if asks_for_more(writer, one.stream, contract):
         writer.disbelieve(name, BEGINNING)
@@ -111,7 +113,7 @@ def _note_asked(writer: Writer, one: Asked, contract: Contract) -> None:
 
 @contextmanager
 def _written_down(run: Run, reports: Sequence[StreamReport]) -> Iterator[Writer]:
-    """The writer for some streams of a run, whose end is written with what their reports say."""
+    """The writer for some streams of a run. When they are read, or reading them ends early, the run's row is written with what their reports say."""
     names = ", ".join(report.stream for report in reports)
 
     def end(writer: Writer, ended: Sequence[str]) -> None:
@@ -139,14 +141,13 @@ def _be_sure_of_first_loads(run: Run, asked: Sequence[Asked], writer: Writer, te
     """A first load that was read in pieces is whole when the API counts as many records as are stored; else the list is walked once more."""
     loads = FirstLoads(run, asked, writer)
     loads.prove()
-    for one, new in loads.unsure():
+    for load in loads.unsure():
         # Records that were added while the list was read come with the newest stretch, read once more; it takes a page or two.
-        _walk_plans(run, [one], writer, tell, only=new)
+        _walk_plans(run, [load.asked], writer, tell, load.of_its_clients)
     loads.prove()
-    for one, new in loads.unsure():
-        tell(f"{one.stream.name}: first load; reading the list once more as a whole, to be sure of it")
-        whole, spared = replace(one, request=Request("sweep")), writer.swept(one.stream.name)
-        _walk_plans(run, [whole], writer, tell, only=new, spared=spared, alone=loads.newcomers(one.stream, new))
+    for load in loads.unsure():
+        tell(f"{load.asked.stream.name}: first load; reading the list once more as a whole, to be sure of it")
+        _walk_plans(run, [replace(load.asked, request=Request("sweep"))], writer, tell, load.of_its_accounts)
 
 
 def _walk_plans(
@@ -154,65 +155,52 @@ def _walk_plans(
     asked: Sequence[Asked],
     writer: Writer,
     tell: Tell,
-    only: Collection[str] | None = None,
-    spared: Collection[str] = (),
-    alone: Mapping[str, tuple[str, ...]] | None = None,
+    chosen: Callable[[Sequence[Slice]], Sequence[Slice]] = list,
 ) -> None:
     """Plan, read and commit; plan a stream again where the server refuses or loses an ability, or where rows turn out not to name their account.
 
-    `only`: these API clients; None: all. `spared`: accounts that need not be asked for alone. `alone`: API client → accounts that are asked for each by
-    itself, and no others of it.
+    `chosen`: those of a plan's slices that are to be read.
     """
-    # Streams and the API clients whose lists turned out to be of no use for them.
-    given_up: set[tuple[str, str]] = set()
     while asked:
         slices = []
         for one in asked:
-            planned = plan_stream(run, one.stream, stored_windows(run, writer, one.stream), one.request)
-            slices += [
-                s
-                for s in planned
-                if (only is None or s.api_client in only)
-                and (s.api_client, s.stream) not in given_up
-                and s.only_account not in spared
-            ]
-        for name, accounts in (alone or {}).items():
-            shared = [s for s in slices if s.api_client == name and s.only_account is None]
-            slices = [s for s in slices if s not in shared]
-            slices += [replace(s, accounts=(account,), only_account=account) for s in shared for account in accounts]
-        found = Walker(run, asked, writer, tell).walk(slices)
+            slices += plan_stream(run, one.stream, stored_windows(run, writer, one.stream), one.request)
+        found = Walker(run, asked, writer, tell).walk(chosen(slices))
         asked = [one for one in asked if one.stream.name in found]
         for one in asked:
             with counted(one.report, run.clients.values()):
-                given_up |= _learn(run, one, found[one.stream.name], writer, tell)
+                _learn(run, one, found[one.stream.name], writer, tell)
 
 
-def _learn(run: Run, asked: Asked, finding: PlanAgain, writer: Writer, tell: Tell) -> set[tuple[str, str]]:
-    """Take down why a stream's plan must be made again; gives the API client whose rows of it nobody can tell apart, if that is what was found."""
+def _learn(run: Run, asked: Asked, finding: PlanAgain, writer: Writer, tell: Tell) -> None:
+    """Take down why a stream's plan must be made again, or that an API client's rows of it cannot be told apart."""
     stream, report = asked.stream, asked.report
     if isinstance(finding, AbilityRefusedError):
-        return _do_without(run, asked, finding, tell)
-    client_and_stream = (finding.api_client, stream.name)
+        _do_without(run, asked, finding, tell)
+        return
+    name = finding.api_client
     if isinstance(finding, CoarseFilterError):
         tell(
             f"{stream.name}: the API's filter by change time lets other rows through, or its totals count them, so the list is read page after page. "
             f"Does streams.{stream.name}.columns.updated_at in the contract name what parameters.updated_since filters by?"
         )
-        run.uncut.add(client_and_stream)
-        return set()
-    run.needs_account.add(client_and_stream)
+        run.uncut.add((name, stream.name))
+        return
+    run.needs_account.add((name, stream.name))
     planned = plan_stream(run, stream, stored_windows(run, writer, stream), asked.request)
-    problem = _heeds_no_account(run, stream, [piece for piece in planned if piece.api_client == finding.api_client])
-    if problem is None:
-        return set()
-    report.problems.append(problem)
-    return {client_and_stream}
+    try:
+        problem = ignored_filter(run, stream, name, [piece for piece in planned if piece.api_client == name])
+    except ApiError as error:
+        problem = told(name, error)
+    if problem is not None:
+        report.problems.append(problem)
+        run.given_up.add((name, stream.name))
 
 
-def _do_without(run: Run, asked: Asked, refusal: AbilityRefusedError, tell: Tell) -> set[tuple[str, str]]:
-    """Ask without an ability from here on; gives the API clients that can do nothing without it, whose rows of the stream are given up."""
+def _do_without(run: Run, asked: Asked, refusal: AbilityRefusedError, tell: Tell) -> None:
+    """Ask without an ability from here on; where an API client can do nothing without it, its rows of the stream are given up."""
     stream, report = asked.stream, asked.report
-    # What is done without already, and is refused again, would be planned the same way for ever.
+    # An ability that is not used any more, and is refused all the same, would be planned in the same way for ever.
     is_again = all((refusal.stream, refusal.ability) in client.without for client in run.clients.values())
     for client in run.clients.values():
         client.do_without(refusal)
@@ -221,6 +209,7 @@ def _do_without(run: Run, asked: Asked, refusal: AbilityRefusedError, tell: Tell
         for name in run.clients
         if is_again or (refusal.ability == "account_filter" and (name, stream.name) in run.needs_account)
     }
+    run.given_up |= stuck
     if stuck:
         report.problems.append(
             f"{stream.name}: the rows do not name their account, and the API does not keep to {run.contract.parameters.account!r}, so nobody can tell whose "
@@ -228,18 +217,9 @@ def _do_without(run: Run, asked: Asked, refusal: AbilityRefusedError, tell: Tell
             if refusal.ability == "account_filter"
             else f"{stream.name}: the API refuses again what is not sent any more. ({refusal})"
         )
-        return stuck
-    tell(str(refusal))
-    report.warnings.append(str(refusal))
-    return set()
-
-
-def _heeds_no_account(run: Run, stream: Stream, slices: Sequence[Slice]) -> str | None:
-    """Why rows that do not name their account cannot be asked for by account; None where they can."""
-    try:
-        return ignored_filter(run, stream, slices)
-    except ApiError as error:
-        return told(slices[0].api_client, error)
+    else:
+        tell(str(refusal))
+        report.warnings.append(str(refusal))
 
 
 @dataclass
@@ -265,10 +245,9 @@ class RunReport:
         return [w for report in self.streams for w in report.warnings] + self.findings
 
 
-def sync_all(run: Run, streams: Sequence[Stream] | None = None, tell: Tell = log.info) -> list[StreamReport]:
-    """The accounts' report and one for each stream (None: all), in order. A stream that fails does not keep the others from being read."""
-    chosen = changing(run.contract) if streams is None else streams
-    return [run.accounts_report, *(sync_streams(run, chosen, tell) if chosen else [])]
+def sync_all(run: Run, streams: Sequence[Stream]) -> list[StreamReport]:
+    """The accounts' report and one for each stream, in order. A stream that fails does not keep the others from being read."""
+    return [run.accounts_report, *(sync_streams(run, streams) if streams else [])]
 
 
 def publish_run(warehouse: Warehouse, report: RunReport, version: str) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 
 from pipelines.accounts import Listings
 from pipelines.committing import COMMIT_AFTER_S, pages_together
@@ -22,9 +23,9 @@ from pipelines.plan import Slice
 from pipelines.progress import Tell
 from pipelines.proof import ignored_filter
 from pipelines.queues import Parts, Todo
-from pipelines.reading import parts_of
+from pipelines.reading import Reader
 from pipelines.run import Run
-from pipelines.shaping import AtOnce, Shaper
+from pipelines.shaping import Shaper
 from pipelines.splitting import LargeSliceError
 from resources.database import end_query
 from resources.errors import SliceError
@@ -46,56 +47,61 @@ class Walker:
         self.writer = writer
         self.listings = Listings(run.clients, run.request)
         self.lanes = {one.stream.name: Lane(run, one, writer, self.listings, tell) for one in asked}
-        self.stopped = threading.Event()
-        self.shaper: AtOnce | Shaper = AtOnce()
         # As many pages as one transaction holds may wait for it, so that neither reading nor committing waits for the other for long.
         self.parts = Parts(pages_together(run.settings.sync_concurrency))
         self.todo = Todo()
+        self.shaper: Shaper  # while there are threads
 
     def walk(self, slices: Sequence[Slice]) -> dict[str, PlanAgain]:
         """Read and commit; gives the streams of which the plan must be made again, and why. What was taken of them till then is committed."""
-        with _rarer_collections(), _quicker_switches():
-            self._walk(slices)
+        for piece in slices:
+            self.todo.put(replace(piece, keeps=self.run.keeps))
+        with (
+            _rarer_collections(),
+            _quicker_switches(),
+            self._threads(self.run.settings.sync_concurrency if slices else 0),
+        ):
+            try:
+                self._commit()
+            except RuntimeError as error:
+                if isinstance(error.__cause__, Exception) or error.__cause__ is None:
+                    raise
+                end_query(self.writer.connection)
+                raise error.__cause__ from None  # DuckDB wraps what a signal raises during a query
         return {name: lane.again for name, lane in self.lanes.items() if lane.again is not None}
 
-    def _walk(self, slices: Sequence[Slice]) -> None:
-        todo = self.todo
-        for piece in slices:
-            todo.put(replace(piece, keeps=self.run.keeps))
+    @contextmanager
+    def _threads(self, readers: int) -> Iterator[None]:
+        """So many threads that read, and those that shape; they end with the `with`, or soon after it."""
         # Daemons and no pool: a process that is told to end cannot wait for a request on a silent socket, which no other thread can wake (closing a socket
         # does not end a read of it). Such a thread holds nothing but its connection; whatever it still reads is thrown away.
-        threads = [
-            threading.Thread(target=self._work, name=f"slice_{number}", daemon=True)
-            for number in range(self.run.settings.sync_concurrency if slices else 0)
-        ]
+        threads = [threading.Thread(target=self._work, name=f"slice_{n}", daemon=True) for n in range(readers)]
         self.shaper = shaper = Shaper(beside=self.run.beside)
         try:
             for thread in threads:
                 thread.start()
-            while todo.left:
-                brought = self.parts.get(COMMIT_AFTER_S)
-                if brought is not None:
-                    self._take(*brought)
-                self._flush_what_is_due()
-            for lane in self.lanes.values():
-                with lane.counted():
-                    lane.end()
-        except RuntimeError as error:
-            if isinstance(error.__cause__, Exception) or error.__cause__ is None:
-                raise
-            end_query(self.writer.connection)
-            raise error.__cause__ from None  # DuckDB wraps what a signal raises during a query
+            yield
         finally:
-            self.stopped.set()
             for lane in self.lanes.values():
                 lane.stopped.set()
             self.parts.end()
             shaper.end()
-            todo.end(len(threads))
+            self.todo.end()
             deadline = time.monotonic() + STOP_WITHIN_S
             for thread in (*threads, *shaper.threads):
                 if thread.ident is not None:
                     thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _commit(self) -> None:
+        """Commit what the threads hand over, until all slices are done."""
+        while self.todo.left:
+            brought = self.parts.get(COMMIT_AFTER_S)
+            if brought is not None:
+                self._take(*brought)
+            self._flush_what_is_due()
+        for lane in self.lanes.values():
+            with lane.counted():
+                lane.end()
 
     def _take(self, piece: Slice, part: ComingPart | BaseException | None) -> None:
         """What a thread handed over; None: it is done with the slice."""
@@ -122,52 +128,51 @@ class Walker:
                 lane.committer.flush()
 
     def _work(self) -> None:
-        """One thread: slices, one after the other, until the plan is over."""
-        while (piece := self.todo.get()) is not None and not self.stopped.is_set():
-            lane, client = self.lanes[piece.stream], self.run.clients[piece.api_client]
-            with client.exchange.until(lane.stopped), client.exchange.counting(lane.report.traffic):
-                if not lane.stopped.is_set():
-                    self._read(lane, piece)
+        """One thread: slices, one after the other, until the plan is over. Whatever happens in it is handed over too; it is never swallowed here."""
+        while (piece := self.todo.get()) is not None:
+            lane, exchange = self.lanes[piece.stream], self.run.clients[piece.api_client].exchange
+            try:
+                with exchange.until(lane.stopped), exchange.counting(lane.report.traffic):
+                    if not lane.stopped.is_set():
+                        self._read(lane, piece)
+            except BaseException as error:  # noqa: BLE001  raised, or written down, in the thread that commits
+                self.parts.put(piece, error)
             self.parts.put(piece, None)
 
     def _read(self, lane: Lane, piece: Slice) -> None:
-        """One slice, in a thread. Whatever happens reaches the committing thread as a value; it is never swallowed here."""
-        try:
-            self._hand_over(lane, piece)
-        except BaseException as error:  # noqa: BLE001  handed over, and raised or written down there
-            self.parts.put(piece, error)
-
-    def _hand_over(self, lane: Lane, piece: Slice) -> None:
         """Read a slice and put its parts into the queue, or its pieces among those that are to be read; raises whatever goes wrong."""
-        client, stream, splitter = self.run.clients[piece.api_client], lane.stream, lane.splitter
-        listed = self.run.listed[piece.api_client]
-        # A row that does not name its account is believed to be of the one that was asked for only where the server was seen to heed the filter.
-        is_proven = (piece.api_client, stream.name) in self.run.needs_account
-        default = listed[0] if len(listed) == 1 else piece.only_account if is_proven else None
+        client, splitter = self.run.clients[piece.api_client], lane.splitter
+        listed, numbers = self.run.listed[client.name], count(1)
         can_split = self._can_split(lane, piece)
-        number = 0
 
         def note(page: Page) -> None:
-            nonlocal number
-            number += 1
             if can_split:
-                splitter.look(piece, page, number, client.exchange.busy(splitter.in_flight))
+                splitter.look(piece, page, next(numbers), client.exchange.busy(splitter.in_flight))
             lane.progress.note(page)
 
-        zones, is_stopped = self.run.zones, lane.stopped.is_set
+        reader = Reader(lane.stream, client, self.run.zones, lane.stopped.is_set, note, self.shaper)
+        # A row that does not name its account is believed to be of the one that was asked for only where the server was seen to heed the filter.
+        is_heeded = (piece.api_client, piece.stream) in self.run.needs_account
+        default = piece.only_account if is_heeded else None
         try:
-            for part in parts_of(piece, stream, client, zones, default, is_stopped, note, self.shaper):
+            for part in reader.parts_of(piece, listed[0] if len(listed) == 1 else default):
                 self.parts.put(piece, part)
         except LargeSliceError as large:
-            if self.run.beside is not None:
-                self.run.beside.foresee(splitter.most_pages)
             # Here and not in the committing thread: what is cut once more is the newest there is, and should not wait until another thread is done.
-            pieces = splitter.split(piece, large, "nightly" if piece.kind == "sweep" else piece.kind)
-            # They may send bounds that the slice did not.
-            if is_proven and (ignored := ignored_filter(self.run, stream, pieces)) is not None:
+            self._cut(lane, piece, large)
+
+    def _cut(self, lane: Lane, piece: Slice, large: LargeSliceError) -> None:
+        """Put the pieces of a slice among what is to be read."""
+        if self.run.beside is not None:
+            self.run.beside.foresee(lane.splitter.most_pages)
+        pieces = lane.splitter.split(piece, large, "nightly" if piece.kind == "sweep" else piece.kind)
+        if (piece.api_client, piece.stream) in self.run.needs_account:
+            # They may send bounds that the slice did not, and the server may not heed the account filter beside these.
+            ignored = ignored_filter(self.run, lane.stream, piece.api_client, pieces)
+            if ignored is not None:
                 raise SliceError(ignored) from None
-            for smaller in pieces:
-                self.todo.put(smaller)
+        for smaller in pieces:
+            self.todo.put(smaller)
 
     def _can_split(self, lane: Lane, piece: Slice) -> bool:
         """A sweep that a person or the schedule asked for is one walk: it is there to find what the filters do not show. A first load is not."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.plan import Kind, Request, Window
 from pipelines.run import new_run_id, open_run
-from pipelines.streams import Stream
+from pipelines.streams import Stream, changing
 from pipelines.sync import RunReport, publish_run, sync_all
 from resources.contract import Contract, load_contract
 from resources.database import connect
@@ -70,7 +70,7 @@ def night(
         version="0",
         ends_with_publishing=not is_over_unpublished,
     ) as run:
-        report = RunReport(run_id, kind, sync_all(run, streams))
+        report = RunReport(run_id, kind, sync_all(run, changing(run.contract) if streams is None else streams))
     if publish:
         publish_run(warehouse, report, "0")
     return report

@@ -19,8 +19,7 @@ from pipelines.completeness import MOST_WALKS, Verdict, Walk, judge
 from pipelines.extract import NoAccountError
 from pipelines.parts import PAGES_PER_PART, ReadPart
 from pipelines.plan import BEGINNING, Slice, Window
-from pipelines.reading import filters_of, parts_of, read_slice
-from pipelines.shaping import AtOnce
+from pipelines.reading import Reader, filters_of
 from pipelines.streams import CUSTOMERS
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import load_contract
@@ -174,13 +173,12 @@ def piece_of(client: ApiClient, **more: object) -> Slice:
 
 
 def read(client: ApiClient, piece: Slice | None = None, stop: Callable[[], bool] = lambda: False) -> list[ReadPart]:
-    return list(read_slice(piece or piece_of(client), CUSTOMERS, client, {}, None, stop))
+    return list(Reader(CUSTOMERS, client, {}, stop).read(piece or piece_of(client)))
 
 
 def noted(client: ApiClient, note: Callable[[Page], None]) -> list[ReadPart]:
     """As `read`, with news of each page."""
-    found = parts_of(piece_of(client), CUSTOMERS, client, {}, None, lambda: False, note, AtOnce())
-    return [part.result() for part in found]
+    return list(Reader(CUSTOMERS, client, {}, note_page=note).read(piece_of(client)))
 
 
 def ids(parts: list[ReadPart]) -> set[str]:
@@ -420,7 +418,7 @@ def test_rows_without_account_are_told_apart() -> None:
     with reading(Switches(account_in="absent")) as (_, client):
         with pytest.raises(NoAccountError):
             read(client)
-        parts = list(read_slice(piece_of(client), CUSTOMERS, client, {}, "mine", lambda: False))
+        parts = list(Reader(CUSTOMERS, client, {}).read(piece_of(client), "mine"))
         assert set(parts[0].batch.rows.get_column("account_id")) == {"mine"}
 
 

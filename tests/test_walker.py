@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pipelines import parts as slice_parts
 from pipelines import walker
 from pipelines.committing import FEWEST_PAGES, MOST_PAGES, Committer, pages_together
 from pipelines.normalise import Batch
-from pipelines.parts import ComingPart, ReadPart
+from pipelines.parts import ComingPart, Drafts, ReadPart
 from pipelines.plan import BEGINNING, Slice, Window
 from pipelines.queues import Parts
-from pipelines.streams import Stream
 from pipelines.walker import Walker
+from resources.pages import Page
 from tests.emulator import Emulator, World
 from tests.equality import night, settings_for
 
@@ -87,7 +86,7 @@ def test_a_transaction_holds_more_where_more_is_in_flight() -> None:
 def test_what_is_due_is_committed_while_a_part_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shaping ends only once the committing thread, which waits for it, has looked at what is due."""
     is_waiting, has_looked = threading.Event(), threading.Event()
-    take, flush_if_due, batch_of = Walker._take, Committer.flush_if_due, slice_parts.batch_of
+    take, flush_if_due, batch_of = Walker._take, Committer.flush_if_due, Drafts._batch_of
 
     def taken(self: Walker, piece: Slice, part: ComingPart | BaseException | None) -> None:
         is_waiting.set()
@@ -99,15 +98,15 @@ def test_what_is_due_is_committed_while_a_part_is_waited_for(tmp_path: Path, mon
             has_looked.set()
         flush_if_due(self)
 
-    def shaped(stream: Stream, *others: Any) -> Batch:
-        assert stream.name == "accounts" or has_looked.wait(
+    def shaped(self: Drafts, pages: Sequence[Page]) -> Batch:
+        assert self.stream.name == "accounts" or has_looked.wait(
             30
         )  # the account list is shaped by the thread that asks for it
-        return batch_of(stream, *others)
+        return batch_of(self, pages)
 
     monkeypatch.setattr(walker, "COMMIT_AFTER_S", 0.05)
     monkeypatch.setattr(Walker, "_take", taken)
     monkeypatch.setattr(Committer, "flush_if_due", looked)
-    monkeypatch.setattr(slice_parts, "batch_of", shaped)
+    monkeypatch.setattr(Drafts, "_batch_of", shaped)
     with Emulator(World(seed=7, accounts=2, customers=40, bookings=30, events=8, years=1)) as emulator:
         assert night(settings_for(emulator, tmp_path)).problems == []
