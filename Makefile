@@ -29,7 +29,7 @@ $(DAGSTER_HOME)/dagster.yaml:
 dagster-home: $(DAGSTER_HOME)/dagster.yaml ## Make Dagster's folder (DAGSTER_HOME) with this project's settings, where there is none
 
 .PHONY: demo
-demo: $(STAMP) ## Show the whole job on a made-up business, in under a minute; needs no network and no settings
+demo: $(STAMP) ## Show the whole job on a made-up business, in about a minute; needs no network and no settings
 	@$(BIN)/python -m tests.demo
 
 .PHONY: test

@@ -125,23 +125,16 @@ Streams = Annotated[
         help="Only this stream: accounts, customers, bookings, events or one that your contract adds; can be repeated. Default: all.",
     ),
 ]
-From = Annotated[
-    date | None,
-    typer.Option(
-        "--from",
-        parser=_day,
-        metavar="DATE",
-        help="Backfill: read what changed from this day on, in SYNC_TIME_ZONE; together with --to.",
-    ),
-]
-OpenApi = Annotated[
-    str | None,
-    typer.Option("--openapi", metavar="FILE", help="The vendor's OpenAPI 3 file: a path or an https address."),
-]
-To = Annotated[
-    date | None,
-    typer.Option("--to", parser=_day, metavar="DATE", help="Backfill: up to and including this day."),
-]
+OF_FILE = typer.Option("--openapi", metavar="FILE", help="The vendor's OpenAPI 3 file: a path or an https address.")
+OF_FIRST_DAY = typer.Option(
+    "--from",
+    parser=_day,
+    metavar="DATE",
+    help="Backfill: read what changed from this day on, in SYNC_TIME_ZONE; together with --to.",
+)
+OF_LAST_DAY = typer.Option("--to", parser=_day, metavar="DATE", help="Backfill: up to and including this day.")
+From = Annotated[date | None, OF_FIRST_DAY]
+To = Annotated[date | None, OF_LAST_DAY]
 
 
 @app.callback()
@@ -178,7 +171,7 @@ def check(as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = Fals
 
 @app.command(short_help="Learn the real API's names and write contract.local.toml.")
 def connect(
-    openapi: OpenApi = None,
+    openapi: Annotated[str | None, OF_FILE] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -209,9 +202,7 @@ def connect(
 
 @app.command("contract", short_help="Compare the contract in use with a vendor's OpenAPI file.")
 def compare_contract(
-    openapi: Annotated[
-        str, typer.Option("--openapi", metavar="FILE", help="The vendor's OpenAPI 3 file: a path or an https address.")
-    ],
+    openapi: Annotated[str, OF_FILE],
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -248,9 +239,7 @@ def sync(
     request = _request(settings, sweep, first_day, last_day)
     from pipelines import commands, report
 
-    done = commands.sync_once(
-        settings, contract, request, commands.chosen_streams(contract, stream or []), version(NAME)
-    )
+    done = commands.sync_once(settings, contract, request, commands.chosen_streams(contract, stream), version(NAME))
     _tell(as_json, report.sync_json, report.show_sync, done, settings.warehouse_published_path)
     raise typer.Exit(1 if done.problems else 0)
 
@@ -274,7 +263,7 @@ def plan(
     from pipelines.preview import preview
     from resources.warehouse import Warehouse
 
-    found = preview(settings, contract, Warehouse(settings), request, commands.chosen_streams(contract, stream or []))
+    found = preview(settings, contract, Warehouse(settings), request, commands.chosen_streams(contract, stream))
     _tell(as_json, plan_json, show_plan, found)
     raise typer.Exit(1 if found.problems else 0)
 
@@ -308,7 +297,7 @@ def release(
     from pipelines.status_report import release_json, show_release
 
     settings, contract = _loaded()
-    brakes = commands.release(settings, account, commands.chosen_streams(contract, stream or []))
+    brakes = commands.release(settings, account, commands.chosen_streams(contract, stream))
     _tell(as_json, release_json, show_release, brakes)
 
 
@@ -321,7 +310,7 @@ def renormalise(
     settings, contract = _loaded()
     from pipelines import commands, report
 
-    done = commands.renormalise_once(settings, contract, commands.chosen_streams(contract, stream or []), version(NAME))
+    done = commands.renormalise_once(settings, contract, commands.chosen_streams(contract, stream), version(NAME))
     _tell(as_json, report.renormalise_json, report.show_renormalise, done, settings.warehouse_published_path)
     raise typer.Exit(1 if done.problems else 0)
 

@@ -56,10 +56,10 @@ class RenormaliseReport(RunReport):
         return self.own_warnings + self.findings
 
 
-def chosen_streams(contract: Contract, names: Sequence[str]) -> list[Stream]:
+def chosen_streams(contract: Contract, names: Sequence[str] | None) -> list[Stream]:
     """Streams by name, each once and in the order of a run; all of them where none is named."""
     known = streams_of(contract)
-    for name in names:
+    for name in names or ():
         if name not in known:
             off = f"; {name} is switched off in the contract" if name in contract.streams else ""
             raise UsageError(f"There is no stream {name!r}; there are {', '.join(known)}{off}.")

@@ -46,25 +46,23 @@ def examine() -> Iterator[DoctorLine]:
     """All lines, each as soon as it is known; what is wrong in one place does not keep the next from being looked at."""
     try:
         settings = load_settings()
-        is_api_known = True
-        try:
-            access = settings.api_access()
-            told = "\n".join([f"{access.base_url}, {_count(len(access.clients), 'API client')}", *access.doubts])
-            yield DoctorLine("settings", "warning" if access.doubts else "ok", told)
-        except UsageError as error:
-            is_api_known = False
-            yield DoctorLine("settings", "failed", str(error), 2)
     except UsageError as error:
-        yield DoctorLine("settings", "failed", str(error), 2)
+        yield failed("settings", error)
         return
-    contract = None
+    access = contract = None
     try:
-        contract = load_contract(settings.appointedd_contract)
+        access = settings.api_access()
+        told = "\n".join([f"{access.base_url}, {_count(len(access.clients), 'API client')}", *access.doubts])
+        yield DoctorLine("settings", "warning" if access.doubts else "ok", told)
+    except UsageError as error:
+        yield failed("settings", error)
+    try:
         own = settings.appointedd_contract
+        contract = load_contract(own)
         yield DoctorLine("contract", "ok", f"the default with {own} laid over it" if own else "the default")
     except UsageError as error:
-        yield DoctorLine("contract", "failed", str(error), 2)
-    if contract and is_api_known:
+        yield failed("contract", error)
+    if contract and access:
         yield from _api(settings, contract)
     yield from examine_files(settings)
 
@@ -149,15 +147,8 @@ def first_page(
     since = until = None
     if accounts is not None:
         since, until = settings.history_start_at, accounts.fetched_at + timedelta(days=1)
-    piece = Slice(
-        stream.name,
-        client.name,
-        "nightly",
-        (),
-        Window(BEGINNING, BEGINNING),
-        filter_since=since,
-        filter_until=until,
-    )
+    window = Window(BEGINNING, BEGINNING)
+    piece = Slice(stream.name, client.name, "nightly", (), window, filter_since=since, filter_until=until)
     while True:
         walk = client.pages(stream.name, filters_of(piece, client), client.contract.streams[stream.name].queries[0])
         try:
@@ -219,18 +210,15 @@ def _stream(
     more = "more follow" if page.next_url else "no more"
     total = "" if page.total is None else f", {page.total:,} in total"
     seen = f"{count}, {more}{total}"
+    if batch is None and client.has(stream.name, "account_filter"):
+        told = f"{seen}; rows do not name their account, so each account is asked for alone."
+        return DoctorLine(name, "warning", told)
     if batch is None:
-        if client.has(stream.name, "account_filter"):
-            return DoctorLine(
-                name, "warning", f"{seen}; rows do not name their account, so each account is asked for alone."
-            )
-        return DoctorLine(
-            name,
-            "failed",
+        told = (
             f"{seen}; rows do not name their account, this API client sees several, and the contract has no account filter for this stream. Make "
-            f"one API client for each account and list them in APPOINTEDD_CLIENTS.",
-            1,
+            f"one API client for each account and list them in APPOINTEDD_CLIENTS."
         )
+        return DoctorLine(name, "failed", told, 1)
     if page.records and batch.rows.height == 0:
         return DoctorLine(name, "failed", f"{seen}; none could become a row{_quarantined(batch)}", 1)
     strangers = sorted({key.path for key in batch.drift if key.kind == "unknown_member"})

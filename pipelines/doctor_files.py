@@ -75,10 +75,13 @@ def _guarded(name: str, look: Callable[[], str]) -> DoctorLine:
     except WarehouseError as error:
         return failed(name, error)
     except OSError as error:
-        setting = "WAREHOUSE_PUBLISHED_PATH" if name.startswith("published") else "WAREHOUSE_PATH"
-        return DoctorLine(
-            name, "failed", f"{error.filename or ''}: {error.strerror}. Make it writable, or set {setting}.", 1
-        )
+        return _refused(name, error)
+
+
+def _refused(name: str, error: OSError) -> DoctorLine:
+    setting = "WAREHOUSE_PUBLISHED_PATH" if name.startswith("published") else "WAREHOUSE_PATH"
+    told = f"{error.filename or ''}: {error.strerror}. Make it writable, or set {setting}."
+    return DoctorLine(name, "failed", told, 1)
 
 
 def _existing(folder: Path) -> Path:
@@ -123,7 +126,5 @@ def _lease(working: Path) -> DoctorLine:
         told = f"{working} is open in another program, so a sync could not write it. Close it there; for reading, open the published file"
         return DoctorLine("lease", "warning", f"{told}, which is never locked.")
     except OSError as error:
-        return DoctorLine(
-            "lease", "failed", f"{error.filename}: {error.strerror}. Make it writable, or set WAREHOUSE_PATH.", 1
-        )
+        return _refused("lease", error)
     return DoctorLine("lease", "ok", f"nobody writes {working}")

@@ -6,14 +6,13 @@ anything out (`preview`).
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pipelines.console import Json, print_lines, print_table
 from pipelines.status_report import show_source
 
 if TYPE_CHECKING:
-    from pipelines.preview import PlannedSlice, Preview
+    from pipelines.preview import Preview
 
 
 def plan_json(found: Preview) -> Json:
@@ -37,7 +36,7 @@ def plan_json(found: Preview) -> Json:
                 "kind": piece.slice.kind,
                 "account_ids": piece.slice.accounts,
                 "only_account_id": piece.slice.only_account,
-                "since": _since(piece),
+                "since": piece.since,
                 "until": piece.slice.window.until,
                 "known_rows_count": piece.rows_known,
                 "told_rows_count": piece.rows_told,
@@ -55,11 +54,6 @@ def plan_json(found: Preview) -> Json:
     }
 
 
-def _since(piece: PlannedSlice) -> datetime | None:
-    since = piece.slice.window.since
-    return None if since == datetime.min.replace(tzinfo=UTC) else since
-
-
 def show_plan(found: Preview) -> None:
     """The slices, newest first within a stream, and the estimate."""
     if found.source is None:
@@ -73,7 +67,7 @@ def show_plan(found: Preview) -> None:
                 piece.slice.stream,
                 piece.slice.api_client,
                 piece.slice.only_account or len(piece.slice.accounts),
-                _since(piece) or "the beginning",
+                piece.since or "the beginning",
                 piece.slice.window.until,
                 piece.slice.kind,
                 piece.rows_known,

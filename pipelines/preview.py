@@ -50,6 +50,11 @@ class PlannedSlice:
     is_at_least: bool
     answering_s: float
 
+    @property
+    def since(self) -> datetime | None:
+        """From when on it asks for changes; None from the beginning."""
+        return _since(self.slice)
+
 
 @dataclass
 class Preview:
@@ -137,8 +142,11 @@ def _planned(run: Run, streams: Sequence[Stream]) -> tuple[list[tuple[Slice, int
 
 def _rows_known(run: Run, piece: Slice, known: State) -> int:
     accounts = [piece.only_account] if piece.only_account else list(run.listed[piece.api_client])
-    since = None if piece.window.since == BEGINNING else piece.window.since
-    return known.count_rows(piece.stream, accounts, since, piece.window.until)
+    return known.count_rows(piece.stream, accounts, _since(piece), piece.window.until)
+
+
+def _since(piece: Slice) -> datetime | None:
+    return None if piece.window.since == BEGINNING else piece.window.since
 
 
 @contextmanager

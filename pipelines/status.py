@@ -26,6 +26,34 @@ Row = dict[str, Any]
 RUNS_SHOWN = 5
 ODDITIES_SHOWN = 10
 MOST_OVERLAP_HOURS = 7 * 24
+STREAMS = """
+    select
+        account_id, account_name, stream, complete_until_at, complete_through_on, has_gap, rows_count, tombstones_count, last_run_id,
+        last_run_kind, last_run_status, last_run_ended_at, last_sweep_at, is_visible, is_zone_assumed, quarantined_count, unsettled_count,
+        held_back_count
+    from marts.data_status
+    order by account_name nulls last, account_id, list_position(['accounts', 'customers', 'bookings', 'events'], stream)
+"""
+RUNS = "select * from ops.runs order by number desc limit $most"
+DRIFT = """
+    select stream, kind, path, detail, seen_count, last_seen_at from ops.drift
+    order by seen_count desc, stream, kind, path, detail limit $most
+"""
+QUARANTINE = """
+    select stream, reason, count(*) as records_count from ops.quarantine
+    group by all order by records_count desc, stream, reason limit $most
+"""
+LATE_ARRIVALS = """
+    with recent as (select * from ops.slices where fetched_at > (select newest_at from ops.newest_reading) - interval 90 days)
+    select
+        (select overlap_minutes from ops.runs where overlap_minutes is not null order by number desc limit 1)
+            as configured_minutes,
+        max(late.longest_s) / 60 as longest_minutes,
+        cast(coalesce(sum(late.rows_count), 0) as bigint) as late_count,
+        (select count(distinct run_id) from recent where kind = 'nightly') as nights_count
+    from ops.late_arrivals as late
+    semi join recent using (slice_id, part_number)
+"""
 
 
 @dataclass(frozen=True)
@@ -99,60 +127,22 @@ def reading(warehouse: Warehouse) -> Iterator[tuple[duckdb.DuckDBPyConnection, S
 def read_status(warehouse: Warehouse, now: datetime) -> Status:
     """The status; raises `WarehouseError` where there is no warehouse yet. Ages are measured against `now`, in hours."""
     with reading(warehouse) as (connection, source):
-        streams = _rows(
-            connection,
-            """
-            select
-                account_id, account_name, stream, complete_until_at, complete_through_on, has_gap, rows_count, tombstones_count, last_run_id,
-                last_run_kind, last_run_status, last_run_ended_at, last_sweep_at, is_visible, is_zone_assumed, quarantined_count, unsettled_count,
-                held_back_count
-            from marts.data_status
-            order by account_name nulls last, account_id, list_position(['accounts', 'customers', 'bookings', 'events'], stream)
-            """,
-        )
+        streams = _rows(connection, STREAMS)
         for row in streams:
             until = row["complete_until_at"]
             row["age_hours"] = None if until is None else round((now - until) / timedelta(hours=1), 1)
-        runs = _rows(connection, "select * from ops.runs order by number desc limit $most", most=RUNS_SHOWN)
+        runs = _rows(connection, RUNS, most=RUNS_SHOWN)
         if not source.is_published_file:  # under the lease, so no process begins or ends a run at this moment
             living = living_runs(warehouse.path)
             for run in runs:
                 if run["status"] == "running" and run["run_id"] not in living:
                     run |= {"status": "red", "problems": [*run["problems"], KILLED]}
-        drift = _rows(
-            connection,
-            """
-            select stream, kind, path, detail, seen_count, last_seen_at from ops.drift
-            order by seen_count desc, stream, kind, path, detail limit $most
-            """,
-            most=ODDITIES_SHOWN,
-        )
-        counted = connection.execute("select count(*) from ops.drift").fetchone()
-        quarantine = _rows(
-            connection,
-            """
-            select stream, reason, count(*) as records_count from ops.quarantine
-            group by all order by records_count desc, stream, reason limit $most
-            """,
-            most=ODDITIES_SHOWN,
-        )
+        drift = _rows(connection, DRIFT, most=ODDITIES_SHOWN)
+        (drift_count,) = connection.execute("select count(*) from ops.drift").fetchone() or (0,)
+        quarantine = _rows(connection, QUARANTINE, most=ODDITIES_SHOWN)
         brakes = [vars(brake) for brake in State(connection).standing_brakes()]
-        (late,) = _rows(
-            connection,
-            """
-            with recent as (select * from ops.slices where fetched_at > (select newest_at from ops.newest_reading) - interval 90 days)
-            select
-                (select overlap_minutes from ops.runs where overlap_minutes is not null order by number desc limit 1)
-                    as configured_minutes,
-                max(late.longest_s) / 60 as longest_minutes,
-                cast(coalesce(sum(late.rows_count), 0) as bigint) as late_count,
-                (select count(distinct run_id) from recent where kind = 'nightly') as nights_count
-            from ops.late_arrivals as late
-            semi join recent using (slice_id, part_number)
-            """,
-        )
-    counted_drift = counted[0] if counted else 0
-    return Status(source, streams, runs, drift, counted_drift, quarantine, brakes, Overlap(**late))
+        (late,) = _rows(connection, LATE_ARRIVALS)
+    return Status(source, streams, runs, drift, drift_count, quarantine, brakes, Overlap(**late))
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str, **values: object) -> list[Row]:

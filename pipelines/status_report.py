@@ -15,6 +15,26 @@ if TYPE_CHECKING:
     from pipelines.status import Overlap, Source, Status
     from resources.state import StandingBrake
 
+# Head of a table's column → the key of its values.
+RUN = {
+    "run": "run_id",
+    "kind": "kind",
+    "by": "started_by",
+    "version": "product_version",
+    "started": "started_at",
+    "ended": "ended_at",
+    "status": "status",
+}
+DRIFT = {"stream": "stream", "kind": "kind", "where": "path", "detail": "detail", "seen": "seen_count"}
+QUARANTINE = {"stream": "stream", "reason": "reason", "records": "records_count"}
+BRAKE = {
+    "stream": "stream",
+    "account": "account_id",
+    "would go": "gone_count",
+    "of rows": "rows_count",
+    "stopped": "stopped_at",
+}
+
 
 def show_source(source: Source) -> None:
     """Which file was read, where it is not the working one."""
@@ -68,35 +88,16 @@ def show_status(status: Status) -> None:
         ],
     )
     print_table(
-        ["run", "kind", "by", "version", "started", "ended", "status", "problems", "warnings"],
-        [
-            [
-                run["run_id"],
-                run["kind"],
-                run["started_by"],
-                run["product_version"],
-                run["started_at"],
-                run["ended_at"],
-                run["status"],
-                len(run["problems"]),
-                len(run["warnings"]),
-            ]
-            for run in status.runs
-        ],
+        [*RUN, "problems", "warnings"],
+        [[*_cells(run, RUN), len(run["problems"]), len(run["warnings"])] for run in status.runs],
     )
     print_lines(*(f"problem: {text}" for text in status.problems))
     if status.drift:
         print_lines(f"Unlike the contract ({len(status.drift)} of {status.drift_count} findings in ops.drift):")
-        print_table(
-            ["stream", "kind", "where", "detail", "seen"],
-            [[d["stream"], d["kind"], d["path"], d["detail"], d["seen_count"]] for d in status.drift],
-        )
+        print_table([*DRIFT], [_cells(one, DRIFT) for one in status.drift])
     if status.quarantine:
         print_lines("Records that could not become rows (ops.quarantine):")
-        print_table(
-            ["stream", "reason", "records"],
-            [[q["stream"], q["reason"], q["records_count"]] for q in status.quarantine],
-        )
+        print_table([*QUARANTINE], [_cells(one, QUARANTINE) for one in status.quarantine])
     if status.brakes:
         _show_brakes(status.brakes)
     print_lines(_overlap(status.overlap))
@@ -106,19 +107,13 @@ def _show_brakes(brakes: Sequence[Mapping[str, Any]]) -> None:
     """Accounts at which a sweep stopped, and the way on."""
     print_lines("Sweeps that stopped, because too much would have been called deleted (ops.brakes):")
     print_table(
-        ["stream", "account", "would go", "of rows", "stopped", "released"],
-        [
-            [
-                b["stream"],
-                b["account_id"],
-                b["gone_count"],
-                b["rows_count"],
-                b["stopped_at"],
-                b["released_at"] or "no: appointedd-warehouse release",
-            ]
-            for b in brakes
-        ],
+        [*BRAKE, "released"],
+        [[*_cells(b, BRAKE), b["released_at"] or "no: appointedd-warehouse release"] for b in brakes],
     )
+
+
+def _cells(row: Mapping[str, Any], columns: Mapping[str, str]) -> list[object]:
+    return [row[key] for key in columns.values()]
 
 
 def _overlap(seen: Overlap) -> str:

@@ -20,7 +20,7 @@ ABILITIES = {
 
 
 class Abilities:
-    """What may be sent on one API. `without` holds the (stream, ability) pairs that its server refused; they are not tried again in this run."""
+    """What may be sent to one API. `without` holds the (stream, ability) pairs that its server refused; they are not tried again in this run."""
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
@@ -64,7 +64,7 @@ class Abilities:
         return query | self.included(stream)
 
     def included(self, stream: str) -> dict[str, str]:
-        """The query parameter that brings what a stream's records belong with; empty where none does."""
+        """The query parameter by which a stream's records come with those that belong to them; empty where there is none."""
         names = self.contract.streams[stream].include
         return {self.contract.parameters.include: ",".join(names)} if self.has(stream, "include") else {}
 

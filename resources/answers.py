@@ -23,9 +23,6 @@ Hide = Callable[[str], str]
 
 def document_of(response: httpx.Response, hide: Hide) -> Record:
     """A list or single document as JSON:API promises it; `TroubleError` (to be repeated) where it is not."""
-    cached = response.extensions.get("document")
-    if cached is not None:
-        return cached  # type: ignore[no-any-return]  # extensions are untyped; only this function writes the key
     where = f"on GET {response.request.url.path}"
     try:
         value = decoded(response.content)
@@ -43,19 +40,18 @@ def document_of(response: httpx.Response, hide: Hide) -> Record:
         )
     if not isinstance(value["data"], dict | list | None) or not isinstance(value.get("included") or [], list):
         raise TroubleError(f"data or included has the wrong form {where}")
-    response.extensions["document"] = value
     return value
 
 
 def date_of(response: httpx.Response) -> datetime | None:
-    """The server's own clock as the answer tells it; None where it tells none that time can be measured by."""
+    """The time of the answer by the server's own clock; None where it tells no time that can be used."""
     date = http_date(response.headers.get("Date"))
     # Nothing can be added to an instant that near to the calendar's end.
     return None if date is None or date.year == MAXYEAR else date
 
 
 def json_object(body: bytes) -> Record | None:
-    """A body as an object, numbers as everywhere; None where it is none, which is an answer too."""
+    """A body as a JSON object, with numbers decoded as everywhere; None where it is none, which is no error here."""
     try:
         value = decoded(body)
     except (InvalidOperation, RecursionError, msgspec.DecodeError, UnicodeDecodeError):
@@ -73,9 +69,10 @@ def told_by(response: httpx.Response, hide: Hide) -> str:
     """What the API itself says is wrong: code, title, detail and source of each error object."""
     parts = []
     for error in _errors(response)[:3]:
-        source = error.get("source") if isinstance(error.get("source"), dict) else {}
-        words = [error.get("code"), error.get("title"), error.get("detail"), *(source or {}).values()]
-        # Cut only after it was looked through: half a secret would not be known for one.
+        source = error.get("source")
+        sources = source.values() if isinstance(source, dict) else ()
+        words = [error.get("code"), error.get("title"), error.get("detail"), *sources]
+        # Cut only after `hide`, which would not know half a secret for one.
         parts.append(", ".join(hide(str(w))[:200] for w in words if w))
     return f" ({'; '.join(parts)})" if parts else ""
 

@@ -1,6 +1,6 @@
-"""The API client: lists walked page by page through the server's own next links, single records, looks that nothing is concluded from.
+"""The API client: it walks a list along the server's own next links, page by page, reads single records, and looks at any answer without judging it.
 
-What lives here: what is asked for, and what a refusal means. What does not: what may be sent with a list (`abilities`), how an answer is come by
+What lives here: what is asked for, and what a refusal means. What does not: what may be sent with a list (`abilities`), how a request is sent and repeated
 (`exchange`), what a page says (`pages`), what pages in a row show (`chain`), OAuth (`oauth`), windows, columns, files. Sources: JSON:API 1.1, evidence
 sections 5 and 6.
 """
@@ -8,9 +8,10 @@ sections 5 and 6.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import httpx
@@ -28,10 +29,10 @@ from resources.errors import (
 )
 from resources.exchange import Exchange, Query
 from resources.pages import SINGLE_CURE, Page, Pages
-from resources.retries import RETRIED_STATUS, TooLargeError, TroubleError, given_up
+from resources.retries import TooLargeError, TroubleError, given_up, may_pass
 from resources.settings import ClientSettings, Settings
 
-# Of an answer 404 to a list that is filtered by change time, which is found without the filter or is not there at all.
+# What helps where a list that is filtered by change time is answered with 404: some APIs say so where nothing has changed, or the list is elsewhere.
 EMPTY_CURE = (
     " Is APPOINTEDD_BASE_URL right, and streams.{stream}.path in the contract? If both are, this API answers so where nothing has changed: set "
     "streams.{stream}.filters = false, and the list is read whole each night."
@@ -42,7 +43,7 @@ EMPTY_CURE = (
 class Look:
     """One answer as it came, not judged: what `connect` learns from. `document` is None where the body is no JSON object.
 
-    `fetched_at` is the answer's `Date`, None where it has none; `refused` the query parameters that an error names; `told` the API's own words for it.
+    `fetched_at` is the answer's `Date`, None where it has none. `refused` are the query parameters that its errors name, `told` is what they say.
     """
 
     url: str
@@ -81,9 +82,9 @@ class ApiClient(Abilities):
         self.exchange.close()
 
     def pages(self, stream: str, filters: Query, own: Query) -> Iterator[Page]:
-        """Walk one list to the end that the server gives it: the next link absent or null.
+        """Walk one list until the server ends it: until the next link is absent or null.
 
-        `filters` are optional parameters of a window or account; `own` is one of the stream's queries in the contract.
+        `filters` are the query parameters for a window or an account, which the walk can do without; `own` is one of the stream's queries in the contract.
         Raises `AbilityRefusedError` (refused on the first page, or lost in a next link), `DeadCursorError` (a later page was refused), `BrokenAnswerError`,
         `GaveUpError`, `UnprovenEndError`, `ClientRefusedError`.
         """
@@ -92,39 +93,41 @@ class ApiClient(Abilities):
         chain = Chain(self, stream, url, optional, own, is_filtered=bool(filters or own))
         page = self._first_page(stream, url, optional, own)
         while True:
-            # Before its rows are handed over: who takes the first page alone must not take it for all.
+            # Judged before its rows are handed over: a caller that takes only the first page must not take it for the whole list.
             chain.add(page)
             yield page
             if page.next_url is None:
                 break
             chain.follow(page, page.next_url)
-            page = self._page(stream, page.next_url, None)
+            page = self._next_page(stream, page.next_url)
         chain.end()
 
     def single(self, stream: str, record_id: str) -> Page | None:
-        """One record by id as a page of one; None where the server says 404."""
+        """One record by id as a page of one; None where the server says that it is gone (404, 410)."""
         url = self._links.address(f"{self.contract.streams[stream].path}/{_path_segment(record_id)}")
         try:
-            response = self._get(stream, url, self.included(stream))
+            page = self._get(stream, url, self.included(stream), self._answers.of_record)
         except TroubleError as trouble:
             if trouble.status in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
                 return None
             raise _give_up(stream, trouble, SINGLE_CURE) from None
-        return self._whole(stream, self._answers.of_record(stream, response))
+        return self._whole(stream, page)
 
     def look(self, address: str, query: Query | None = None) -> Look:
-        """One GET whose answer is taken as it is, a refusal too; `address` is a path of this API or a link of its own, `query` None leaves a link alone.
+        """One GET whose answer is returned as it is, also a refusal. `address` is a path or a link of this API; without a `query` it is sent as it stands.
 
         Server errors and 429 are repeated as everywhere. Raises `GaveUpError`, `BrokenAnswerError` (another origin), `ClientRefusedError`.
         """
         url = self._links.target(address)
         assert url is not None  # noqa: S101  an address is never empty; narrows the type
         try:
-            response = self.exchange.get(url, query, is_any=True)
+            return self.exchange.get(url, query, self._as_it_came, is_any=True)
         except TooLargeError as error:
             raise BrokenAnswerError(f"{error}.") from None
         except TroubleError as trouble:
             raise GaveUpError(f"{trouble}. {given_up(trouble, datetime.now(UTC))}.") from None
+
+    def _as_it_came(self, response: httpx.Response) -> Look:
         return Look(
             url=str(response.url),
             status=response.status_code,
@@ -136,40 +139,38 @@ class ApiClient(Abilities):
         )
 
     def _first_page(self, stream: str, url: str, optional: Query, own: Query) -> Page:
-        """The first page; a 400 here tells which optional parameter the server does not know."""
-        try:
-            return self._page(stream, url, {**optional, **own}, is_first=True)
-        except _BadRequestError as refusal:
-            named = [p for p in refusal.trouble.parameters if p in optional]
-            suspects, proven = (
-                (named, "refuses the parameter {}") if named else self._culprits(stream, url, optional, own)
-            )
-            known = [(p, ability) for p in suspects if (ability := self.ability_of(p))]
-            if not known:
-                raise GaveUpError(f"{stream}: {refusal.trouble}") from None
-            parameter, ability = known[0]
-            raise AbilityRefusedError(
-                f"{stream}: the API {proven.format(repr(parameter))}, so the sync goes on without it "
-                f"(ability {ability!r}; correct its name in the contract, or switch it off there).",
-                stream=stream,
-                ability=ability,
-            ) from None
+        """The first page; a 400 in its place tells which optional parameter the server does not know."""
+        answer = self._first_or_refusal(stream, url, {**optional, **own})
+        if isinstance(answer, Page):
+            return answer
+        named = [p for p in answer.parameters if p in optional]
+        suspects, proven = (named, "refuses the parameter {}") if named else self._culprits(stream, url, optional, own)
+        known = [(p, ability) for p in suspects if (ability := self.ability_of(p))]
+        if not known:
+            raise GaveUpError(f"{stream}: {answer}")
+        parameter, ability = known[0]
+        raise AbilityRefusedError(
+            f"{stream}: the API {proven.format(repr(parameter))}, so the sync goes on without it "
+            f"(ability {ability!r}; correct its name in the contract, or switch it off there).",
+            stream=stream,
+            ability=ability,
+        )
 
     def _culprits(self, stream: str, url: str, optional: Query, own: Query) -> tuple[list[str], str]:
-        """The server did not name the parameter: those that it can do without, if it answers without any of them, and what was seen of the first one."""
+        """Ask again to find the parameter that the server refused without naming it: the suspects, and what was seen of the first of them.
+
+        There are none where the list is refused without all of them, too.
+        """
 
         def is_refused(query: Query) -> bool:
-            try:
-                self._page(stream, url, {**query, **own}, is_first=True)
-            except _BadRequestError:
-                return True
-            return False
+            return not isinstance(self._first_or_refusal(stream, url, {**query, **own}), Page)
 
         if is_refused({}):
             return [], ""
         if alone := [p for p, value in optional.items() if is_refused({p: value})]:
             return alone, "refuses the parameter {}"
-        # None alone, only together: perhaps one of them is too many. Without filters a list is read whole, without what is included rows lack their children.
+        # Each is taken alone, so perhaps one is too many. Those that would be missed most are left out last: without filters a list is read whole, without
+        # `include` rows lack their children.
         names = self.contract.parameters
         last = (names.updated_until, names.updated_since, names.include, names.account)
         in_order = sorted(optional, key=lambda p: last.index(p) if p in last else -1)
@@ -178,21 +179,28 @@ class ApiClient(Abilities):
                 return [spared], "refuses the parameter {} beside the others, each of which it takes alone"
         return in_order, "refuses its parameters together, each of which it takes alone; {} is left out first"
 
-    def _page(self, stream: str, url: str, query: Query | None, *, is_first: bool = False) -> Page:
+    def _first_or_refusal(self, stream: str, url: str, query: Query) -> Page | TroubleError:
+        """A first page, or the 400 that came in its place; every other failure is raised."""
         try:
-            response = self._get(stream, url, query)
+            page = self._get(stream, url, query, self._answers.of_list)
         except TroubleError as trouble:
-            if is_first and trouble.status == httpx.codes.BAD_REQUEST:
-                raise _BadRequestError(trouble) from None
-            if not is_first and trouble.status in (400, 404, 409, 410, 422):
-                raise DeadCursorError(f"{stream}: the API refuses a next link it gave itself: {trouble}") from None
-            is_filtered = query is not None and self.contract.parameters.updated_since in query
-            is_missing = is_filtered and trouble.status == httpx.codes.NOT_FOUND
+            if trouble.status == httpx.codes.BAD_REQUEST:
+                return trouble
+            is_missing = trouble.status == httpx.codes.NOT_FOUND and self.contract.parameters.updated_since in query
             raise _give_up(stream, trouble, EMPTY_CURE if is_missing else "") from None
-        return self._whole(stream, self._answers.of_list(stream, response))
+        return self._whole(stream, page)
+
+    def _next_page(self, stream: str, url: str) -> Page:
+        try:
+            page = self._get(stream, url, None, self._answers.of_list)
+        except TroubleError as trouble:
+            if trouble.status in (400, 404, 409, 410, 422):
+                raise DeadCursorError(f"{stream}: the API refuses a next link it gave itself: {trouble}") from None
+            raise _give_up(stream, trouble) from None
+        return self._whole(stream, page)
 
     def _whole(self, stream: str, page: Page) -> Page:
-        """The page with its linkage complete; of one with a body it is."""
+        """The page with its linkage complete. A page with a body is known to be so."""
         if page.parts is not None:
             records, included = page.parts
             for record in records:
@@ -200,7 +208,7 @@ class ApiClient(Abilities):
         return page
 
     def _complete_linkage(self, stream: str, record: object, included: list[Any]) -> None:
-        """A to-many linkage may be paginated through the relationship's own next link (evidence 6.1): read it to its end."""
+        """Read each to-many linkage to its end: it may be paginated by a next link of its own (evidence 6.1)."""
         relationships = record.get("relationships") if isinstance(record, dict) else None
         for relationship in relationships.values() if isinstance(relationships, dict) else ():
             links = relationship.get("links") if isinstance(relationship, dict) else None
@@ -211,35 +219,27 @@ class ApiClient(Abilities):
                 if url in seen:
                     raise BrokenAnswerError(f"{stream}: the next link of a relationship leads in a circle.")
                 seen.add(url)
-                page = self._answers.of_list(stream, self._linked(stream, url))
+                page = self._linked(stream, url)
                 relationship["data"] += [
                     {"type": r.get("type"), "id": r.get("id")} for r in page.records if isinstance(r, dict)
                 ]
                 included += [r for r in page.records if isinstance(r, dict) and "attributes" in r] + page.included
                 url = page.next_url
 
-    def _linked(self, stream: str, url: str) -> httpx.Response:
+    def _linked(self, stream: str, url: str) -> Page:
         try:
-            return self._get(stream, url, None)
+            return self._get(stream, url, None, self._answers.of_list)
         except TroubleError as trouble:
             raise _give_up(stream, trouble) from None
 
-    def _get(self, stream: str, url: str, query: Query | None) -> httpx.Response:
+    def _get(self, stream: str, url: str, query: Query | None, read: Callable[[str, httpx.Response], Page]) -> Page:
         """One GET, repeated as `retries.judge` says; raises the last `TroubleError`, or `BrokenAnswerError` where the answer is too large."""
         try:
-            return self.exchange.get(url, query)
+            return self.exchange.get(url, query, partial(read, stream))
         except TooLargeError as error:
             raise BrokenAnswerError(
                 f"{stream}: {error}. Ask for smaller pages in the contract (parameters.page_size_value, with abilities.page_size)."
             ) from None
-
-
-class _BadRequestError(Exception):
-    """A 400 on a first page."""
-
-    def __init__(self, trouble: TroubleError) -> None:
-        super().__init__(str(trouble))
-        self.trouble = trouble
 
 
 def open_clients(settings: Settings, contract: Contract) -> list[ApiClient]:
@@ -249,20 +249,20 @@ def open_clients(settings: Settings, contract: Contract) -> list[ApiClient]:
 
 def _give_up(stream: str, trouble: TroubleError, refused_cure: str = "") -> GaveUpError:
     """`refused_cure` is what helps where the request itself is refused."""
-    is_refused = trouble.status is not None and 400 <= trouble.status < 500 and trouble.status not in RETRIED_STATUS
-    if is_refused and refused_cure:
-        cure = refused_cure.format(stream=stream)
-    elif trouble.status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        cure = " The API client may not read this; its creator can change its permissions."
-    elif trouble.status == httpx.codes.NOT_FOUND:
-        cure = f" Is APPOINTEDD_BASE_URL right, and streams.{stream}.path in the contract?"
-    elif trouble.status is not None and 300 <= trouble.status < 400:
-        cure = " Redirects are not followed with a token; is APPOINTEDD_BASE_URL right?"
-    elif trouble.status is not None and trouble.status < 500 and trouble.status != 429:
-        cure = ""
-    else:
+    status = trouble.status
+    if status is None or may_pass(status):
         cure = f" {given_up(trouble, datetime.now(UTC))}; what was committed stays, and the next run asks for the rest."
-    return GaveUpError(f"{stream}: {trouble}.{cure}", trouble.status)
+    elif status >= 400 and refused_cure:
+        cure = refused_cure.format(stream=stream)
+    elif status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        cure = " The API client may not read this; its creator can change its permissions."
+    elif status == httpx.codes.NOT_FOUND:
+        cure = f" Is APPOINTEDD_BASE_URL right, and streams.{stream}.path in the contract?"
+    elif 300 <= status < 400:
+        cure = " Redirects are not followed with a token; is APPOINTEDD_BASE_URL right?"
+    else:
+        cure = ""
+    return GaveUpError(f"{stream}: {trouble}.{cure}", status)
 
 
 def _path_segment(text: str) -> str:

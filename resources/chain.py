@@ -1,6 +1,6 @@
 """A chain of pages, judged while it is walked: whether its links lead on through the list that was asked for, and whether its last page is the last.
 
-What lives here: what pages and links show of rows that no page showed, and the sentence for it. What does not: asking for the pages (`appointedd`), what
+What lives here: the signs that a list has rows which no page showed, and the sentence for each. What does not: asking for the pages (`appointedd`), what
 one answer says (`pages`, `marks`), totals (`pipelines.completeness`).
 """
 
@@ -13,14 +13,14 @@ from resources.errors import AbilityRefusedError, BrokenAnswerError, UnprovenEnd
 from resources.marks import Mark
 from resources.pages import Page, may_be_cut
 
-# Pages in a row without a record that are believed to lie before others, such as those of a server that takes rows out after it has counted them.
+# So many pages in a row may be empty and others still follow: some servers take rows out of a page after they have counted them.
 MOST_EMPTY_PAGES = 100
 
 
 class Chain:
     """The pages of one walk, in order: `add` each, `follow` its link, and `end` behind the last.
 
-    `optional` and `own` are what the list is asked with, what can be done without and the contract's queries; `is_filtered`: they narrow it down.
+    The list is asked with `optional`, parameters that it can be read without, and `own`, a query of the contract; `is_filtered`: they narrow it down.
     """
 
     def __init__(
@@ -39,19 +39,14 @@ class Chain:
         self._first: Page | None = None
         self._counts = set[int]()
         self._empty_count = 0
-        # Where the numbers of the last link stood, and whether each link so far counts more rows on than its page holds.
+        # The parameters of the last link, and whether each link so far counts more rows on than its page holds.
         self._place: Mapping[str, Sequence[str]] = {}
         self._is_stepping = True
 
     def add(self, page: Page) -> None:
-        """The next page; raises `UnprovenEndError` where it names no further one, and says elsewhere that it is not the last."""
+        """The next page; raises `UnprovenEndError` where it names no page after it, but says elsewhere that there is one."""
         names = self._contract.document
-        mark = belied(
-            page,
-            is_first=self._first is None,
-            is_filtered=self._is_filtered,
-            counts_what_matches=bool(names.total),
-        )
+        mark = self._contradiction(page)
         self._first = self._first or page
         if mark is None:
             return
@@ -65,11 +60,26 @@ class Chain:
             f"else, {other}."
         )
 
+    def _contradiction(self, page: Page) -> Mark | None:
+        """The mark that says that a page without a next link is not the last one; None where none does.
+
+        Behind the first page only a plain yes counts: the links themselves led to the end, numbers of pages may begin with 0, and some APIs give a cursor to
+        come back with. A count of records may ignore filters, unless the contract says that this API counts what matches.
+        """
+        counts_all = self._is_filtered and not self._contract.document.total
+        for mark in page.marks:
+            if mark.kind != "yes" and self._first is not None:
+                continue
+            if mark.kind == "records" and (page.total is not None or counts_all):
+                continue  # the contract's own total is judged when the walk has ended
+            return mark
+        return None
+
     def follow(self, page: Page, next_url: str) -> None:
-        """The link of a page that is about to be followed.
+        """Before the link of a page is followed.
 
         Raises `BrokenAnswerError` (it leads in a circle, or has lost a query of the contract), `UnprovenEndError` (too many empty pages),
-        `AbilityRefusedError` (it has lost what can be done without).
+        `AbilityRefusedError` (it has lost a parameter that the list can be read without).
         """
         if next_url in self._seen:
             raise BrokenAnswerError(
@@ -90,7 +100,7 @@ class Chain:
         self._seen.add(next_url)
 
     def end(self) -> None:
-        """The last page was added; raises `UnprovenEndError` where the chain as a whole does not show that it was the last, or that none was left out."""
+        """After the last page: raises `UnprovenEndError` where the chain as a whole does not show that it was the last, or that no rows were left out."""
         assert self._first is not None  # noqa: S101  a walk has a page; narrows the type
         count = self._first.count
         if self._is_stepping and len(self._counts) == 1:
@@ -107,19 +117,21 @@ class Chain:
             )
 
     def _lost(self, page: Page) -> str | None:
-        """The parameter without which what stands behind the next link is another list than the one that was asked for."""
+        """The parameter that the next link should carry and does not, so that another list stands behind it than the one that was asked for."""
         parameters = self._contract.parameters
-        # A number counts pages of one order and one length; a cursor may stand for both.
+        # A page's number means something in one order and at one length only; a cursor may stand for both.
         cut = (parameters.sort, parameters.page_size) if page.is_shifting else ()
         names = (parameters.updated_since, parameters.updated_until, parameters.account, *cut)
         needed = [*self._own, *(name for name in names if name in self._optional)]
         asked = {**self._optional, **self._own}
         size = parameters.page_size
         lost = forgotten(page.next_query, asked, needed, size, is_shifting=page.is_shifting)
-        return size if lost is None and size in needed and grows(page, asked[size], size) else lost
+        if lost is None and size in needed and grows(page, asked[size], size):
+            return size
+        return lost
 
     def _refuse(self, lost: str) -> None:
-        """What is optional can be done without, the contract's queries cannot."""
+        """Raise what a lost parameter calls for: the list can be read without an optional one, but not without a query of the contract."""
         stream = self._stream
         what = f"{stream}: a next link has lost the parameter {lost!r} that the list was asked with, so what follows is another list"
         if lost in self._own:
@@ -136,21 +148,6 @@ class Chain:
         )
 
 
-def belied(page: Page, *, is_first: bool, is_filtered: bool, counts_what_matches: bool) -> Mark | None:
-    """The mark that speaks against a page without a next link being the last; None where none does.
-
-    Of a chain that was followed, the link itself tells the end, and only a plain yes outweighs it: numbers of pages may begin with 0, and some APIs give a
-    cursor to come back with. A count of records may leave filters out of account, unless the contract says that this API counts what matches.
-    """
-    for mark in page.marks:
-        if mark.kind != "yes" and not is_first:
-            continue
-        if mark.kind == "records" and (page.total is not None or (is_filtered and not counts_what_matches)):
-            continue  # the contract's own total is judged when the walk has ended
-        return mark
-    return None
-
-
 def forgotten(
     link: Mapping[str, Sequence[str]],
     asked: Mapping[str, str],
@@ -159,10 +156,10 @@ def forgotten(
     *,
     is_shifting: bool,
 ) -> str | None:
-    """The first of the `needed` parameters that a next link has lost; None where it has them, or carries them where nobody can see. `link`: its parameters.
+    """The first of the `needed` parameters that a next link has lost; None where it has them all, or may carry them unseen. `link`: its parameters.
 
-    A cursor may stand for all that was `asked`, and then repeats none of it but the size of pages. A link that numbers pages stands for nothing, and one
-    that repeats some of it should repeat all. What stands under another name is not lost.
+    A cursor may stand for all that was `asked`; its link then repeats nothing but perhaps the page size. A link that numbers pages carries nothing unseen,
+    and one that repeats some of what was asked should repeat all of it. A value that stands under another name is not lost.
     """
     is_spelt_out = is_shifting or any(name in link for name in asked if name != page_size)
     values = {value for own in link.values() for value in own}
@@ -171,17 +168,18 @@ def forgotten(
 
 
 def grows(page: Page, asked: str, page_size: str) -> bool:
-    """Whether a next link has pages longer than those that were `asked` for, and than this one: the page of its number lies behind rows that no page showed."""
+    """Whether a next link asks for pages longer than was `asked`, and than this page is: the page of its number begins behind rows that no page showed."""
     linked = page.next_query.get(page_size, ())
     return asked not in linked and any(text.isdecimal() and int(text) > page.count for text in linked)
 
 
 def steps_over(page: Page, place: Mapping[str, Sequence[str]], shifting: Collection[str]) -> bool:
-    """Whether a next link counts more rows on than its page, which stands at `place`, holds: a server that shortens pages, and counts what was asked for.
+    """Whether a next link counts more rows on from `place`, where its page stands, than that page holds.
 
-    One that takes rows out of pages after counting them does so too, but these are of no round length.
+    That is a server which shortens its pages and goes on by the size that was asked for. One that takes rows out of a page after counting them does so too,
+    but then the page is of no round length.
     """
-    if page.next_url is None or not may_be_cut(page.count, 0):
+    if not may_be_cut(page.count, 0):
         return False
     for name in shifting:
         here, there = place.get(name, ("0",))[0], page.next_query.get(name, ("",))[0]

@@ -1,6 +1,6 @@
-"""How answers come over the wire: connections, the proxy and the certificates that the environment names, bodies read within their limits.
+"""How bytes come over the wire: connections, the proxy and the certificates that the environment names, bodies read within their limits.
 
-What lives here: bytes. What does not: what is asked and repeated (`exchange`), what of it is believed (`appointedd`), tokens (`oauth`), what a body says
+What lives here: bytes. What does not: what is asked for and repeated (`exchange`), what is believed of it (`appointedd`), tokens (`oauth`), what a body says
 (`answers`, `envelope`).
 """
 
@@ -28,14 +28,14 @@ MOST_BYTES = 64 * 1024 * 1024
 MOST_TOKEN_BYTES = 1024 * 1024
 # A body that drips in byte by byte never meets the time-out of a single read.
 LONGEST_BODY_S = 300.0
-# Those that are asked for. Each chunk from the socket is at most 64 KiB and grows a thousandfold at most, so the limit holds for compressed bodies too.
+# What is asked for. Each piece from the socket is at most 64 KiB and grows a thousandfold at most, so the limit on bodies holds for compressed ones too.
 ENCODINGS = ("", "identity", "gzip", "deflate")
 
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 CERTIFICATE_CURE = (
     ". If the API stands behind a certificate authority of your own, name its certificate in SSL_CERT_FILE"
 )
-# True of the body as it came over the wire, and no longer of the decoded one.
+# Headers that are true of the body as it came over the wire, and no longer of the decoded one.
 _OF_THE_WIRE = (b"content-encoding", b"content-length", b"transfer-encoding")
 
 
@@ -55,7 +55,7 @@ class Connections:
         try:
             return httpx.Client(**self._options)
         except (ValueError, ImportError, httpx.InvalidURL):
-            # What it says of an address may quote a piece of the proxy's password, so nothing of it is repeated.
+            # Its message may quote a piece of the proxy's password, so nothing of it is repeated.
             named = sorted(name for name, value in os.environ.items() if name.lower() in PROXY_VARIABLES and value)
             if not named or not self._options["trust_env"]:
                 raise
@@ -65,7 +65,7 @@ class Connections:
             ) from None
 
     def proxy_of(self, url: httpx.URL) -> tuple[str, str] | None:
-        """The variable that names the proxy on the way to an address, and that proxy's own address without user and password; None where there is none."""
+        """The proxy on the way to an address: the variable that names it, and its own address without user and password; None where there is none."""
         named = getproxies()
         kind = next((kind for kind in (url.scheme, "all") if named.get(kind)), None)
         if kind is None or not self._options["trust_env"] or proxy_bypass(url.host):
@@ -89,15 +89,15 @@ class Connections:
     def close(self) -> None:
         """Close those that are free.
 
-        Not those in which a thread that was stopped still hangs: closing frees the socket's number for the next file that is opened, and TLS would read
-        and write under the old number. Such a thread ends with its request, or with the process.
+        One in which a stopped thread still hangs stays open: closing it would free the socket's number for the next file that is opened, and TLS would go
+        on to read and write under that number. Such a thread ends with its request, or with the process.
         """
         for client in tuple(self._free):
             client.close()
 
 
 def _certificates(*, trust_env: bool) -> ssl.SSLContext:
-    """What certificates are checked by, read once; raises `SettingsError` where the certificate authorities cannot be read."""
+    """The certificate authorities, read once; raises `SettingsError` where they cannot be read."""
     try:
         return httpx.create_ssl_context(trust_env=trust_env)
     except OSError as error:  # ssl.SSLError is one
@@ -111,13 +111,13 @@ def _certificates(*, trust_env: bool) -> ssl.SSLContext:
 
 
 def go_on(stopped: threading.Event | None) -> None:
-    """Nothing, or `StoppedError` where the run is being stopped."""
+    """Raise `StoppedError` where the run is being stopped."""
     if stopped is not None and stopped.is_set():
         raise StoppedError("The run is being stopped, so this answer was not waited for.")
 
 
 def whole(response: httpx.Response, most_bytes: int, stopped: threading.Event | None) -> httpx.Response:
-    """The answer with its decoded body, read piece by piece, so that one beyond the limit is never held whole; raises `TooLargeError`."""
+    """The answer with its decoded body, read piece by piece, so that a body beyond the limit is never held whole; raises `TooLargeError`."""
     where = f"on {response.request.method} {response.request.url.path}"
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ENCODINGS:

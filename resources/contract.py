@@ -23,7 +23,7 @@ OPEN_TABLES = {("statuses", "booking"), ("statuses", "participant")}
 
 # The entry that a stream of the user's own starts from.
 GENERIC_EXAMPLE = "intent_events"
-# What Dagster lets no asset be called, beside Python's keywords.
+# Names that Dagster lets no asset have, beside Python's keywords.
 DAGSTER_RESERVED = (
     *("arg_dict", "bool", "conf", "config", "context", "dict", "float", "input"),
     *("input_arg_dict", "int", "meta", "output", "output_arg_dict", "str", "type"),
@@ -128,14 +128,14 @@ class StreamContract(_Part):
     `enabled` false: it is not read at all. `filters` false: never by change time here.
     """
 
-    enabled: bool = True
+    enabled: bool
     # No scheme, host, query or fragment: a path stays below the configured address (docs/guarantees.md, 6).
     path: str = Field(pattern=r"^/?[^/:?#\s][^:?#\s]*$")
     types: Names = Field(min_length=1)
     include: Names
     sort: str
     account_filter: bool
-    filters: bool = True
+    filters: bool
     queries: tuple[dict[str, str], ...] = Field(min_length=1)
     columns: dict[str, Names]
     participant_columns: dict[str, Names] = {}
@@ -169,7 +169,7 @@ class Plausible(_Part):
 
 
 class Known(_Part):
-    """What is known of this API besides its names. `empty_columns`: `<stream>.<column>` for which it has no attribute."""
+    """What is known of this API besides its names. `empty_columns`: each `<stream>.<column>` that it has no attribute for."""
 
     empty_columns: Names
 
@@ -191,23 +191,23 @@ class Contract(_Part):
 
 
 def spelling(word: str) -> str:
-    """A word as it is compared: without case, spaces, underscores and hyphens."""
+    """A word as it is compared with others: without case, spaces, underscores and hyphens."""
     return word.casefold().replace(" ", "").replace("_", "").replace("-", "")
 
 
-def _with_new_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -> dict[str, Any]:
-    """The default contract with an entry for each stream that `own` adds: one that it does not know, with a path.
+def _add_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -> None:
+    """Give the default contract's `values` an entry for each stream that `own` adds: one that they do not know, with a path.
 
     A new stream is stored generically, as intent events are, so it starts from their entry.
     """
-    streams = own.get("streams", {})
-    fresh, plausible = {}, values["plausible"]["columns"]
+    streams, known = own.get("streams", {}), tuple(values["streams"])
+    columns = values["plausible"]["columns"]
     for name, entry in streams.items() if isinstance(streams, dict) else ():
-        if name in values["streams"] or not isinstance(entry, dict):
+        if name in known or not isinstance(entry, dict):
             continue
-        close = difflib.get_close_matches(name, values["streams"], n=1, cutoff=0.85)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
         if "path" not in entry or close:
-            near = close or difflib.get_close_matches(name, values["streams"], n=1, cutoff=0.4)
+            near = close or difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             meant = f"Did you mean streams.{near[0]}? " if near else ""
             raise ContractError(
                 f"{file}: streams.{name} is not a stream of the contract. {meant}A stream of your own needs at least a path, and a name "
@@ -218,18 +218,12 @@ def _with_new_streams(values: dict[str, Any], own: dict[str, Any], file: Path) -
                 f"{file}: {name!r} cannot be the name of a stream, because a table and a Dagster asset are called so: small letters, digits and _, no "
                 f"keyword of Python's, not _checks at its end, and none of {', '.join(sorted(RESERVED))}."
             )
-        fresh[name] = values["streams"][GENERIC_EXAMPLE] | {"enabled": True, "types": [name]}
-        plausible = {**plausible, name: plausible[GENERIC_EXAMPLE]}
-    known = {name: {"enabled": True} | entry for name, entry in values["streams"].items()}
-    return {
-        **values,
-        "streams": {**known, **fresh},
-        "plausible": {**values["plausible"], "columns": plausible},
-    }
+        values["streams"][name] = values["streams"][GENERIC_EXAMPLE] | {"enabled": True, "types": [name]}
+        columns[name] = columns[GENERIC_EXAMPLE]
 
 
 def _meant(key: str, base: dict[str, Any], path: tuple[str, ...], whole: dict[str, Any]) -> str | None:
-    """The key whose name is most like this one: of its own table or, where it was written below another, of that."""
+    """The key that was probably meant: the most similar one of the same table or, where it was written below the wrong table, of another."""
     tables = {name: table for name, table in whole.items() if isinstance(table, dict)}
     elsewhere = {inner: f"{name}.{inner}" for name, table in tables.items() for inner in table}
     here = {name: ".".join((*path, name)) for name in base}
@@ -243,6 +237,7 @@ def _meant(key: str, base: dict[str, Any], path: tuple[str, ...], whole: dict[st
 def _overlay(
     base: dict[str, Any], own: dict[str, Any], path: tuple[str, ...], file: Path, whole: dict[str, Any]
 ) -> dict[str, Any]:
+    """`own` laid over `base`, the table at `path` of the contract, which is `whole`; refuses a key that is none, and says which may be meant."""
     merged = dict(base)
     for key, value in own.items():
         here = (*path, key)
@@ -273,14 +268,14 @@ def _read(file: Path) -> dict[str, Any]:
 def contract_values(own_file: Path | None = None, *, is_overlaid: bool = True) -> dict[str, Any]:
     """The contract as plain tables, before it is validated: the default, with `own_file` laid over it where one is given.
 
-    Not `is_overlaid`: what each key would be without that file's line, also in the streams that it adds.
+    Not `is_overlaid`: what each key would be without its line in that file. The streams that the file adds are there nevertheless.
     """
     values = _read(DEFAULT_CONTRACT)
     if own_file is None:
         return values
     own = _read(own_file)
-    base = _with_new_streams(values, own, own_file)
-    return _overlay(base, own, (), own_file, base) if is_overlaid else base
+    _add_streams(values, own, own_file)
+    return _overlay(values, own, (), own_file, values) if is_overlaid else values
 
 
 def load_contract(own_file: Path | None = None) -> Contract:

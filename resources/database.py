@@ -1,7 +1,7 @@
 """The DuckDB file as such: opening and closing it, transactions, and what helps where it cannot be opened or written.
 
-What lives here: connections, putting the file in order, writing it anew. What does not: what lies beside it (`files`), bringing its schema up to date
-(`migrations`), what the tables mean (`warehouse`, `state`), publishing (`publish`).
+What lives here: connections, columns of tables, putting the file in order, writing it anew. What does not: what lies beside it (`files`), bringing its
+schema up to date (`migrations`), what the tables mean (`warehouse`, `state`), publishing (`publish`).
 Errors: `WarehouseError` with the cure. Every connection works in UTC, whatever the host's zone.
 """
 
@@ -120,6 +120,17 @@ def refuse_other_tables(setting: str, path: Path, connection: duckdb.DuckDBPyCon
         raise WarehouseError(
             f"{setting} names {path}, a DuckDB file that holds other tables than a warehouse's and was left alone. Name another one, or move it away."
         )
+
+
+_columns: dict[str, dict[str, str]] = {}
+
+
+def columns_of(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+    """Columns of a table and their types, in the order of the catalogue, which is asked once: they are the same in every file that this version writes."""
+    if table not in _columns:
+        described = connection.execute(f"select * from {table} limit 0").description  # noqa: S608  names are ours
+        _columns[table] = {name: str(kind) for name, kind, *_ in described or ()}
+    return _columns[table]
 
 
 def end_query(connection: duckdb.DuckDBPyConnection) -> None:

@@ -1,7 +1,7 @@
-"""The body of a list document, read as far as walking on needs it: its envelope and the ids of its records, without making values of the rest.
+"""The body of a list document, read only as far as walking on needs it: its envelope and the ids of its records, without making values of the rest.
 
-What lives here: decoding, what makes a body plain, and that a plain body holds nothing that its full decoding would refuse. What does not: requests,
-links, what a document must have (`answers`). Many threads fetch and all hold the interpreter's lock while they decode, so they decode little.
+What lives here: decoding, what makes a body plain, and the proof that decoding a plain body in full will not fail later. What does not: requests, links,
+what a document must have (`answers`). Many threads fetch, and each holds the interpreter's lock while it decodes, so they decode little.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import msgspec
 Record = dict[str, Any]
 # Whole numbers stay int, all others become Decimal: 0.10 and 12.1 survive as written (evidence 5.12).
 decode = msgspec.json.Decoder(float_hook=Decimal).decode
-# Half of a surrogate pair, as programs that cut an emoji in two send it; no decoder takes it, and a whole list would be lost for one letter.
+# Half of a surrogate pair, as sent by programs that cut an emoji in two. No decoder takes it, and a whole list would be lost for one letter.
 _LONE_SURROGATE = re.compile(
     rb"(\\\\)|(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
-# Only a number with an exponent of so many digits, or with some thousands, is refused; what is skipped is never looked at for that.
+# Decoding refuses a number with an exponent of so many digits, or with thousands of digits itself; a number that is only skipped is never looked at for that.
 _DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
 _BEYOND_MEASURE = b"0" * 18
 _OF_A_NUMBER = b"0123456789+-.eE"
@@ -40,7 +40,7 @@ def _mended(found: re.Match[bytes]) -> bytes:
 def decoded(body: bytes) -> Any:
     """A body as Python values; raises what the decoder raises.
 
-    Looking for halves of surrogate pairs costs three times what decoding does, so only a body that cannot be decoded is looked through. A byte order mark
+    Looking for halves of surrogate pairs takes three times as long as decoding, so only a body that cannot be decoded is looked through. A byte order mark
     is no part of JSON, and readers may ignore it (RFC 8259 section 8.1).
     """
     try:
@@ -84,7 +84,7 @@ def _is_text(body: bytes) -> bool:
 
 
 def _has_long_number(body: bytes) -> bool:
-    """Whether a number may be so long that it is beyond measure; as many digits inside a text, such as an id, are not one."""
+    """Whether a number may be too long to be decoded. As many digits inside a text, such as an id, are no number."""
     digits = body.translate(_DIGITS)
     start = digits.find(_BEYOND_MEASURE)
     while start >= 0:
@@ -96,8 +96,8 @@ def _has_long_number(body: bytes) -> bool:
 
 
 class Plain:
-    """Reads bodies of the plain form: records that are objects with ids, and no relationship in pages. `next_place`, `total_place`: as in the contract;
-    `beside`: names of members that are read too.
+    """Reads bodies of the plain form: each record is an object with an id, and no relationship is paginated. `next_place` and `total_place` are the
+    contract's; `beside` are names of further members to be read.
     """
 
     def __init__(self, next_place: str, total_place: str, beside: Collection[str] = ()) -> None:
@@ -130,7 +130,7 @@ class Plain:
             found: Any = self._decode(body)
         except (ArithmeticError, RecursionError, msgspec.DecodeError, UnicodeDecodeError):
             return None
-        # What the decoder skips may be no text at all: it looks at the bytes of strings only where it makes strings of them.
+        # Strings that the decoder skips may be no text at all: it looks at their bytes only where it makes strings of them.
         if not body.isascii() and not _is_text(body):
             return None
         if bytes(found.errors) or bytes(memoryview(found.included)[:1]) not in (b"", b"["):

@@ -13,6 +13,7 @@
     │       ├── BrokenAnswerError     the answer is not what JSON:API promises
     │       └── UnprovenEndError      the walk ended and nothing shows that it is complete
     └── WarehouseError           exit code 1: stop, the file is not what it should be
+        ├── PublishedUnrecordedError  the published file is new, and the working file could not note it
         ├── LeaseHeldError       another process writes
         └── PublishBlockedError  a check before publishing failed; the published file was left as it is
 
@@ -26,8 +27,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Control characters, line and paragraph separators, characters that turn the direction of writing, and halves of characters, which no output takes. Spaces
-# that do not break and joiners are parts of names.
+# Control characters, line and paragraph separators, characters that turn the direction of writing, and halves of characters, which no output takes. Joiners
+# and spaces that do not break are let through: they are parts of names.
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -76,7 +77,7 @@ class DeadCursorError(SliceError):
 
 
 class GaveUpError(SliceError):
-    """A request failed more often than the bound on retries allows, or in a way that repeating does not mend. `status` is the answer's, if there was one."""
+    """A request failed as often as it may be tried, or in a way that repeating does not mend. `status` is the answer's, if there was one."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -115,7 +116,7 @@ def must_exist(path: Path) -> None:
 
 @contextmanager
 def writable(setting: str, path: Path) -> Iterator[None]:
-    """What the system refuses during a `with`, as a sentence that names the setting that led there."""
+    """In a `with`: what the system refuses to write becomes a sentence that names the setting which led there."""
     try:
         yield
     except OSError as error:
@@ -126,7 +127,7 @@ def writable(setting: str, path: Path) -> Iterator[None]:
 
 
 def in_one_line(text: str) -> str:
-    """A sentence without line ends and other characters that would steer a terminal or a log, whatever names and words of the API it quotes."""
+    """A sentence in which no name or word of the API can steer a terminal or a log: without line ends and the like."""
     return _STEERING.sub("�", text)
 
 

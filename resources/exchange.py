@@ -1,4 +1,4 @@
-"""One API client's talk with its API: requests with a token, within the pace, repeated where that helps, counted, ended when the run is.
+"""How one API client talks to its API: a request gets a token, waits for its turn, is repeated where that helps, is counted, and ends when its run is stopped.
 
 What lives here: the way from an address to an answer that can be read. What does not: tokens (`oauth`), the rules of repeating (`retries`), bytes
 (`connections`), what is asked for and what an answer says (`appointedd`, `pages`). It only reads: GET here, POST to the token endpoint in `oauth`, nothing
@@ -8,41 +8,36 @@ else. Redirects are not followed. Sources: RFC 9110, evidence section 6.2.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
 
 import httpx
-import stamina
-import stamina.instrumentation
 
-from resources import envelope
-from resources.answers import document_of, named_parameters, told_by
+from resources.answers import named_parameters, told_by
 from resources.connections import CERTIFICATE_CURE, MOST_BYTES, MOST_TOKEN_BYTES, TIMEOUT, Connections, go_on, whole
 from resources.contract import Contract
 from resources.errors import BrokenAnswerError
 from resources.links import Links, shown_origin
-from resources.marks import BESIDE
 from resources.oauth import ClientCredentials
 from resources.rate import RateBudget, pause
-from resources.retries import ATTEMPTS, RETRIED_STATUS, TroubleError, judge, retry_after_s
+from resources.retries import ATTEMPTS, TroubleError, backoff_s, judge, may_pass, retry_after_s
 from resources.settings import ClientSettings, Settings
 
 log = logging.getLogger(__name__)
-# Retries are told by this module's own log lines; stamina's would go to standard output where structlog is installed.
-stamina.instrumentation.set_on_retry_hooks(())
 
 Query = Mapping[str, str]
-LONGEST_BACKOFF_S = 30.0
+T = TypeVar("T")
 
 
 @dataclass
 class Traffic:
-    """What talking to the API has cost so far, counted by many threads. Seconds, added up: `answering_s` until an answer, `waited_s` for the pace."""
+    """What talking to the API has cost, counted by many threads. `answering_s`: seconds until answers came; `waited_s`: seconds spent waiting for a turn."""
 
     requests: int = 0
     retries: int = 0
@@ -50,19 +45,26 @@ class Traffic:
     waited_s: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def count(self, *, requests: int = 0, retries: int = 0, answering_s: float = 0.0, waited_s: float = 0.0) -> None:
-        """Add to the counts."""
+    def add(self, more: Traffic) -> None:
+        """Count more of it."""
         with self.lock:
-            self.requests += requests
-            self.retries += retries
-            self.answering_s += answering_s
-            self.waited_s += waited_s
+            self.requests += more.requests
+            self.retries += more.retries
+            self.answering_s += more.answering_s
+            self.waited_s += more.waited_s
+
+
+class _OfThread(threading.local):
+    """What each thread has of its own: the event that ends its requests, and where they are counted beside the whole."""
+
+    stopped: threading.Event | None = None
+    traffic: Traffic | None = None
 
 
 class Exchange:
     """What one OAuth API client sends and gets. Many threads may use it. Close it.
 
-    `links` are the addresses of its API, `hide` takes its secrets out of what is quoted.
+    `links` are the addresses of its API, `hide` takes its secrets out of a text that is to be quoted.
     """
 
     def __init__(self, client: ClientSettings, settings: Settings, contract: Contract) -> None:
@@ -70,9 +72,8 @@ class Exchange:
         self.traffic = Traffic()
         self.rate = RateBudget(settings.sync_requests_per_second)
         self.links = Links(access.base_url + "/")
-        self._plain = envelope.Plain(contract.document.next, contract.document.total, BESIDE)
-        self._own = threading.local()
-        # Plain http means this machine (settings refuse anything else): a proxy would only be in the way.
+        self._own = _OfThread()
+        # The environment's proxy is for https only: plain http stays on this machine (settings refuse anything else).
         self._connections = Connections(
             timeout=TIMEOUT,
             trust_env=self.links.is_encrypted,
@@ -86,7 +87,7 @@ class Exchange:
             },
         )
         # The token request is built without these headers: it must not carry the list's Accept.
-        self._auth = ClientCredentials(client, access.token_url, contract.oauth, self._send_token_request)
+        self._auth = ClientCredentials(client, access.token_url, contract.oauth, partial(self._send, auth=None))
         self.hide = self._auth.hide
 
     def close(self) -> None:
@@ -104,72 +105,49 @@ class Exchange:
 
     @contextmanager
     def counting(self, traffic: Traffic) -> Iterator[None]:
-        """In this thread, for the length of a `with`: what is asked is counted there too, and no longer where it was before."""
-        before, self._own.traffic = getattr(self._own, "traffic", None), traffic
+        """In this thread, for the length of a `with`: requests are counted in `traffic` too, in place of the one that was named before."""
+        before, self._own.traffic = self._own.traffic, traffic
         try:
             yield
         finally:
             self._own.traffic = before
 
-    def _count(self, requests: int = 0, retries: int = 0, answering_s: float = 0.0, waited_s: float = 0.0) -> None:
-        own: Traffic | None = getattr(self._own, "traffic", None)
-        for traffic in (self.traffic, own) if own is not None else (self.traffic,):
-            traffic.count(requests=requests, retries=retries, answering_s=answering_s, waited_s=waited_s)
-
-    @property
-    def _stopped(self) -> threading.Event | None:
-        event: threading.Event | None = getattr(self._own, "stopped", None)
-        return event
+    def _count(self, more: Traffic) -> None:
+        self.traffic.add(more)
+        if self._own.traffic is not None:
+            self._own.traffic.add(more)
 
     def busy(self, most: int) -> int:
-        """How many requests side by side, of at most so many, the pace can keep busy: one that answers sooner than the next may be sent needs no other."""
+        """How many requests side by side, `most` at the most, this pace can keep busy: one is enough where an answer comes before the next may be sent."""
         traffic = self.traffic
         if not traffic.requests:
             return most
         return max(1, min(most, 1 + int(self.rate.per_second * traffic.answering_s / traffic.requests)))
 
-    def get(self, url: str, query: Query | None, *, is_any: bool = False) -> httpx.Response:
-        """One GET, repeated as `retries.judge` says; `is_any`: whatever is not worth repeating is an answer, and else only what can be read is one.
+    def get(self, url: str, query: Query | None, read: Callable[[httpx.Response], T], *, is_any: bool = False) -> T:
+        """What `read` makes of the answer to one GET, which is repeated as `retries.judge` says, also where `read` raises `TroubleError`.
 
-        An answer whose body is of the plain form has its `envelope` among its extensions. Raises the last `TroubleError`, or `TooLargeError`,
-        `BrokenAnswerError`, `ClientRefusedError`, `StoppedError`.
+        An answer is HTTP 200; with `is_any`, all that is not worth repeating. Raises the last `TroubleError`, or `TooLargeError`, `BrokenAnswerError`,
+        `ClientRefusedError`, `StoppedError`.
         """
-        number, backoff = 0, 0.0
-
-        def waited(error: Exception) -> bool | float:
-            # Waiting is done here and not in stamina, whose sleep nobody could end; what it is told to sleep is nothing.
-            again = judge(error, datetime.now(UTC))
-            if isinstance(error, TroubleError):
-                error.attempts = number
-            if again is False or number >= ATTEMPTS:
-                return again is not False
-            seconds = backoff + random.uniform(0, 1) if again is True else again  # noqa: S311  spreads requests, guards nothing
-            pause(
-                0.0 if stamina.is_testing() else min(seconds, LONGEST_BACKOFF_S) if again is True else seconds,
-                self._stopped,
-            )
-            return 0.0
-
-        for attempt in stamina.retry_context(on=waited, attempts=ATTEMPTS, timeout=None, wait_max=LONGEST_BACKOFF_S):
-            number, backoff = attempt.num, attempt.next_wait
-            with attempt:
-                if attempt.num > 1:
-                    self._count(retries=1)
+        attempt = 1
+        while True:
+            try:
                 response = self._send(self._request(url, query), self._auth)
-                if is_any and response.status_code < 500 and response.status_code not in RETRIED_STATUS:
-                    return response
-                if response.status_code == httpx.codes.OK:
-                    found = self._plain.read(response.content)
-                    if found is None:
-                        document_of(response, self.hide)
-                    else:
-                        response.extensions["envelope"] = found
-                    return response
+                if response.status_code == httpx.codes.OK or (is_any and not may_pass(response.status_code)):
+                    return read(response)
                 raise self._trouble(response)
-        raise AssertionError("stamina ends with an answer or an error")
+            except TroubleError as trouble:
+                trouble.attempts = attempt
+                again = judge(trouble, datetime.now(UTC))
+                if again is False or attempt == ATTEMPTS:
+                    raise
+            pause(backoff_s(attempt) if again is True else again, self._own.stopped)
+            self._count(Traffic(retries=1))
+            attempt += 1
 
     def _request(self, url: str, query: Query | None) -> httpx.Request:
-        """A GET; raises `BrokenAnswerError` where an id makes an address of it that none can be."""
+        """A GET; raises `BrokenAnswerError` where an id in it makes the address impossible."""
         try:
             return self._connections.builder.build_request(
                 "GET", url, params=dict(query) if query is not None else None
@@ -179,47 +157,50 @@ class Exchange:
                 f"Nothing can be asked for at {self.hide(url[:200])!r}, which an id of the API is part of: {error}."
             ) from None
 
-    def _send_token_request(self, request: httpx.Request) -> httpx.Response:
-        return self._send(request, None)
-
     def _send(self, request: httpx.Request, auth: httpx.Auth | None) -> httpx.Response:
-        stopped = self._stopped
+        """Send once; `auth` None is the request for a token. Raises `TroubleError` where no whole answer came."""
+        stopped = self._own.stopped
         if auth is not None:
-            self._count(waited_s=self.rate.wait_turn(stopped))
+            self._count(Traffic(waited_s=self.rate.wait_turn(stopped)))
         go_on(stopped)
-        self._count(requests=1)
+        self._count(Traffic(requests=1))
+        most_bytes = MOST_BYTES if auth is not None else MOST_TOKEN_BYTES
         began = time.monotonic()
         try:
-            with self._connections.one() as connection:
-                response = connection.send(request, auth=auth, stream=True)
-                try:
-                    response = whole(response, MOST_BYTES if auth is not None else MOST_TOKEN_BYTES, stopped)
-                finally:
-                    response.close()
-        # What httpx makes of an address in a Location that is none: it reads that header though nothing follows it.
+            with (
+                self._connections.one() as connection,
+                closing(connection.send(request, auth=auth, stream=True)) as answer,
+            ):
+                response = whole(answer, most_bytes, stopped)
+        # The last two come from a Location header that holds no address: httpx reads it, though redirects are not followed.
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             go_on(stopped)
-            # Only the kind of error and the path: a message of httpx may quote the whole request.
-            what = self.hide(f"{type(error).__name__} on {request.method} {request.url.path}: {error}")
-            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
-                setting = "APPOINTEDD_BASE_URL" if auth is not None else "APPOINTEDD_TOKEN_URL"
-                where = shown_origin(str(request.url))
-                if proxy := self._connections.proxy_of(request.url):
-                    variable, address = proxy
-                    what += f" ({where} through the proxy {address}; are {variable} and {setting} right, and does the proxy run?)"
-                else:
-                    what += f" ({where}; is {setting} right?)"
-            trouble = TroubleError(what + CERTIFICATE_CURE if "CERTIFICATE_VERIFY_FAILED" in what else what)
-            log.warning("%s", trouble)
-            raise trouble from None
+            setting = "APPOINTEDD_BASE_URL" if auth is not None else "APPOINTEDD_TOKEN_URL"
+            raise self._no_answer(request, error, setting) from None
         finally:
-            self._count(answering_s=time.monotonic() - began)
+            self._count(Traffic(answering_s=time.monotonic() - began))
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            pause = retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"), datetime.now(UTC))
-            self.rate.note_limit(min(pause or 1.0, 120.0))
+            asked = retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"), datetime.now(UTC))
+            self.rate.note_limit(min(asked or 1.0, 120.0))
         else:
             self.rate.note_answer()
         return response
+
+    def _no_answer(self, request: httpx.Request, error: Exception, setting: str) -> TroubleError:
+        """What broke on the way to the server that `setting` names."""
+        # The path and not the address; and what httpx says goes through `hide`, since it may quote the whole request.
+        what = self.hide(f"{type(error).__name__} on {request.method} {request.url.path}: {error}")
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+            where = shown_origin(str(request.url))
+            if proxy := self._connections.proxy_of(request.url):
+                variable, address = proxy
+                what += f" ({where} through the proxy {address}; are {variable} and {setting} right, and does the proxy run?)"
+            else:
+                what += f" ({where}; is {setting} right?)"
+        if "CERTIFICATE_VERIFY_FAILED" in what:
+            what += CERTIFICATE_CURE
+        log.warning("%s", what)
+        return TroubleError(what)
 
     def _trouble(self, response: httpx.Response) -> TroubleError:
         trouble = TroubleError(

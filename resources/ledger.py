@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import duckdb
 import msgspec
 
+from resources.database import columns_of
 from resources.part import Commit, Counts
 
 
@@ -177,19 +178,13 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: Sequence[Ma
         connection.execute(statement, {"rows": _json(rows)})
 
 
-_shapes: dict[str, str] = {}
-
-
 def _unnested(connection: duckdb.DuckDBPyConnection, table: str) -> str:
     """The rows of the one parameter `$rows` as a query with the columns of a table of `ops`; what a row does not name is null.
 
-    One text instead of a parameter for each value: DuckDB takes a tenth of a millisecond for each list among its parameters. The catalogue is asked once:
-    columns are the same in every file that this version writes.
+    One text instead of a parameter for each value: DuckDB takes a tenth of a millisecond for each list among its parameters.
     """
-    if table not in _shapes:
-        described = connection.execute(f"select * from ops.{table} limit 0").description  # noqa: S608  names are ours
-        _shapes[table] = ", ".join(f'"{name}": "{kind}"' for name, kind, *_ in described or ())
-    return f"select unnest(from_json($rows, '[{{{_shapes[table]}}}]'), max_depth := 2)"
+    shape = ", ".join(f'"{name}": "{kind}"' for name, kind in columns_of(connection, f"ops.{table}").items())
+    return f"select unnest(from_json($rows, '[{{{shape}}}]'), max_depth := 2)"
 
 
 def _json(rows: Iterable[Mapping[str, object]]) -> str:

@@ -1,18 +1,18 @@
 """Marks of a further page: members by which APIs say that a list goes on, wherever they stand in its document.
 
 What lives here: their names, and what each is worth. What does not: the next link that is followed, whose place the contract names (`pages`); the total that
-the contract names (`completeness` judges it). A page without a next link that carries such a mark is no end: the next link stands elsewhere, or there is none
+the contract names (`completeness` judges it). A page without a next link is not the last if it carries such a mark: its next link stands elsewhere, or is none
 that can be followed. Sources: JSON:API 1.1 (links, pagination), and the paginators of Laravel, Rails (Kaminari, JSONAPI::Resources), Django, Spring, Yii.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from resources.contract import spelling
+from resources.contract import Document, spelling
 from resources.envelope import Record
 
 # Members beside the records that may be a mark or hold one, as they are written; a page that is read by its envelope is decoded that far.
@@ -49,22 +49,17 @@ class Mark:
     place: str
 
 
-def marks_of(
-    document: Record, count: int, asked: str, numbering: Collection[str], page_size: str, ignored: Collection[str]
-) -> tuple[Mark, ...]:
-    """The marks of a list document that names no next page and has so many records; `asked` is its address.
-
-    `numbering`: parameters that number pages or rows; `page_size`: the one that sets their size; `ignored`: places of members that mean something else.
-    """
+def marks_of(document: Record, count: int, asked: str, names: Document, page_size: str) -> tuple[Mark, ...]:
+    """The marks of a list document that names no next page and has so many records; `asked` is its address, `page_size` the parameter for the size."""
     found = []
     for holder, members in _holders(document, "", 0):
         for name, value in members.items():
             place = f"{holder}{name}"
-            kind = None if place in ignored else _kind(spelling(name), value, count)
+            kind = None if place in names.ignored_marks else _kind(spelling(name), value, count)
             if kind is not None:
                 found.append(Mark(kind, place))
         last = f"{holder}last"
-        if last not in ignored and count and _leads_further(members, asked, numbering, page_size):
+        if last not in names.ignored_marks and count and _leads_further(members, asked, names, page_size):
             found.append(Mark("last", last))
     return tuple(found)
 
@@ -97,15 +92,15 @@ def _kind(name: str, value: object, count: int) -> Literal["yes", "next", "pages
     return "records" if name in _RECORDS and number > count else None
 
 
-def _leads_further(links: Record, asked: str, numbering: Collection[str], page_size: str) -> bool:
-    """Whether the last page has a higher number than the first one. Links that carry a cursor cannot be told apart: a last page may have many addresses."""
+def _leads_further(links: Record, asked: str, names: Document, page_size: str) -> bool:
+    """Whether the last page has a higher number than the first. Of links with a cursor this is not known: one page may have many addresses."""
     last = _address(links.get("last"))
     if not last:
         return False
     first = _address(links.get("first")) or _address(links.get("self")) or asked
     before, behind = (dict(_parts(link)[1]) for link in (first, last))
     for name, value in behind.items():
-        own = before.get(name, "1" if name in numbering else "")
+        own = before.get(name, "1" if name in names.shifting_parameters else "")
         if name != page_size and value.isdecimal() and own.isdecimal() and int(value) > int(own):
             return True
     return False

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from resources.content import same_content
+from resources.database import columns_of
 from resources.frames import registered
 from resources.part import Commit, Counts, Part, Table
 from resources.sql_files import sql_file
@@ -31,7 +32,7 @@ def merge(connection: duckdb.DuckDBPyConnection, commit: Commit) -> dict[str, Co
     What has nothing to do is not run: each statement costs milliseconds, and many commits hold few rows or new ones only.
     """
     table = commit.table
-    columns = [c for c in _columns_of(connection, table.stream) if c in commit.rows.columns]
+    columns = [c for c in columns_of(connection, f"core.{table.stream}") if c in commit.rows.columns]
     statements = _Statements(
         connection,
         "merge.sql",
@@ -130,7 +131,7 @@ def merge_children(
         frame = children[child]
         if not (updated or frame.height):
             continue
-        columns = [c for c in _columns_of(connection, child) if c != "deleted_at"]
+        columns = [c for c in columns_of(connection, f"core.{child}") if c != "deleted_at"]
         own = [c for c in columns if c not in (*table.key, *key)]
         statements = _Statements(
             connection,
@@ -180,7 +181,7 @@ def renormalise(
     """Replace the typed columns of rows that are stored already, by key; gives how many rows changed."""
     columns = [
         c
-        for c in _columns_of(connection, table.stream)
+        for c in columns_of(connection, f"core.{table.stream}")
         if c in rows.columns and c not in ("document", "content_hash", "fetched_at")
     ]
     different = " or ".join(f"stored.{c} is distinct from incoming.{c}" for c in columns)
@@ -258,19 +259,8 @@ def _chosen(key: Sequence[str], *actions: str) -> str:
     return f"semi join (select {', '.join(key)} from change where action in ({wanted})) using ({', '.join(key)})"  # noqa: S608  names are ours
 
 
-_columns: dict[str, dict[str, str]] = {}
-
-
-def _columns_of(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
-    """Columns of a core table and their types, in the order of the catalogue, which is asked once: they are the same in every file that this version writes."""
-    if table not in _columns:
-        described = connection.execute(f"select * from core.{table} limit 0").description  # noqa: S608  names are ours
-        _columns[table] = {name: str(kind) for name, kind, *_ in described or ()}
-    return _columns[table]
-
-
 def _json_columns(connection: duckdb.DuckDBPyConnection, table: str) -> Collection[str]:
-    return [name for name, kind in _columns_of(connection, table).items() if kind == "JSON"]
+    return [name for name, kind in columns_of(connection, f"core.{table}").items() if kind == "JSON"]
 
 
 def _is_stored(frame: str, key: Sequence[str]) -> str:

@@ -25,14 +25,14 @@ import msgspec
 
 from resources.contract import OAuth
 from resources.errors import ClientRefusedError
-from resources.retries import TooLargeError, TroubleError
+from resources.retries import TooLargeError, TroubleError, may_pass
 from resources.settings import ClientSettings
 
 RENEWALS_PER_REQUEST = 5
 TOKENS_REMEMBERED = 100
-# What a server says beyond that, in however many digits, is no number to reckon with.
+# A longer lifetime, in however many digits a server writes it, counts as this one.
 LONGEST_LIFETIME_S = 366 * 86_400
-# Letters of the server's own words that are quoted in a message.
+# How many letters of the server's own words are quoted in a message.
 QUOTED = 600
 _CREDENTIALS = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=%-]{8,}", re.IGNORECASE)
 # RFC 6749 section 5.2; all of them need a person.
@@ -50,7 +50,7 @@ SCOPE_CURE = (
     ". Give it the scope that it asks for in the contract: oauth.scope (several in one text, with spaces between)."
 )
 ADDRESS_CURE = "; is APPOINTEDD_TOKEN_URL right?"
-# Whatever the secret, nobody issues tokens at such an address.
+# Nobody issues tokens at an address that answers so, whatever the secret.
 ELSEWHERE = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.GONE)
 CURE = (
     "Check the client id and secret. A secret is shown only once, when the API client is made, so a lost one cannot be read again: "
@@ -68,7 +68,7 @@ class _Token:
 class ClientCredentials(httpx.Auth):
     """Adds a bearer token to each request of one API client, and renews it when it must.
 
-    `send` sends the token request and returns the answer; retrying is the caller's, by raising `TroubleError` from here.
+    `send` sends the token request and returns the answer. Nothing is repeated here: a `TroubleError` leaves that to whoever sends the request itself.
     The secret is read when a token is asked for and kept nowhere else; `repr` shows the API client's name.
     """
 
@@ -90,9 +90,9 @@ class ClientCredentials(httpx.Auth):
         self._lock = threading.Lock()
         self._token: _Token | None = None
         self._refused: ClientRefusedError | None = None
-        # Where the API has answered with a token: the account list, as a rule, which is read first.
+        # The first address that gave what was asked for: as a rule the account list, which is read first.
         self._answered: httpx.URL | None = None
-        # What a server may throw back at us, and what must not be repeated then: the tokens of late, and the secret in all its spellings.
+        # The latest tokens: a server may quote one in an answer, and no message may repeat it (`hide`).
         self._issued: deque[_Token] = deque(maxlen=TOKENS_REMEMBERED)
 
     def __repr__(self) -> str:
@@ -100,10 +100,10 @@ class ClientCredentials(httpx.Auth):
         return f"ClientCredentials({self._client.name!r})"
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """httpx's own hook: the request goes out with a token, and again with a new one after each 401, five times at most.
+        """httpx's own hook: the request goes out with a token, and after each 401 again with a new one, five times at most.
 
-        A new one that is refused before it has served is tried where the API has answered before. Taken there, it is good: the next 401 is the answer to
-        this request, and others go on.
+        A 401 may be about the token or about this one address. So a token that is refused before it has served is tried at an address that has answered
+        before. If it is taken there, it is good: a further 401 is the answer to this request, and other requests go on.
         """
         refused: _Token | None = None
         for count in range(1, RENEWALS_PER_REQUEST + 2):
@@ -131,16 +131,16 @@ class ClientCredentials(httpx.Auth):
                 )
             if elsewhere.is_success:
                 token.has_served = True
-                yield request  # the last answer counts, so it must be this request's; a 401 says by now what a 403 would
+                yield request  # httpx returns the last answer, so it must be this request's; a 401 now means what a 403 does
                 return
         if count == 1:
             raise self._end("the API refuses a token that its own token endpoint has just issued")
         raise self._end(f"the API refused {count} tokens in turn for one request")
 
     def hide(self, text: str) -> str:
-        """A text of the server's that may be quoted: in one line, without the secret, however it is spelt, without any token, and of bounded length.
+        """What a server wrote, fit to be quoted: one line of bounded length, without any token and without the secret, however it is spelt.
 
-        A text that was cut before may end within a secret: cut it here, or well beyond `QUOTED`.
+        Hand in the whole text, or one cut well beyond `QUOTED`: the rest of a secret that was cut in two is not known for one.
         """
         secret = self._client.client_secret.get_secret_value()
         for hidden in (
@@ -150,7 +150,7 @@ class ClientCredentials(httpx.Auth):
             *_spellings(secret),
         ):
             text = text.replace(hidden, "***")
-        # In one line: its line ends would begin lines of a log, or a "problem:" of their own.
+        # In one line: a line end would begin a line of the log, or a "problem:", that the server has written.
         text = " ".join(_CREDENTIALS.sub(r"\1 ***", text).split())
         return text if len(text) <= QUOTED else text[:QUOTED] + "…"
 
@@ -192,31 +192,29 @@ class ClientCredentials(httpx.Auth):
         return httpx.Request("POST", self._token_url, data=form, headers=headers)
 
     def _ask(self) -> _Token:
-        # No variable here or below holds the secret or a token while an error can be raised: a traceback may be shown with its variables.
+        # A traceback may be shown with its variables, so neither here nor in what is called may one hold the secret or a token while an error can be raised.
         asked_at = self._clock()
         try:
             response = self._send(self._token_request())
         except TooLargeError as large:
             raise self._end(f"the token endpoint's answer is no token: {large}", ADDRESS_CURE) from None
-        answer = _Answer.of(response.content)
+        status, answer = response.status_code, _Answer.of(response.content)
         # Some answer 201, and some 200 to a request that they refuse.
-        if response.is_success and answer is not None and answer.has_token:
+        if response.is_success and answer.has_token:
             return self._read(answer, asked_at)
-        is_permanent = answer is not None and str(answer.members.get("error")) in PERMANENT_ERRORS
-        told = self.hide(answer.told) if answer else ""
-        if is_permanent or response.status_code == httpx.codes.UNAUTHORIZED:
-            is_scope = answer is not None and answer.members.get("error") == "invalid_scope"
-            cure = SCOPE_CURE if is_scope else f". {CURE}"
-            raise self._end(f"the token endpoint refuses it: {told or f'HTTP {response.status_code}'}", cure)
+        told = self.hide(answer.told)
+        if answer.error in PERMANENT_ERRORS or status == httpx.codes.UNAUTHORIZED:
+            cure = SCOPE_CURE if answer.error == "invalid_scope" else f". {CURE}"
+            raise self._end(f"the token endpoint refuses it: {told or f'HTTP {status}'}", cure)
         words = f" ({told})" if told else ""
-        if 300 <= response.status_code < 500 and response.status_code not in (408, 425, 429):
-            is_elsewhere = response.status_code in ELSEWHERE or response.status_code < 400
+        if status >= 300 and not may_pass(status):
+            is_elsewhere = status in ELSEWHERE or status < 400
             cure = ADDRESS_CURE if is_elsewhere else f"{ADDRESS_CURE} {CURE}"
-            raise self._end(f"the token endpoint answered HTTP {response.status_code}{words}", cure)
+            raise self._end(f"the token endpoint answered HTTP {status}{words}", cure)
         raise TroubleError(
-            f"the token endpoint answered HTTP {response.status_code}{words} without a usable token",
+            f"the token endpoint answered HTTP {status}{words} without a usable token",
             # A 200 that holds no token is a broken body, which is worth repeating; a status would forbid it.
-            status=None if response.is_success else response.status_code,
+            status=None if response.is_success else status,
             retry_after=response.headers.get("Retry-After"),
             date=response.headers.get("Date"),
         )
@@ -238,7 +236,7 @@ class ClientCredentials(httpx.Auth):
 
 
 def _leave_unread(response: httpx.Response) -> None:
-    """End an answer whose body says nothing; httpx would read it to its end, whatever its length, before it sends the request again."""
+    """End an answer whose body is of no use: httpx would read it whole, whatever its length, before it sends the request again."""
     if isinstance(response.stream, httpx.SyncByteStream):
         response.stream.close()
     response.stream = httpx.ByteStream(b"")
@@ -255,17 +253,21 @@ def _spellings(secret: str) -> list[str]:
 
 @dataclass(repr=False)
 class _Answer:
-    """The token endpoint's JSON object; its members are not shown."""
+    """The token endpoint's JSON object, empty where its answer is none; its members are not shown."""
 
     members: dict[str, Any]
 
     @classmethod
-    def of(cls, body: bytes) -> _Answer | None:
+    def of(cls, body: bytes) -> _Answer:
         try:
             value = msgspec.json.decode(body.removeprefix(BOM_UTF8))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None  # not an error here: the caller judges an answer without JSON by its status
-        return cls(value) if isinstance(value, dict) else None
+            value = None  # not an error here: the caller judges an answer without JSON by its status
+        return cls(value if isinstance(value, dict) else {})
+
+    @property
+    def error(self) -> str:
+        return str(self.members.get("error"))
 
     @property
     def has_token(self) -> bool:

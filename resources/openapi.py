@@ -203,13 +203,11 @@ class _Security:
         self._schemes = dict(children(child(root, "components", "securitySchemes")))
         self._named = _names(raw(root, "security"))
         for _, item in children(child(root, "paths")):
-            operation = child(item, "get")
-            self._named |= _names(None if operation is None else raw(operation, "security"))
+            self._named |= _names(raw(child(item, "get"), "security"))
         every = {n: child(s, "flows", "clientCredentials") for n, s in self._schemes.items()}
         flows = {n: flow for n, flow in every.items() if flow is not None}
-        name = next((n for n in flows if n in self._named), next(iter(flows), None))
-        flow = flows[name] if name is not None else None
-        self.token_url = (word(flow, "tokenUrl") or None) if flow is not None else None
+        flow = next((flow for n, flow in flows.items() if n in self._named), next(iter(flows.values()), None))
+        self.token_url = word(flow, "tokenUrl") or None
         self.scopes = tuple(n for n, _ in children(child(flow, "scopes")))
 
     def needs(self, operation: SchemaPath) -> tuple[Need, ...]:
@@ -224,12 +222,11 @@ class _Security:
         others = []
         for name, wanted in way.items():
             scheme = self._schemes.get(str(name))
-            kind = word(scheme, "type") if scheme is not None else ""
+            kind = word(scheme, "type")
+            is_other_http = kind == "http" and word(scheme, "scheme").lower() != "bearer"
             if kind == "oauth2":
                 scopes |= {s for s in wanted if isinstance(s, str)} if isinstance(wanted, list) else set()
-            elif kind in ("apiKey", "mutualTLS") or (
-                kind == "http" and scheme is not None and word(scheme, "scheme").lower() != "bearer"
-            ):
+            elif kind in ("apiKey", "mutualTLS") or is_other_http:
                 others.append(str(name))
         return Need(frozenset(scopes), tuple(others))
 

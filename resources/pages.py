@@ -23,16 +23,16 @@ from resources.contract import Contract
 from resources.envelope import Record
 from resources.errors import BrokenAnswerError
 from resources.links import Links
-from resources.marks import Mark, is_only_page, marks_of
+from resources.marks import BESIDE, Mark, is_only_page, marks_of
 
 # Lengths at which a page without any pagination member may just be full (docs/guarantees.md, 3).
 SUSPICIOUS_STEPS = (10, 25)
-# How a record that is gone should be answered, and what helps where it is not.
+# Which answers say that a record is gone, and what helps where this API gives another.
 SINGLE_CURE = (
     " Of a record that is gone only HTTP 404 or 410 is believed; where this API answers otherwise, set abilities.single = false in the contract, and a "
     "sweep walks the list a second time instead."
 )
-# No list is so long that its count has as many digits.
+# A count with more digits is none: no list is that long.
 MOST_DIGITS = 18
 
 
@@ -40,11 +40,10 @@ MOST_DIGITS = 18
 class Page:
     """One page of a list.
 
-    `fetched_at` is the answer's `Date` (server time, UTC). `total` counts everything that matches, where the server says so.
-    `is_shifting` tells that the next link numbers pages or rows, so that a row which leaves the list moves the others; `next_query` has its parameters.
-    `keys` has a value for each record, equal where the ids are. `body` is the document as it came, known to be whole; None where it was not of the plain
-    form (`envelope`), and then `parts` has its records, with their linkage complete, and what it includes. `marks`: where it names no next page, what says
-    all the same that there is one.
+    Its records are either in `body`, a document of the plain form (`envelope`) as it came, or in `parts`: the records and what is included.
+    `keys` has one value for each record, equal where the ids are. `fetched_at` is the answer's `Date` (server time, UTC). `total` counts everything that
+    matches, where the server says so. `is_shifting`: the next link numbers pages or rows, so a row that leaves the list moves the others. `next_query` has
+    the parameters of that link. `marks`: on a page that names no next one, what says all the same that there is one.
     """
 
     keys: Sequence[int]
@@ -99,13 +98,14 @@ def count_of(value: object) -> int | None:
 
 
 def may_be_cut(count: int, size: int) -> bool:
-    """Whether an only page of so many records may just be full: of the size asked for (0: none was), or of a length that servers like to cut at."""
+    """Whether an only page of so many records may just be full: it is as long as was asked for (0: nothing was), or of a length that servers like to cut at."""
     return count > 0 and (count == size or any(count % step == 0 for step in SUSPICIOUS_STEPS))
 
 
 def tells_of_pages(document: Record, next_place: str, total_place: str) -> bool:
-    """Whether a list document without a next link shows its end: a place for that link, an empty one, or one for the previous page; a first page that is
-    also the last; a total.
+    """Whether a list document without a next link shows that this API would name a next page if there was one.
+
+    It does by an empty place for that link, a place for the previous page, a first page that is also the last, or a total.
     """
     holder, _, last = next_place.rpartition(".")
     links = envelope.at(document, holder)
@@ -121,11 +121,12 @@ class Pages:
         self._contract = contract
         self._links = links
         self._hide = hide
+        self._plain = envelope.Plain(contract.document.next, contract.document.total, BESIDE)
 
     def of_list(self, stream: str, response: httpx.Response) -> Page:
-        """A page of a list; raises `BrokenAnswerError` where the answer is none."""
-        found = response.extensions.get("envelope")
-        if isinstance(found, envelope.Envelope):
+        """A page of a list; raises `BrokenAnswerError` where the answer is none, `TroubleError` where it may be one when it is asked for again."""
+        found = self._plain.read(response.content)
+        if found is not None:
             page = self._read(response, found.around, list(map(hash, found.ids)))
             return replace(page, body=response.content)
         document = document_of(response, self._hide)
@@ -142,7 +143,7 @@ class Pages:
         return self._in_full(response, document)
 
     def of_record(self, stream: str, response: httpx.Response) -> Page:
-        """A single record as a page of one; raises `BrokenAnswerError` where the answer is none."""
+        """A single record as a page of one; raises as `of_list` does."""
         document = document_of(response, self._hide)
         if not isinstance(document.get("data"), dict):
             raise BrokenAnswerError(f"{stream}: a single record came without an object under data.{SINGLE_CURE}")
@@ -159,14 +160,13 @@ class Pages:
             raise BrokenAnswerError(
                 "The API's answers carry no Date header that can be read, so there is no clock to measure completeness by (a local clock is never used)."
             )
-        names, parameters = self._contract.document, self._contract.parameters
+        names = self._contract.document
         next_url = self._links.target(envelope.at(document, names.next), str(response.url))
         query = parse_qs(urlsplit(next_url or "").query, keep_blank_values=True)
         marks: tuple[Mark, ...] = ()
         if next_url is None:
             around = {name: value for name, value in document.items() if name not in ("data", "included")}
-            asked, numbering = str(response.url), names.shifting_parameters
-            marks = marks_of(around, len(keys), asked, numbering, parameters.page_size, names.ignored_marks)
+            marks = marks_of(around, len(keys), str(response.url), names, self._contract.parameters.page_size)
         return Page(
             keys=keys,
             next_url=next_url,

@@ -1,18 +1,22 @@
-"""Whether a failed request is sent again, and after how long: one pure function, and the values it judges.
+"""Whether a failed request is sent again, and after how long.
 
-What lives here: the decision. What does not: sockets, waiting, counting. `stamina` counts the attempts and gives the backoff; `exchange` waits.
+What lives here: the rules, and the values that they judge. What does not: sockets, waiting, counting (`exchange`).
 Sources: RFC 9110 section 10.2.3 and RFC 6585 section 4 (Retry-After as seconds or as a date), evidence section 6.2.
 """
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 ATTEMPTS = 8
+FIRST_BACKOFF_S = 0.1
+LONGEST_BACKOFF_S = 30.0
+# A server may ask for no longer wait.
 LONGEST_WAIT_S = 120.0
-# A 4xx says that the request is wrong; these four say that the moment is.
+# A 4xx says that the request is wrong; these three say that the moment is.
 RETRIED_STATUS = frozenset({408, 425, 429})
 
 
@@ -31,8 +35,8 @@ class TooLargeError(Exception):
 class TroubleError(Exception):
     """One failed attempt.
 
-    `status` is None where no complete answer arrived (time-out, reset) or where its body could not be read as promised.
-    `retry_after` and `date` are the answer's headers as sent; `parameters` are the query parameters that it names. `attempts`: which attempt it was.
+    `status` is None where no complete answer arrived (time-out, reset) or where its body could not be read as promised. `retry_after` and `date` are the
+    answer's headers as sent, `parameters` the query parameters that its errors name. `attempts`: which attempt it was.
     """
 
     text: str
@@ -62,7 +66,7 @@ def retry_after_s(retry_after: str | None, date: str | None, now: datetime) -> f
 
 
 def given_up(trouble: TroubleError, now: datetime) -> str:
-    """Why what could be repeated was not, or not once more, in a sentence."""
+    """Why there is no further attempt, in a sentence."""
     asked = retry_after_s(trouble.retry_after, trouble.date, now)
     tries = "1 attempt" if trouble.attempts == 1 else f"{trouble.attempts} attempts"
     if asked is not None and asked > LONGEST_WAIT_S:
@@ -81,13 +85,23 @@ def http_date(text: str | None) -> datetime | None:
         return None
 
 
+def may_pass(status: int) -> bool:
+    """Whether an answer's status says that the same request may be answered otherwise in a while."""
+    return status >= 500 or status in RETRIED_STATUS
+
+
 def judge(trouble: Exception, now: datetime) -> bool | float:
     """False: do not repeat. True: repeat after the usual backoff. A number: repeat after so many seconds."""
     if not isinstance(trouble, TroubleError):
         return False
-    if trouble.status is not None and trouble.status < 500 and trouble.status not in RETRIED_STATUS:
+    if trouble.status is not None and not may_pass(trouble.status):
         return False
     asked = retry_after_s(trouble.retry_after, trouble.date, now)
     if asked is None:
         return True
     return asked if asked <= LONGEST_WAIT_S else False
+
+
+def backoff_s(attempt: int) -> float:
+    """How long to wait after a failed attempt, counted from 1: twice as long each time, and up to a second more, so that threads do not return together."""
+    return min(FIRST_BACKOFF_S * 2.0 ** (attempt - 1) + random.uniform(0, 1), LONGEST_BACKOFF_S)  # noqa: S311  guards nothing

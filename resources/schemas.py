@@ -5,7 +5,7 @@ What lives here: `Shape`, how `allOf`, `oneOf` and `anyOf` come together, steps 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
@@ -14,6 +14,8 @@ from jsonschema_path import SchemaPath
 
 # How far shapes are followed: a list document down to the members of an object inside an attribute. Schemas may be endless.
 DEEPEST = 9
+# Variants of two schemas are as many as pairs of theirs; so many are told apart.
+MOST_VARIANTS = 60
 # Keywords that say something beside a `$ref` (OpenAPI 3.1; in 3.0 whatever stands beside a `$ref` means nothing).
 BESIDE = {"type", "enum", "const", "format", "pattern", "maximum", "items", "properties", "allOf", "oneOf", "anyOf"}
 
@@ -96,7 +98,8 @@ class Shapes:
         if not names and allowed:
             names = {_type_of(one) for one in allowed}
         items = child(node, "items") if "items" in value else None
-        required, pattern, text_format = value.get("required"), value.get("pattern"), value.get("format")
+        pattern, text_format, required = value.get("pattern"), value.get("format"), value.get("required")
+        required = required if isinstance(required, list) else ()
         lowest, highest = _bounds(value)
         properties = child(node, "properties") if "properties" in value else None
         inner = {n: one for n, one in children(properties) if not _is_only_written(value_of(one))}
@@ -106,9 +109,7 @@ class Shapes:
             formats=frozenset({text_format} if isinstance(text_format, str) else ()),
             words=tuple(_as_text(one) for one in allowed),
             members={name: self.of(one, depth + 1) for name, one in inner.items()},
-            required=frozenset(one for one in required if isinstance(one, str))
-            if isinstance(required, list)
-            else frozenset(),
+            required=frozenset(name for name in required if isinstance(name, str)),
             has_more=more is True or isinstance(more, dict),
             items=self.of(items, depth + 1) if items is not None else None,
             minimum=lowest,
@@ -167,11 +168,19 @@ def _whole(value: object, inward: int) -> int | None:
 # Putting schemas together
 
 
+def _put(one: Shape | None, other: Shape | None, how: Callable[[Shape, Shape], Shape]) -> Shape | None:
+    """Two shapes in one; where only one is there, that one."""
+    return other if one is None else one if other is None else how(one, other)
+
+
+def _members(one: Shape, other: Shape, how: Callable[[Shape, Shape], Shape]) -> dict[str, Shape]:
+    """The members of two objects, those of the same name in one."""
+    common = {name: how(shape, other.members[name]) for name, shape in one.members.items() if name in other.members}
+    return {**one.members, **other.members, **common}
+
+
 def _both(one: Shape, other: Shape) -> Shape:
     """What satisfies two schemas. Where they contradict each other, what either lets through: the file is at fault, and its author meant something."""
-    members = dict(one.members)
-    for name, shape in other.members.items():
-        members[name] = _both(members[name], shape) if name in members else shape
     common = _common_types(one.types, other.types)
     closed = [s for s in (one, other) if s.is_closed]
     words = tuple(dict.fromkeys((*one.words, *other.words)))
@@ -181,26 +190,25 @@ def _both(one: Shape, other: Shape) -> Shape:
         words = tuple(w for w in one.words if w in other.words) or words
     lows = [b for b in (one.minimum, other.minimum) if b is not None]
     highs = [b for b in (one.maximum, other.maximum) if b is not None]
+    variants: tuple[Shape, ...] = ()
     if one.variants and other.variants:
         variants = tuple(_both(a, b) for a in one.variants for b in other.variants)
     elif one.variants or other.variants:
         base, many = (other, one) if one.variants else (one, other)
         variants = tuple(_both(base, v) for v in many.variants)
-    else:
-        variants = ()
     return Shape(
         types=common or one.types | other.types,
         formats=one.formats | other.formats,
         words=words,
         is_open=bool(words) and not closed,
-        members=members,
+        members=_members(one, other, _both),
         required=one.required | other.required,
         has_more=one.has_more or other.has_more,
-        items=other.items if one.items is None else one.items if other.items is None else _both(one.items, other.items),
+        items=_put(one.items, other.items, _both),
         minimum=max(lows, default=None),
         maximum=min(highs, default=None),
         pattern=one.pattern or other.pattern,
-        variants=variants[:60],
+        variants=variants[:MOST_VARIANTS],
     )
 
 
@@ -221,9 +229,6 @@ def _with_variants(base: Shape, parts: list[Shape]) -> Shape:
 
 def _either(one: Shape, other: Shape) -> Shape:
     """What satisfies one schema or the other."""
-    members = dict(one.members)
-    for name, shape in other.members.items():
-        members[name] = _either(members[name], shape) if name in members else shape
     scalars = [s for s in (one, other) if not s.types or s.types - {"array", "object"}]
     lows = [s.minimum for s in scalars if s.minimum is not None]
     highs = [s.maximum for s in scalars if s.maximum is not None]
@@ -232,21 +237,17 @@ def _either(one: Shape, other: Shape) -> Shape:
         formats=one.formats | other.formats,
         words=tuple(dict.fromkeys((*one.words, *other.words))),
         is_open=not all(s.is_closed for s in scalars) and bool(one.words or other.words),
-        members=members,
+        members=_members(one, other, _either),
         required=one.required & other.required,
         has_more=one.has_more or other.has_more,
-        items=other.items
-        if one.items is None
-        else one.items
-        if other.items is None
-        else _either(one.items, other.items),
+        items=_put(one.items, other.items, _either),
         minimum=min(lows) if lows and len(lows) == len(scalars) else None,
         maximum=max(highs) if highs and len(highs) == len(scalars) else None,
         pattern=one.pattern if one.pattern == other.pattern else None,
     )
 
 
-# The file as jsonschema-path gives it: every step follows `$ref`s
+# The file as jsonschema-path gives it: every step follows `$ref`s. At a node that is not there, nothing is
 
 
 def heed_siblings(value: object, seen: set[int] | None = None) -> None:
@@ -288,19 +289,19 @@ def children(node: SchemaPath | None) -> Iterator[tuple[str, SchemaPath]]:
             yield str(name), node / name
 
 
-def list_at(node: SchemaPath, name: str) -> list[SchemaPath]:
+def list_at(node: SchemaPath | None, name: str) -> list[SchemaPath]:
     """The nodes of a member that is a list."""
     inner = child(node, name)
     return list(inner) if inner is not None and isinstance(value_of(inner), list) else []
 
 
-def raw(node: SchemaPath, name: str) -> Any:
+def raw(node: SchemaPath | None, name: str) -> Any:
     """The plain value of a member; None where there is none."""
     inner = child(node, name)
     return None if inner is None else value_of(inner)
 
 
-def word(node: SchemaPath, *names: str) -> str:
+def word(node: SchemaPath | None, *names: str) -> str:
     """The text at some names; empty where there is none."""
     inner = child(node, *names)
     value = None if inner is None else value_of(inner)

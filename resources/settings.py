@@ -12,12 +12,12 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache, cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -39,8 +39,8 @@ def _from_project(path: Path) -> Path:
 
 @cache
 def _zones() -> frozenset[str]:
-    # Asked for once: each call walks through the whole folder of zones, 20 ms, and there may be a zone for each account. What this machine calls its own
-    # is no name: DuckDB does not know it, and on another machine it is another zone.
+    # Asked for once: each call walks through the whole folder of zones, which takes 20 ms, and there may be a zone for each account. "localtime" is the
+    # machine's own: DuckDB does not know it, and on another machine it is another zone.
     return frozenset(available_timezones() - {"localtime"})
 
 
@@ -52,7 +52,7 @@ def _zone(name: str) -> str:
 
 
 def _cron(text: str) -> str:
-    # Dagster judges the values when the schedule loads; here only the shape is judged, so that the command line needs no Dagster.
+    # Only the shape is judged, so that the command line needs no Dagster, which judges the values when it loads the schedule.
     if not re.fullmatch(r"[\d\w*/,#?-]+(\s+[\d\w*/,#?-]+){4}", text.strip()):
         raise ValueError(f"{text!r} is not a cron expression of five fields")
     return text
@@ -72,7 +72,7 @@ def _origin_is_safe(url: str) -> str:
 
 
 def _sendable(text: str) -> str:
-    """Bytes that are no UTF-8 come from the environment as halves of characters, which no request can carry."""
+    """Refuse what no request can carry: bytes of the environment that are no UTF-8 arrive here as halves of characters."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -112,7 +112,7 @@ class ApiAccess:
 
     @property
     def doubts(self) -> list[str]:
-        """API clients that are one and the same: mostly an entry that was copied, and whose own id and secret were forgotten."""
+        """A sentence for API clients with the same id: mostly an entry was copied, and its own id and secret were forgotten."""
         names: dict[str, list[str]] = {}
         for client in self.clients:
             names.setdefault(client.client_id, []).append(client.name)
@@ -266,9 +266,9 @@ def _sentence(field: str, wrong: str) -> str:
 
 
 def _refuse_strangers(names: list[str], where: str, *, near_only: bool) -> None:
-    """A misspelt variable would otherwise be ignored without a word.
+    """Refuse a misspelt variable, which would otherwise be ignored without a word.
 
-    In the environment other programs may own names with our prefixes, so there only a near miss counts (`near_only`).
+    With `near_only` only a near miss is refused: in the environment other programs may own names with our prefixes.
     """
     known = [n.upper() for n in Settings.model_fields] + [ENV_FILE_VARIABLE]
     for name in names:
@@ -280,14 +280,18 @@ def _refuse_strangers(names: list[str], where: str, *, near_only: bool) -> None:
             raise SettingsError(f"{name} in {where} is not a setting of this product.{hint}")
 
 
-def _refuse_odd_lines(file: Path) -> None:
-    """A line that is no assignment would otherwise be skipped, with whatever it should have set."""
-    with file.open(encoding="utf-8") as lines:
-        for line in parse_stream(lines):
-            if line.error:
-                raise SettingsError(
-                    f"{file}, line {line.original.line}: this is no setting. Write NAME=value, with a value that holds spaces in quotes."
-                )
+def _names_in(file: Path) -> list[str]:
+    """The names that an `.env` file sets. Refuses a line that is no assignment: it would be skipped, with whatever it should have set."""
+    try:
+        lines = list(parse_stream(StringIO(file.read_text(encoding="utf-8"))))
+    except UnicodeDecodeError:
+        raise SettingsError(f"{file} is not UTF-8 text; save it as UTF-8.") from None
+    for line in lines:
+        if line.error:
+            raise SettingsError(
+                f"{file}, line {line.original.line}: this is no setting. Write NAME=value, with a value that holds spaces in quotes."
+            )
+    return [line.key for line in lines if line.key is not None]
 
 
 def env_file() -> Path | None:
@@ -312,12 +316,7 @@ def load_settings() -> Settings:
     file = env_file()
     _refuse_strangers(list(os.environ), "the environment", near_only=True)
     if file:
-        try:
-            _refuse_odd_lines(file)
-            names = list(dotenv_values(file))
-        except UnicodeDecodeError:
-            raise SettingsError(f"{file} is not UTF-8 text; save it as UTF-8.") from None
-        _refuse_strangers(names, str(file), near_only=False)
+        _refuse_strangers(_names_in(file), str(file), near_only=False)
     sources: dict[str, Any] = {"_env_file": file, "_secrets_dir": SECRETS_FOLDER if SECRETS_FOLDER.is_dir() else None}
     try:
         settings = Settings(**sources)
@@ -329,7 +328,7 @@ def load_settings() -> Settings:
             lines.append(_sentence(field, f"is wrong{place}: {problem['msg'].removeprefix('Value error, ')}"))
         raise SettingsError("\n".join(lines)) from None
     except SourceError as error:
-        # The source's own message names the field and not the value; its cause may show a secret, hence `from None`.
+        # Its own message names the field and not the value; its cause may show a secret, hence `from None`.
         named = [f for f in Settings.model_fields if f'"{f}"' in str(error)]
         raise SettingsError(_sentence(named[0], "is not valid JSON") if named else str(error)) from None
     local = None if settings.appointedd_contract else _local_contract()

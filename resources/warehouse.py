@@ -158,11 +158,8 @@ class Writer(State, Runs):
 
     def note_missing(self, stream: str, names: Sequence[str], at: datetime) -> None:
         """Note as drift the members that a run found in no record."""
-        with transaction(self.connection):
-            told = "in none of the records that a run read"
-            ledger.note_drift(
-                self.connection, [ledger.Drift(stream, "missing_member", name, told, at, at, 1, None) for name in names]
-            )
+        told = "in none of the records that a run read"
+        self.note_drift(stream, [("missing_member", name, told, 1, None) for name in names], at)
 
     def note_drift(self, stream: str, drift: Sequence[tuple[str, str, str, int, str | None]], at: datetime) -> None:
         """Note what is unlike the contract: (kind, path, detail, count, example)."""

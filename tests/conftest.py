@@ -1,4 +1,4 @@
-"""What all tests share: waits switched off by the library that waits, no setting of the machine's own; an API, and a copy of the SQL, for those that ask."""
+"""What all tests share: no waits between attempts, no setting of the machine's own; an API, and a copy of the SQL, for those that ask."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import stamina
 
-from resources import sql_files
+from resources import exchange, rate, sql_files
 from resources.settings import PREFIXES
 from tests.emulator import Emulator, World
 
@@ -22,10 +21,9 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_waiting() -> Iterator[None]:
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries happen as often as in life, without the waits between them."""
-    with stamina.set_testing(True, attempts=100, cap=True):
-        yield
+    monkeypatch.setattr(exchange, "pause", lambda _seconds, stopped: rate.pause(0.0, stopped))
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
-import stamina
 
 from resources.appointedd import ApiClient, open_clients
 from resources.chain import MOST_EMPTY_PAGES
@@ -53,12 +52,6 @@ from tests.emulator.query import encode_cursor
 Json = dict[str, Any]
 API = on("/v2/")
 SECRET_WORDS = ("emu-secret", "Bearer ", "Basic ")
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=ATTEMPTS, cap=True):
-        yield
 
 
 class Waits:
@@ -974,7 +967,7 @@ def test_trouble_of_the_moment_is_repeated_and_costs_no_row(action: Action, wher
         assert b.client.exchange.traffic.requests == 3 + 2 + 1
 
 
-@pytest.mark.parametrize("action", [Status(503), Status(200), Reset(), Truncate(0.3)])
+@pytest.mark.parametrize("action", [Status(408), Status(425), Status(503), Status(200), Reset(), Truncate(0.3)])
 def test_trouble_that_stays_is_given_up_and_never_taken_for_an_end(action: Action) -> None:
     with bench() as b:
         b.fault(action, later_page, times=None)

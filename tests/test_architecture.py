@@ -52,10 +52,10 @@ LAYERS: dict[str, str] = {
         resources.rate resources.connections resources.oauth resources.exchange resources.appointedd
     """,
     "first contact": """
-        pipelines.connect.probe pipelines.connect.paths pipelines.connect.columns
+        pipelines.connect.asking pipelines.connect.probe pipelines.connect.paths pipelines.connect.columns
         pipelines.connect.paging pipelines.connect.ends pipelines.connect.ordering pipelines.connect.changes pipelines.connect.belonging
         pipelines.connect.shapes
-        pipelines.connect.people pipelines.connect.asking pipelines.connect.empty pipelines.connect.together pipelines.connect.way_in pipelines.connect.learn
+        pipelines.connect.people pipelines.connect.empty pipelines.connect.together pipelines.connect.way_in pipelines.connect.learn
         pipelines.connect.contact pipelines.connect.answering pipelines.connect.compare
     """,
     "reading": """

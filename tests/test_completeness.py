@@ -11,7 +11,6 @@ from typing import Any
 from zlib import crc32
 
 import pytest
-import stamina
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,12 +31,6 @@ from tests.emulator.listing import Selection
 from tests.emulator.messages import Request
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=120)
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=8, cap=True):
-        yield
 
 
 def walk(

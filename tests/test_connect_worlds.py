@@ -18,10 +18,12 @@ import pytest
 
 from pipelines.connect.findings import Learned
 from pipelines.connect.learn import learn
+from pipelines.connect.override import past_of
 from pipelines.streams import BUILT_IN
 from resources.contract import load_contract
 from tests.emulator import Emulator, Fault, Naming, Replace, Request, SetHeaders, Status, Switches, World, on
 from tests.emulator.listing import Page, Selection
+from tests.emulator.query import QueryReader
 from tests.equality import differences, night, query, settings_for
 from tests.test_connect import ALL, cli, environment, found, only_reads, told, world
 
@@ -373,6 +375,55 @@ def test_rows_that_wander_between_pages_are_told(
     with Emulator(world(accounts=2, customers=130, bookings=150), Switches(paging="number")) as emulator:
         learned = learned_from(emulator, tmp_path)
     assert sorted(need.partition(":")[0] for need in learned.needs) == needs
+
+
+def test_an_order_that_a_person_switched_off_keeps_no_pages_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync goes by the person's line, whatever order was found."""
+    own = tmp_path / "own.toml"
+    own.write_text('[streams.bookings]\nsort = ""\n')
+    wandering = _Wandering(("updated",))
+    monkeypatch.setattr(Selection, "page", lambda selection: wandering(selection))
+    with Emulator(world(accounts=2, customers=10, bookings=130), Switches(paging="number")) as emulator:
+        settings = settings_for(emulator, tmp_path)
+        learned = learn(settings, load_contract(own), None, past_of(own.read_text()))
+    assert found(learned, "streams", "bookings", "sort") == "updated"
+    assert [need.partition(":")[0] for need in learned.needs] == ["bookings"]
+
+
+def test_an_order_that_keeps_pages_together_is_asked_for_by_the_name_that_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Customers show under which name an order is asked for; bookings wander but by their ids."""
+    read, page, shuffled = QueryReader.read, Selection.page, random.Random(1)
+    kept: list[Any] = []
+
+    def by_id(reader: QueryReader, stream: str, pairs: Any, *, single: bool = False) -> Any:
+        sent = list(pairs)
+        wanted = [pair for pair in sent if pair != ("sort_by", "id")]
+        made = read(reader, stream, wanted, single=single)
+        if len(wanted) < len(sent):
+            made.sort, made.descending = "id", False
+        if stream != "bookings" or made.sort == "id":
+            kept.append(made)
+        return made
+
+    def wander(selection: Any) -> Any:
+        if any(selection._query is one for one in kept):
+            return page(selection)
+        rows = list(selection._walk(selection._low, selection._high, backwards=False))
+        shuffled.shuffle(rows)
+        end = selection._query.skip + selection._query.size
+        return Page(rows[selection._query.skip : end], None, None, end < len(rows))
+
+    monkeypatch.setattr(QueryReader, "read", by_id)
+    monkeypatch.setattr(Selection, "page", wander)
+    naming = Naming(parameters={"sort": "sort_by"})
+    with Emulator(world(accounts=2, customers=30, bookings=130), Switches(paging="number", naming=naming)) as emulator:
+        learned = learned_from(emulator, tmp_path)
+    assert [found(learned, "parameters", "sort"), found(learned, "streams", "bookings", "sort")] == ["sort_by", "id"]
+    assert learned.needs == []
 
 
 @pytest.mark.parametrize(("always_next", "paging"), [(True, "number"), (True, "offset"), (False, "number")])

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-import stamina
 
 from pipelines.plan import BEGINNING, MARGIN, WIDER, Kind, Window
 from pipelines.reading import filters_of
@@ -406,7 +405,7 @@ def test_one_api_client_that_fails_does_not_hide_what_no_filter_shows_of_another
         return world.tokens.get(token, ("", 0))[0] == "south"
 
     switches = Switches(meta_total="present", sort=False)
-    with Emulator(world, switches) as emulator, stamina.set_testing(True, attempts=8, cap=True):
+    with Emulator(world, switches) as emulator:
         without_updated(emulator, {norths[30]}, monkeypatch)
         emulator.faults.append(Fault(is_souths, Status(500), times=None))
         report = bookings_night(settings_for(emulator, tmp_path, **own), contract)

@@ -170,7 +170,7 @@ def described(path: Path) -> list[tuple[Any, ...]]:
 
 
 def test_a_warehouse_made_anew_holds_what_the_api_has_alone(world: World, tmp_path: Path) -> None:
-    """As README.md has it, "Erase a person"."""
+    """As docs/operations.md has it, "Erase a person"."""
     with Emulator(world) as emulator:
         settings = settings_for(emulator, tmp_path, sync_history_start=date(2026, 1, 1))
         contract = contract_with(tmp_path, FIRST)

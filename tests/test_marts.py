@@ -875,6 +875,7 @@ BAD = {
         f"rows_match_ledger_{stream}": [
             f"update ops.slices set inserted_count = inserted_count + 1 where stream = '{stream}'",
             DOUBLE.format(stream),
+            f"delete from ops.slices where stream = '{stream}'",
         ]
         for stream in STREAMS
     },
@@ -914,7 +915,7 @@ BAD = {
         """
             insert into core.bookings by name
             select 'nyc' as account_id, 'b' || i as booking_id, 'confirmed' as status, 'h' as content_hash, now() as fetched_at, 's' as slice_id
-            from range(500) as numbers (i)
+            from range(498) as numbers (i)  -- besides two that are there
         """
     ],
     **{
@@ -936,10 +937,21 @@ AGED = (
     "update ops.runs set freshness_hours = {1}; update ops.windows set until = now();"
     "update ops.windows set until = now() - interval 50 hours where stream = '{0}' and account_id = 'nyc'"
 )
+# A run before the one that is there, with something of its own.
+OLDER_RUN = "insert into ops.runs select * replace ('run-0' as run_id, 0 as number, {}) from ops.runs"
 for changing in ("customers", "bookings", "events"):
     BAD[f"standing_brakes_{changing}"] = [BRAKE.format(changing, "null")]
     BAD[f"late_arrivals_{changing}"] = [LATE.format(changing, 3601)]
-    BAD[f"stale_watermarks_{changing}"] = [AGED.format(changing, 49)]
+    BAD[f"stale_watermarks_{changing}"] = [
+        AGED.format(changing, 49),
+        AGED.format(changing, 49) + "; " + OLDER_RUN.format("52 as freshness_hours"),
+        # Behind the newest account list, not behind an earlier one.
+        AGED.format(changing, 49)
+        + "; insert into ops.windows select * replace (timestamptz '2024-01-01 00:00:00+00' as until) from ops.windows where stream = 'accounts'",
+    ]
+    BAD[f"late_arrivals_{changing}"].append(
+        LATE.format(changing, 3601) + "; " + OLDER_RUN.format("61 as overlap_minutes")
+    )
 BAD["orphan_booking_children"] = [
     f"update core.{child} set booking_id = 'nowhere' where account_id = 'lon'"
     for child in ("booking_customers", "booking_resources", "booking_answers")
@@ -952,47 +964,106 @@ DRIFT = (
     "insert into ops.drift values ('{0}', '{1}', 'x', 'odd', '{2} 03:30:00+00', '2024-11-01 {3}:30:00+00', 1, 'r')"
 )
 MANY = (
-    "insert into core.{0} by name select 'nyc' as account_id, 'm' || i as {1}, {2}, now() as updated_at, 'h' as content_hash, "
-    "now() as fetched_at, 's' as slice_id from range(20) as numbers (i); update core.{0} set {3} = null"
+    "delete from core.{0}; insert into core.{0} by name select 'nyc' as account_id, 'm' || i as {1}, {2}, now() as updated_at, 'h' as content_hash, "
+    "now() as fetched_at, 's' as slice_id from range(20) as numbers (i); update core.{0} set {3}"
 )
 BAD["empty_columns_bookings"] = [
-    MANY.format("bookings", "booking_id", "'confirmed' as status, now() as end_at", "start_at")
+    MANY.format("bookings", "booking_id", "'confirmed' as status, now() as end_at", "start_at = null")
 ]
-BAD["empty_columns_customers"] = [MANY.format("customers", "customer_id", "'x' as last_name", "email")]
-BAD["empty_columns_events"] = [MANY.format("events", "event_id", "'x' as title", "start_at")]
+BAD["empty_columns_customers"] = [MANY.format("customers", "customer_id", "'x' as last_name", "email = null")]
+BAD["empty_columns_events"] = [MANY.format("events", "event_id", "'x' as title", "start_at = null")]
 for every in STREAMS:
     BAD[f"contract_drift_{every}"] = [
         DRIFT.format(every, "bad_value", "2024-01-01", "03"),
         # A member that was not there on the first day, and for less than a week.
         DRIFT.format(every, "unknown_member", "2024-10-30", "03")
         + "; update ops.slices set fetched_at = '2024-10-01 00:00:00+00' where part_number = 1",
+        # One that came more than a day after the first load, less than a week ago.
+        DRIFT.format(every, "unknown_member", "2024-10-25", "03")
+        + "; update ops.slices set fetched_at = '2024-10-24 00:00:00+00' where part_number = 1",
     ]
 SHAPES = "insert into ops.shapes values ('{0}', 'one', now()), ('{1}', 'other', now())"
 for every in STREAMS:
-    BAD[f"several_contracts_{every}"] = [SHAPES.format(every, every)]
-OFF = "; update ops.runs set streams = ['bookings']"
+    BAD[f"several_contracts_{every}"] = [
+        SHAPES.format(every, every),
+        f"insert into ops.shapes values ('{every}', 'unknown', now())",
+    ]
+# As the newest run says; an earlier one read all of them.
+OFF = "; update ops.runs set streams = ['bookings'];" + OLDER_RUN.format(
+    "['accounts', 'customers', 'bookings', 'events'] as streams"
+)
 # Looks like the bad datum, and is none.
 INNOCENT = [
     ("several_contracts_bookings", SHAPES.format("bookings", "events")),
+    ("several_contracts_bookings", SHAPES.format("events", "events")),
     ("empty_columns_bookings", "update core.bookings set start_at = null"),
+    (
+        "empty_columns_bookings",
+        MANY.format("bookings", "booking_id", "'confirmed' as status, now() as end_at", "start_at = now()"),
+    ),
+    ("empty_columns_customers", MANY.format("customers", "customer_id", "'x' as last_name", "email = 'x'")),
+    ("empty_columns_events", MANY.format("events", "event_id", "'x' as title", "start_at = now()")),
+    *(
+        (
+            f"empty_columns_{stream}",
+            MANY.format(stream, key, f"'x' as {column}", f"{empty} = null") + spared.format(stream, key),
+        )
+        for stream, key, column, empty in (
+            ("bookings", "booking_id", "status", "start_at"),
+            ("customers", "customer_id", "last_name", "email"),
+            ("events", "event_id", "title", "start_at"),
+        )
+        for spared in (
+            "; delete from core.{0} where {1} = 'm0'",
+            "; update core.{0} set deleted_at = now() where {1} = 'm0'",
+        )
+    ),
     ("standing_brakes_bookings", BRAKE.format("bookings", "null") + "; update ops.brakes set released_at = now()"),
     (
         "standing_brakes_bookings",
         BRAKE.format("bookings", "null") + "; " + UNLISTED,
     ),
-    ("stale_watermarks_events", AGED.format("events", 49) + "; update ops.runs set streams = ['bookings']"),
+    ("stale_watermarks_events", AGED.format("events", 49) + OFF),
+    ("stale_watermarks_bookings", AGED.format("events", 49)),
     (
-        "watermark_gaps_events",
-        "delete from ops.windows where stream = 'events'; update ops.runs set streams = ['bookings']",
+        "stale_watermarks_events",
+        "update ops.runs set freshness_hours = 49; update ops.windows set until = until + interval 60 hours where stream = 'bookings'",
     ),
+    ("watermark_gaps_events", "delete from ops.windows where stream = 'events'" + OFF),
     ("contract_drift_bookings", DRIFT.format("bookings", "bad_value", "2024-01-01", "02")),
     ("contract_drift_events", DRIFT.format("events", "bad_value", "2024-01-01", "03") + OFF),
     ("standing_brakes_events", BRAKE.format("events", "null") + OFF),
     ("several_contracts_events", SHAPES.format("events", "events") + OFF),
     ("contract_drift_bookings", DRIFT.format("bookings", "unknown_member", "2024-11-01", "03")),
+    ("contract_drift_bookings", DRIFT.format("events", "bad_value", "2024-01-01", "03")),
+    # Within a day of the first load, and more than a week ago.
+    (
+        "contract_drift_bookings",
+        DRIFT.format("bookings", "unknown_member", "2024-11-01", "03")
+        + "; update ops.slices set fetched_at = '2024-10-31 04:00:00+00' where part_number = 1",
+    ),
+    (
+        "contract_drift_bookings",
+        DRIFT.format("bookings", "unknown_member", "2024-10-24", "03")
+        + "; update ops.slices set fetched_at = '2024-10-01 00:00:00+00' where part_number = 1",
+    ),
+    # Seen in a run before the newest, and no more.
+    (
+        "contract_drift_bookings",
+        DRIFT.format("bookings", "bad_value", "2024-01-01", "03")
+        + "; update ops.slices set run_id = 'run-0', fetched_at = '2024-11-01 03:00:00+00'"
+        " where part_number = 1; update ops.slices set fetched_at = '2024-11-01 03:45:00+00' where part_number = 2; "
+        + OLDER_RUN.format("[] as problems"),
+    ),
+    (
+        "contract_drift_bookings",
+        DRIFT.format("bookings", "bad_value", "2024-01-01", "02")
+        + "; update ops.slices set fetched_at = '2024-11-01 02:00:00+00' where stream = 'events'",
+    ),
     ("standing_brakes_bookings", BRAKE.format("bookings", "'s-later'")),
     ("standing_brakes_bookings", BRAKE.format("events", "null")),
     ("late_arrivals_events", LATE.format("events", 3600)),
+    ("late_arrivals_bookings", LATE.format("events", 3601)),
     (
         "late_arrivals_events",
         LATE.format("events", 9999)
@@ -1006,6 +1077,7 @@ INNOCENT = [
     ),
     ("confirmed_differences_bookings", LATER_WALK.format("events", "main", "different")),
     ("unsettled_reconciliations_events", LATER_WALK.format("events", "main", "different")),
+    ("unsettled_reconciliations_events", LATER_WALK.format("bookings", "main", "unsettled")),
     ("rows_match_ledger_bookings", "update core.bookings set deleted_at = now()"),
     (
         "unique_bookings",
@@ -1018,6 +1090,10 @@ INNOCENT = [
     ("orphan_participations", "delete from core.customers; update core.bookings set deleted_at = now()"),
     ("orphan_participations", "delete from core.customers; update core.booking_customers set deleted_at = now()"),
     (
+        "orphan_participations",
+        "delete from core.customers; update core.booking_customers set customer_id = null where booking_id <> 'gone'",
+    ),
+    (
         "impossible_times_bookings",
         "update core.bookings set end_at = start_at; update core.bookings set end_at = null where booking_id = 'dst'",
     ),
@@ -1025,14 +1101,28 @@ INNOCENT = [
         "impossible_times_bookings",
         "update core.bookings set end_at = start_at - interval 1 day where deleted_at is not null",
     ),
+    ("impossible_times_events", "update core.events set end_at = start_at"),
+    (
+        "impossible_times_events",
+        "update core.events set end_at = start_at - interval 1 day where deleted_at is not null",
+    ),
     ("unknown_statuses_bookings", "update core.bookings set status = 'Pending' where deleted_at is not null"),
     (
         "unknown_statuses_participations",
         "update core.booking_customers set status = 'Pending' where booking_id = 'gone' or deleted_at is not null",
     ),
     ("unknown_statuses_events", "update core.events set status = null"),
+    ("unknown_statuses_events", "update core.events set status = 'draft' where deleted_at is not null"),
     ("frozen_accounts", "delete from ops.windows; delete from ops.slices"),
     ("no_cancelled_bookings", "delete from core.bookings where status = 'cancelled'"),
+    *(
+        ("no_cancelled_bookings", BAD["no_cancelled_bookings"][0] + "; " + spared)
+        for spared in (
+            "delete from core.bookings where booking_id = 'b0'",
+            "update core.bookings set status = 'cancelled' where booking_id = 'b0'",
+            "update core.bookings set deleted_at = now() where booking_id = 'b0'",
+        )
+    ),
     ("watermark_gaps_bookings", "delete from ops.windows where account_id = 'nyc'; " + UNLISTED),
 ]
 
@@ -1083,6 +1173,22 @@ def test_ledger_check_names_both_numbers(warehouse: duckdb.DuckDBPyConnection) -
     assert run_check(warehouse, "rows_match_ledger_customers") == [
         {"stream": "customers", "stored_count": 4, "ledger_count": 5}
     ]
+
+
+def test_checks_name_the_account_and_tell_how_much(warehouse: duckdb.DuckDBPyConnection) -> None:
+    warehouse.execute(
+        LATE.format("events", 3601) + "; " + LATE.format("events", 7200) + "; " + AGED.format("events", 49)
+    )
+    (late,) = run_check(warehouse, "late_arrivals_events")
+    assert late == {"account_id": "nyc", "rows_count": 6, "longest_minutes": 120.0, "overlap_minutes": 60}
+    (stale,) = run_check(warehouse, "stale_watermarks_events")
+    assert (stale["account_id"], stale["account_name"], stale["age_hours"]) == ("nyc", "New York", 50.0)
+    warehouse.execute(
+        NEWER_LIST + "; update ops.windows set until = '2024-11-01 03:30:00+00' where stream = 'accounts';"
+        "insert into ops.windows select * replace (until - interval 1 day as until) from ops.windows where stream = 'accounts'"
+    )
+    expected = {"account_id": "nyc", "account_name": "New York", "last_listed_at": datetime.fromisoformat(WATERMARK)}
+    assert run_check(warehouse, "frozen_accounts") == [expected]
 
 
 def test_child_check_names_table_and_key(warehouse: duckdb.DuckDBPyConnection) -> None:

@@ -14,7 +14,6 @@ from urllib.parse import parse_qs
 
 import httpx
 import pytest
-import stamina
 from pydantic import SecretStr
 
 from resources.appointedd import ApiClient, open_clients
@@ -29,12 +28,6 @@ from tests.emulator.messages import Request
 TOKENS = on("/oauth/")
 LISTS = on("/v2/")
 SENT_TO = "https://tokens.example.test/oauth/token"
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=ATTEMPTS, cap=True):
-        yield
 
 
 @contextmanager

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from resources.retries import LONGEST_WAIT_S, TroubleError, http_date, judge, retry_after_s
+from resources.retries import (
+    LONGEST_BACKOFF_S,
+    LONGEST_WAIT_S,
+    TroubleError,
+    backoff_s,
+    http_date,
+    judge,
+    retry_after_s,
+)
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=80)
 NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
@@ -68,6 +76,12 @@ def test_a_server_may_ask_for_a_wait_but_not_for_any_wait(retry_after: str | Non
     answer = judge(TroubleError("x", status=503, retry_after=retry_after), NOW)
     assert answer == verdict
     assert isinstance(answer, bool) == isinstance(verdict, bool)  # 0.0 means at once, False means never
+
+
+def test_each_backoff_is_longer_than_the_one_before_up_to_a_bound() -> None:
+    for attempt, least in enumerate((0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4), start=1):
+        assert least <= backoff_s(attempt) <= least + 1
+    assert backoff_s(100) == LONGEST_BACKOFF_S
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-import stamina
 
 from pipelines.commands import renormalise_once
 from pipelines.status import read_status
@@ -473,11 +472,10 @@ def test_a_wait_ends_when_the_thread_is_stopped(
 
     monkeypatch.setattr(rate, "pause", told)
     monkeypatch.setattr(exchange, "pause", told)
-    with stamina.set_testing(False):
-        thread, ended = pages_in_a_thread(client, stopped)
-        assert waits.wait(STARTS_WITHIN_S)
-        stopped.set()
-        thread.join(ENDS_WITHIN_S)
+    thread, ended = pages_in_a_thread(client, stopped)
+    assert waits.wait(STARTS_WITHIN_S)
+    stopped.set()
+    thread.join(ENDS_WITHIN_S)
     assert [type(error) for error in ended] == [StoppedError]
     assert emulator.count("/v2/") == 1
 

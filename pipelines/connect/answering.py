@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipelines.connect.asking import OTHER_FORMATS
-from pipelines.connect.columns import ENVELOPE, IDENTIFIER, LISTS
+from pipelines.connect.columns import ENVELOPE, IDENTIFIER, Level, level_of
 from pipelines.connect.described import tokens
 from pipelines.connect.difference import Difference, Weight
-from pipelines.connect.matching import READ, Member, fold, match, members_of
-from pipelines.connect.people import PARTICIPANT_KINDS
+from pipelines.connect.matching import READ, Member, fold, members_of
+from pipelines.connect.people import level_of_participants
 from pipelines.connect.places import CONTENT, is_next
-from pipelines.streams import ACCOUNTS, Stream
+from pipelines.streams import ACCOUNTS, BUILT_IN, Stream
 from resources.contract import Contract, spelling
 from resources.openapi import ListEndpoint
 from resources.schemas import EMPTY, Shape
@@ -151,15 +151,11 @@ def _unreadable(record: Shape) -> str | None:
 
 
 def _columns(stream: Stream, contract: Contract, endpoint: ListEndpoint) -> Iterator[Difference]:
-    name, names, reference = stream.name, contract.streams[stream.name], contract.account_reference
-    members = members_of((), endpoint.record)
-    others = {*reference.relationships, *reference.attributes, *contract.redact.members, "booking"}
-    kinds: dict[str, str] = {c.name: c.kind for c in stream.columns} | LISTS.get(name, {})
-    level = _Level(name, "columns", kinds, names.columns, contract, name, is_generic=stream.is_generic)
-    yield from level.differences(members, others)
+    name, names, level = stream.name, contract.streams[stream.name], level_of(stream, contract)
+    yield from _Held(level, contract).differences(members_of((), endpoint.record))
     if stream is not ACCOUNTS and not names.account_filter and not names_account(contract, endpoint):
         yield Difference("breaking", name, "no attribute or relationship names the account", "account_reference")
-    if "status" in kinds:
+    if "status" in level.kinds:
         known = {spelling(s) for spellings in contract.statuses.booking.values() for s in spellings}
         for alias in names.columns["status"]:
             for word in endpoint.record.at("attributes", alias).words:
@@ -169,13 +165,9 @@ def _columns(stream: Stream, contract: Contract, endpoint: ListEndpoint) -> Iter
     if name == "bookings":
         people = _people(endpoint, names.columns["participants"])
         if people.members:
-            child = next(c for c in stream.children if c.table == "booking_customers")
-            inner: dict[str, str] = {c.name: c.kind for c in child.columns} | PARTICIPANT_KINDS
-            if people.at("id").types:
-                inner.pop("customer_booking_id")
-            own = {*contract.redact.members, "booking", "id"}
-            level = _Level(name, "participant_columns", inner, names.participant_columns, contract, "participants")
-            yield from level.differences(members_of((), people), own)
+            are_resources = bool(people.at("id").types)
+            level = level_of_participants(stream, contract, are_resources=are_resources, has_own_ids=False)
+            yield from _Held(level, contract).differences(members_of((), people))
 
 
 def _people(endpoint: ListEndpoint, aliases: tuple[str, ...]) -> Shape:
@@ -223,30 +215,19 @@ def _trouble_inside(column: str, shape: Shape) -> str | None:
     return None
 
 
-class _Level:
-    """The columns of one level of a record."""
+class _Held:
+    """The columns of one level of a record, held against what the file says of it."""
 
-    def __init__(
-        self,
-        stream: str,
-        table: str,
-        kinds: dict[str, str],
-        aliases: dict[str, tuple[str, ...]],
-        contract: Contract,
-        plausible: str,
-        *,
-        is_generic: bool = False,
-    ) -> None:
-        self._stream, self._table, self._kinds, self._aliases = stream, table, kinds, aliases
-        self._tables = contract.streams[stream].tables()
-        self._is_generic = is_generic
-        self._plausible = contract.plausible.columns.get(plausible, {})
+    def __init__(self, level: Level, contract: Contract) -> None:
+        self._level, self._stream = level, level.stream
+        self._tables = contract.streams[level.stream].tables()
+        self._is_generic = level.stream not in BUILT_IN
         self._known = contract.known.empty_columns
-        self._prefix = f"{stream}." if table == "columns" else f"{stream}.participants."
+        self._holder = "" if level.table == "columns" else "participants."
 
-    def differences(self, members: dict[str, Member], others: set[str]) -> Iterator[Difference]:
+    def differences(self, members: dict[str, Member]) -> Iterator[Difference]:
         """Columns without an attribute, or with one of the wrong form; attributes that no column takes."""
-        result = match(self._kinds, self._aliases, self._plausible, members, others)
+        result = self._level.match(members)
         for found in result.found:
             if not found.is_default:
                 told = f"{found.column} would stay empty; {found.member} looks like it"
@@ -263,10 +244,10 @@ class _Level:
                 yield Difference("harmless", self._stream, f"{member} maps to no column", "kept in document")
 
     def _breaking(self, column: str, told: str) -> Difference:
-        return Difference("breaking", self._stream, told, f"streams.{self._stream}.{self._table}.{column}")
+        return Difference("breaking", self._stream, told, f"streams.{self._stream}.{self._level.table}.{column}")
 
     def _misfit(self, column: str, member: Member) -> Iterator[Difference]:
-        told = trouble(self._kinds[column], member.shape) or _trouble_inside(column, member.shape)
+        told = trouble(self._level.kinds[column], member.shape) or _trouble_inside(column, member.shape)
         if told is not None:
             yield self._breaking(column, f"{member.name} is {told}, which {column} cannot hold")
         elif column in INSIDE:
@@ -283,9 +264,10 @@ class _Level:
                 yield Difference("breaking", self._stream, told, f"streams.{self._stream}.{table}.{inner}")
 
     def _empty(self, column: str) -> Difference:
-        is_known = f"{self._prefix}{column}" in self._known
-        weight: Weight = "harmless" if is_known or self._is_generic else "breaking"
-        name = f"{self._prefix}{column}".removeprefix(f"{self._stream}.")
-        told = f"{name} has no attribute" + (", as is known" if is_known else " and would stay empty")
-        cure = f"streams.{self._stream}.{self._table}.{column}, or known.empty_columns"
-        return Difference(weight, self._stream, told, "nothing needs doing" if is_known else cure)
+        name = f"{self._holder}{column}"
+        if f"{self._stream}.{name}" in self._known:
+            told = f"{name} has no attribute, as is known"
+            return Difference("harmless", self._stream, told, "nothing needs doing")
+        weight: Weight = "harmless" if self._is_generic else "breaking"
+        cure = f"streams.{self._stream}.{self._level.table}.{column}, or known.empty_columns"
+        return Difference(weight, self._stream, f"{name} has no attribute and would stay empty", cure)

@@ -40,7 +40,6 @@ SENT_HEADERS = {"accept", "authorization", "content-type", "accept-encoding", "u
 def asking(stream: Stream, contract: Contract, endpoint: ListEndpoint, *, names_account: bool) -> Iterator[Difference]:
     """What a list no longer takes, or newly asks for. `names_account`: its records say whose they are, so it may be asked for all accounts at once."""
     yield from _values(stream, contract, endpoint)
-    yield from _queries(stream, contract, endpoint)
     yield from _required(stream, contract, endpoint, names_account=names_account)
     yield from _scopes(stream, contract, endpoint)
     if stream is not ACCOUNTS and "updated_since" not in sent(stream, contract) and hints(endpoint).changes:
@@ -62,53 +61,44 @@ def sent(stream: Stream, contract: Contract) -> dict[str, tuple[str, tuple[str, 
     }
     never = ("updated_since", "updated_until") if stream is ACCOUNTS else ()
     abilities = Abilities(contract)
-    is_sent = {key: key not in never and abilities.has(stream.name, ability) for key, ability in ABILITIES.items()}
-    return {key: (getattr(parameters, key), own) for key, own in values.items() if is_sent[key]}
+    keys = [key for key, ability in ABILITIES.items() if key not in never and abilities.has(stream.name, ability)]
+    return {key: (getattr(parameters, key), values[key]) for key in keys}
 
 
 def _values(stream: Stream, contract: Contract, endpoint: ListEndpoint) -> Iterator[Difference]:
-    name = stream.name
-    for key, (parameter, values) in sent(stream, contract).items():
+    """Parameters that a sync sends and the file does not describe, or whose values it does not take; those of the contract's queries too."""
+    name, own = stream.name, f"streams.{stream.name}"
+    cures = {"page_size": "parameters.page_size_value", "sort": f"{own}.sort", "include": f"{own}.include"}
+    queries = dict.fromkeys(pair for query in contract.streams[name].queries for pair in query.items())
+    asked = [
+        *((key, f"parameters.{key}", parameter, values) for key, (parameter, values) in sent(stream, contract).items()),
+        *(("", f"{own}.queries", parameter, (value,)) for parameter, value in queries),
+    ]
+    for key, cure, parameter, values in asked:
         described = endpoint.parameter(parameter)
         if described is None:
-            yield Difference("breaking", name, f"the parameter {parameter} is not described", f"parameters.{key}")
+            yield Difference("breaking", name, f"the parameter {parameter} is not described", cure)
             continue
-        own = {"page_size": "parameters.page_size_value", "sort": f"streams.{name}.sort"}
-        own |= {"include": f"streams.{name}.include"}
         for value in values:
-            if key.startswith("updated_") and described.shape.formats & OTHER_FORMATS:
-                told = f"{parameter} takes {', '.join(sorted(described.shape.formats))}, not an instant"
-                yield Difference("breaking", name, told, f"parameters.{key}")
-                continue
-            refused = refusal(value, described.shape)
-            if key == "sort" and all(refusal(part, described.shape) is None for part in value.split(",")):
-                refused = None  # JSON:API lists them with commas, also where the file names each alone
-            if refused:
-                yield Difference("breaking", name, f"{parameter} {refused}", own.get(key, f"parameters.{key}"))
+            if told := _untaken(key, value, described.shape):
+                yield Difference("breaking", name, f"{parameter} {told}", cures.get(key, cure))
 
 
-def _queries(stream: Stream, contract: Contract, endpoint: ListEndpoint) -> Iterator[Difference]:
-    cure = f"streams.{stream.name}.queries"
-    for parameter, value in dict.fromkeys(
-        pair for query in contract.streams[stream.name].queries for pair in query.items()
-    ):
-        described = endpoint.parameter(parameter)
-        if described is None:
-            yield Difference("breaking", stream.name, f"the parameter {parameter} is not described", cure)
-        elif told := refusal(value, described.shape):
-            yield Difference("breaking", stream.name, f"{parameter} {told}", cure)
+def _untaken(key: str, value: str, shape: Shape) -> str | None:
+    """Why a parameter does not take what a sync sends with it, as the end of a sentence; None where it does. `key`: its own in the contract."""
+    if key.startswith("updated_") and shape.formats & OTHER_FORMATS:
+        return f"takes {', '.join(sorted(shape.formats))}, not an instant"
+    if key == "sort" and all(refusal(part, shape) is None for part in value.split(",")):
+        return None  # JSON:API lists them with commas, also where the file names each alone
+    return refusal(value, shape)
 
 
 def refusal(value: str, shape: Shape) -> str | None:
     """Why a parameter of a shape does not take a value, as the end of a sentence; None where it does. A list takes values with commas between them."""
-    kinds = shape.types
-    if not kinds or kinds - {"array", "object"}:
-        told = _refused_alone(value, shape)
-        if told is None or shape.items is None:
-            return told
-    elif shape.items is None:
-        return None
-    assert shape.items is not None  # noqa: S101  nothing else is left; narrows the type
+    may_be_one = not shape.types or shape.types - {"array", "object"}
+    told = _refused_alone(value, shape) if may_be_one else None
+    if shape.items is None or (may_be_one and told is None):
+        return told
     return next((told for part in value.split(",") if (told := _refused_alone(part, shape.items))), None)
 
 
@@ -141,8 +131,8 @@ def _may_match(pattern: str, value: str) -> bool:
 
 
 def _requests(stream: Stream, contract: Contract, *, names_account: bool) -> list[set[str]]:
-    """The parameters of each kind of first page that a sync asks for: a sweep filters by nothing, the newest window has no upper end, and one account
-    alone is asked for here and there; always, where rows do not name theirs."""
+    """The parameters of each kind of first page that a sync asks for. A sweep filters by nothing, and the newest window has no upper end. One account
+    alone is asked for now and then, and always where rows do not name theirs."""
     names = {key: name for key, (name, _) in sent(stream, contract).items()}
     base = {name for key, name in names.items() if key in ("page_size", "sort", "include")}
     windows: list[list[str]] = [[], ["updated_since"], ["updated_since", "updated_until"]]

@@ -7,17 +7,19 @@ store rows under an account that is not theirs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from pipelines.connect.described import Hints, unique
-from pipelines.connect.findings import NO_PAST, Finding, Line, Past
+from pipelines.connect.described import unique
+from pipelines.connect.findings import Finding, Line, Past
 from pipelines.connect.matching import fold
 from pipelines.connect.places import account_members
 from pipelines.connect.probe import Probe, Seen, is_list
 from pipelines.records import JsonObject
 from resources.contract import Contract
 
+ABILITY = "account filter"
 TOO_FEW, ONE_HAS_ROWS = "too few rows", "fewer than two accounts have rows"
 UNDECIDED = ("one account only", TOO_FEW, ONE_HAS_ROWS)
 UNKNOWN_ACCOUNT = "appointedd-warehouse-asks"
@@ -26,10 +28,10 @@ UNKNOWN_ACCOUNT = "appointedd-warehouse-asks"
 def reference(
     seen: Sequence[Seen], account_ids: set[str], account_types: Collection[str], contract: Contract
 ) -> tuple[list[Finding], set[str]]:
-    """How rows name their account; second, the streams whose rows do not.
+    """How rows name their account, and the streams whose rows do not.
 
-    A name that the contract knows comes before one that only fits by its values; an attribute that it does not know must also sound like an account, since
-    a number of places may well be the id of one.
+    A name that the contract knows comes before one that only fits by its values. An attribute that it does not know must also be called like an account: a
+    count of places, say, may happen to be the id of one.
     """
     known = contract.account_reference
     relationships, attributes = list(known.relationships), list(known.attributes)
@@ -53,21 +55,15 @@ def reference(
         group = relationships if kind == "relationship" else attributes
         if name not in group:
             group.insert(0, name)
-        findings.append(
-            Finding(
-                one.name,
-                "account of a row",
-                f"{kind} {name}",
-                f"in all {len(one.rows)} rows it holds the id of a listed account",
-                "puts each row under that account",
-                "certain",
-            )
-        )
-    lines = (
-        Line(("account_reference", "relationships"), relationships, "its values are ids of listed accounts"),
-        Line(("account_reference", "attributes"), attributes, "its values are ids of listed accounts"),
-    )
+        told = f"in all {len(one.rows)} rows it holds the id of a listed account"
+        outcome = "puts each row under that account"
+        findings.append(Finding(one.name, "account of a row", f"{kind} {name}", told, outcome, "certain"))
     if findings:
+        groups, why = (
+            {"relationships": relationships, "attributes": attributes},
+            "its values are ids of listed accounts",
+        )
+        lines = tuple(Line(("account_reference", group), names, why) for group, names in groups.items())
         findings[0] = replace(findings[0], lines=lines)
     return findings, unnamed
 
@@ -75,19 +71,18 @@ def reference(
 def account_filter(
     probe: Probe,
     seen: Sequence[Seen],
-    hints: Mapping[str, Hints],
     account_ids: Sequence[str],
     unnamed: set[str],
     contract: Contract,
-    past: Past = NO_PAST,
+    past: Past,
 ) -> list[Finding]:
     """Whether a list can be asked for one account; needed where rows do not name theirs."""
     chosen, findings = "", []
-    # Streams that need it first: they decide on the name.
+    # The streams that need it come first, and decide on the name.
     for one in sorted(seen, key=lambda s: s.name not in unnamed):
-        is_worth_more = one.name in unnamed or contract.streams[one.name].account_filter
+        is_worth_more = one.name in unnamed or one.names.account_filter
         further = contract.plausible.account if is_worth_more else ()
-        names = unique(hints[one.name].account, [contract.parameters.account], further)
+        names = unique(one.hints.account, [contract.parameters.account], further)
         finding, name = _of(probe, one, [chosen] if chosen else names, account_ids, unnamed, contract, past)
         chosen = chosen or name
         findings.append(finding)
@@ -108,30 +103,23 @@ def _of(
     contract: Contract,
     past: Past,
 ) -> tuple[Finding, str]:
-    key = ("streams", seen.name, "account_filter")
+    key, is_named = ("streams", seen.name, "account_filter"), seen.name not in unnamed
     reason = "one account only" if len(account_ids) < 2 else TOO_FEW
     own = contract.parameters.account
-    if len(account_ids) > 1 and seen.rows:
-        for name in names:
-            if probe.is_spent:
-                break
-            is_good, reason = _is_honoured(probe, seen, name, account_ids, is_named=seen.name not in unnamed)
-            if is_good:
-                outcome = (
-                    "asks for one account where one lags behind"
-                    if seen.name not in unnamed
-                    else "asks account by account"
-                )
-                line = Line(key, True, reason)
-                return Finding(seen.name, "account filter", name, reason, outcome, "certain", (line,)), name
+    for name in names if len(account_ids) > 1 and seen.rows else ():
+        if probe.is_spent:
+            break
+        is_good, reason = _is_honoured(probe, seen, name, account_ids, is_named=is_named)
+        if is_good:
+            outcome = "asks for one account where one lags behind" if is_named else "asks account by account"
+            line = Line(key, True, reason)
+            return Finding(seen.name, ABILITY, name, reason, outcome, "certain", (line,)), name
     is_undecided = reason in UNDECIDED and own in names
-    if is_undecided and past.is_again and contract.streams[seen.name].account_filter:
+    if is_undecided and past.is_again and seen.names.account_filter:
         told = f"proven by an earlier contact; this time: {reason}"
-        return Finding(seen.name, "account filter", own, told, "asks for one account where it must", "likely"), own
-    off = Line(key, False, f"not proven: {reason}")
-    return Finding(
-        seen.name, "account filter", "none that is proven", reason, "reads all accounts together", "low", (off,)
-    ), ""
+        return Finding(seen.name, ABILITY, own, told, "asks for one account where it must", "likely"), own
+    off, outcome = Line(key, False, f"not proven: {reason}"), "reads all accounts together"
+    return Finding(seen.name, ABILITY, "none that is proven", reason, outcome, "low", (off,)), ""
 
 
 def _is_honoured(
@@ -139,26 +127,20 @@ def _is_honoured(
 ) -> tuple[bool, str]:
     """Two accounts that have rows, asked for one after the other; then an account that does not exist."""
     owners = _owners(seen, account_ids) if is_named else {}
-    asked = (
-        sorted(account_ids, key=lambda a: -sum(o == a for o in owners.values()))[:3]
-        if is_named
-        else list(account_ids[:4])
-    )
+    asked = list(account_ids[:4])
+    if is_named:
+        counts = Counter(owners.values())
+        asked = sorted(account_ids, key=lambda account: -counts[account])[:3]
     found: dict[str, dict[str, JsonObject]] = {}
     for account in asked:
         look, rows, is_whole = probe.walk(seen, {name: account})
         if not is_list(look):
             return False, f"{name}: HTTP {look.status}{' ' + look.told if look.told else ''}"
-        strangers = [k for k in rows if k in owners and owners[k] != account]
-        lost = [k for k, owner in owners.items() if owner == account and k not in rows]
-        if strangers or (lost and is_whole):
-            return (
-                False,
-                f"{name}: rows of other accounts came too"
-                if strangers
-                else f"{name}: rows of the account did not come",
-            )
-        if rows and any(rows.keys() & other.keys() for other in found.values()):
+        if any(owners.get(key, account) != account for key in rows):
+            return False, f"{name}: rows of other accounts came too"
+        if is_whole and any(owner == account and key not in rows for key, owner in owners.items()):
+            return False, f"{name}: rows of the account did not come"
+        if any(rows.keys() & other.keys() for other in found.values()):
             return False, f"{name}: the same rows came for two accounts"
         if rows:
             found[account] = rows
@@ -169,30 +151,25 @@ def _is_honoured(
     look, rows, _ = probe.walk(seen, {name: UNKNOWN_ACCOUNT})
     if is_list(look) and rows:
         return False, f"{name}: an account that does not exist has rows too"
-    return (
-        True,
-        f"two accounts brought {' and '.join(str(len(r)) for r in found.values())} rows, none in common; an unknown one none",
-    )
+    counted = " and ".join(str(len(rows)) for rows in found.values())
+    return True, f"two accounts brought {counted} rows, none in common; an unknown one none"
 
 
 def _owners(seen: Seen, account_ids: Sequence[str]) -> dict[str, str]:
     """Row → its account, for rows that name theirs."""
-    owners = {}
-    for key, row in seen.rows.items():
-        for account in account_ids:
-            if any(account_members([row], {account})):
-                owners[key] = account
-    return owners
+    return {
+        key: account
+        for key, row in seen.rows.items()
+        for account in account_ids
+        if any(account_members([row], {account}))
+    }
 
 
 def _unserved(seen: Seen, account_ids: Sequence[str]) -> Finding:
-    return Finding(
-        seen.name,
-        "account of a row",
-        "not told",
-        f"no relationship or attribute holds the id of one of the {len(account_ids)} accounts, and no account filter works",
-        "cannot say whose rows they are",
-        "none",
-        need=f"{seen.name}: rows do not name their account and no account filter was found. Make one API client for each account in Appointedd and "
-        f"list them in APPOINTEDD_CLIENTS, or name the filter: parameters.account and streams.{seen.name}.account_filter.",
+    told = f"no relationship or attribute holds the id of one of the {len(account_ids)} accounts, and no account filter works"
+    need = (
+        f"{seen.name}: rows do not name their account and no account filter was found. Make one API client for each account in Appointedd and "
+        f"list them in APPOINTEDD_CLIENTS, or name the filter: parameters.account and streams.{seen.name}.account_filter."
     )
+    outcome = "cannot say whose rows they are"
+    return Finding(seen.name, "account of a row", "not told", told, outcome, "none", need=need)

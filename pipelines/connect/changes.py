@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
-from pipelines.connect.described import Hints, unique
-from pipelines.connect.findings import NO_PAST, Confidence, Finding, Line, Past
+from pipelines.connect.described import unique
+from pipelines.connect.findings import Confidence, Finding, Line, Past
 from pipelines.connect.honoured import EDGE, Instants, Trial, Verdict, judge, trials
 from pipelines.connect.matching import fold, instant_of
 from pipelines.connect.ordering import changed_name
@@ -28,7 +29,7 @@ Pair = tuple[str, str]
 
 
 def instants_of(row: JsonObject, changed: str, twins: Iterable[str]) -> Instants:
-    """Every instant of a record by attribute; other spellings of the change time (`twins`, folded) are left out, since nothing can tell them apart."""
+    """Every instant of a record by attribute, but for `twins`: other (folded) names of the change time, which hold the same instant."""
     found: dict[str, datetime] = {}
     skipped = set(twins)
 
@@ -48,7 +49,7 @@ def instants_of(row: JsonObject, changed: str, twins: Iterable[str]) -> Instants
 def all_instants(rows: Mapping[str, JsonObject], seen: Seen, contract: Contract, changed: str) -> dict[str, Instants]:
     """The instants of some rows, by id."""
     plausible = contract.plausible.columns.get(seen.name, {}).get("updated_at", ())
-    twins = {fold(name) for name in (*contract.streams[seen.name].columns["updated_at"], *plausible)} | {"updatedat"}
+    twins = {fold(name) for name in (*seen.names.columns["updated_at"], *plausible, "updated_at")}
     return {key: instants_of(row, changed, twins) for key, row in rows.items()}
 
 
@@ -61,7 +62,7 @@ def instant_text(instant: datetime) -> str:
 class _Proof:
     """What was seen of a filter on one list."""
 
-    verdict: Verdict | str
+    verdict: Verdict | Literal["refused"]
     reason: str
 
     def __str__(self) -> str:
@@ -82,7 +83,10 @@ class _Tried:
 
     @property
     def promise(self) -> tuple[bool, int, int]:
-        """Smaller is more telling: a list that the contract adds names no parameter for the others; attributes that cannot be told apart, then few rows."""
+        """Sorts the most telling list first: of few attributes that look like the change time, then of many rows.
+
+        Lists that the contract adds come last, since they should not choose the parameter for the others.
+        """
         told = (len(self._windows[0].untold), -len(self._sample)) if self._windows else (99, 0)
         return self.is_added, *told
 
@@ -92,7 +96,10 @@ class _Tried:
         return bool(self._windows) and not self._windows[0].untold
 
     def worth_trying(self, pairs: Sequence[Pair], *, is_strict: bool) -> Sequence[Pair]:
-        """Where nothing can be proven nothing is asked; where the server ignores what it does not know, all names together cost one request to rule out."""
+        """The pairs that are worth a request each; none where this list can prove nothing.
+
+        A server that ignores unknown names is asked with all of them at once first: if that changes nothing, none of them works.
+        """
         if not self.is_telling:
             return ()
         if is_strict or len(pairs) < 4:
@@ -169,9 +176,8 @@ class _Tried:
 def filters(
     probe: Probe,
     seen: Sequence[Seen],
-    hints: Mapping[str, Hints],
     contract: Contract,
-    past: Past = NO_PAST,
+    past: Past,
     *,
     is_strict: bool,
 ) -> list[Finding]:
@@ -180,62 +186,67 @@ def filters(
     What an earlier contact proved stays where this one sees too little to say anything, so that lines do not come and go with the rows of the day.
     """
     own = (contract.parameters.updated_since, contract.parameters.updated_until)
-    described = [pair for one in seen for pair in hints[one.name].changes]
+    described = [pair for one in seen for pair in one.hints.changes]
     pairs = list(dict.fromkeys([*described, own, *contract.plausible.changes]))
     lists = [_Tried(probe, one, contract, changed) for one in seen if (changed := changed_name(one)) is not None]
-    chosen: Pair | None = None
-    proofs: dict[str, _Proof] = {}
-    # The stream with the most telling sample finds the names; the others only prove them.
-    for tried in sorted(lists, key=lambda one: one.promise):
-        proof = tried.untried()
-        worth = [chosen] if chosen else pairs if not proofs else pairs[: len(described) + SECOND_LOOK]
-        worth_trying = tried.worth_trying(worth, is_strict=is_strict)
-        for pair in worth_trying:
-            proof = tried.lower(pair[0])
-            if proof.verdict == "honoured":
-                chosen = pair
-                break
-        else:
-            if tried.is_telling and not worth_trying:
-                proof = _Proof("ignored", "none of the names makes a difference")
-        proofs[tried.name] = proof
+    chosen, proofs = _lower_bounds(lists, pairs, len(described) + SECOND_LOOK, is_strict=is_strict)
     undated = _Proof("undecided", "its records carry no change time that can be read")
     proofs = {one.name: proofs.get(one.name, undated) for one in seen}
     own_before = _on_before(seen, contract, past)
     kept = {name for name in own_before if proofs[name].verdict == "undecided" and (chosen or own)[0] == own[0]}
     if kept and chosen is None:
         chosen = own
-    findings = [
+    if chosen is None:
+        off = Line(("abilities", "filters"), False, "no filter by change time was proven")
+        bounds = [Finding("", ABILITY, "off", "see the streams", "no filter is sent", "certain", (off,))]
+    else:
+        low, proven = chosen[0], [one for one in lists if proofs[one.name].verdict == "honoured"]
+        # The bounds hold for all lists, so one that the contract adds does not decide on them beside others.
+        deciding = [one for one in proven if not one.is_added] or ([] if kept else proven)
+        was_upper = contract.abilities.upper_bound and {one.name for one in deciding} | kept <= own_before
+        uppers = unique([chosen[1]], [high for _, high in [*described, own]])
+        lower = _lower_bound(deciding, low)
+        upper, high = _upper_bound(deciding, low, uppers, contract, was_on=was_upper)
+        bounds = [lower, upper]
+        for one in proven if high else ():
+            if one not in deciding and (proof := one.upper(low, high)).verdict != "honoured":
+                proofs[one.name] = _Proof(proof.verdict, f"{high}, {proof.reason}")
+    of_lists = [
         _kept(name, proof, contract) if name in kept else _of_list(name, proof, chosen)
         for name, proof in proofs.items()
     ]
-    if chosen is None:
-        off = Line(("abilities", "filters"), False, "no filter by change time was proven")
-        off_for_all = Finding("", ABILITY, "off", "see the streams", "no filter is sent", "certain", (off,))
-        return [*findings, off_for_all]
-    proven = [one for one in lists if proofs[one.name].verdict == "honoured"]
-    # The bounds hold for all lists, so one that the contract adds does not decide on them beside others.
-    deciding = [one for one in proven if not one.is_added] or ([] if kept else proven)
-    was_upper = contract.abilities.upper_bound and {one.name for one in deciding} | kept <= own_before
-    uppers = unique([chosen[1]], [high for _, high in [*described, own]])
-    lower = _lower_bound(deciding, chosen[0])
-    upper, name = _upper_bound(deciding, chosen[0], uppers, contract, was_on=was_upper)
-    if name:
-        for one in proven:
-            if one not in deciding and (proof := one.upper(chosen[0], name)).verdict != "honoured":
-                proofs[one.name] = _Proof(proof.verdict, f"{name}, {proof.reason}")
-        findings = [f if f.stream in kept else _of_list(f.stream, proofs[f.stream], chosen) for f in findings]
-    return [*findings, lower, upper]
+    return [*of_lists, *bounds]
+
+
+def _lower_bounds(
+    lists: Sequence[_Tried], pairs: Sequence[Pair], few: int, *, is_strict: bool
+) -> tuple[Pair | None, dict[str, _Proof]]:
+    """The pair whose lower bound works, and what was seen of it on each list: the most telling sample finds the names, the others only prove them.
+
+    `few`: so many pairs are tried on the others where the first list found none.
+    """
+    chosen: Pair | None = None
+    proofs: dict[str, _Proof] = {}
+    for tried in sorted(lists, key=lambda one: one.promise):
+        names = [chosen] if chosen else pairs[:few] if proofs else pairs
+        worth_trying = tried.worth_trying(names, is_strict=is_strict)
+        proof = tried.untried()
+        if tried.is_telling and not worth_trying:
+            proof = _Proof("ignored", "none of the names makes a difference")
+        for pair in worth_trying:
+            proof = tried.lower(pair[0])
+            if proof.verdict == "honoured":
+                chosen = pair
+                break
+        proofs[tried.name] = proof
+    return chosen, proofs
 
 
 def _on_before(seen: Sequence[Seen], contract: Contract, past: Past) -> set[str]:
-    """Streams whose filter is on since an earlier contact: that one saw the proof, or it would have switched it off.
-
-    A list that the contract adds may have been added since then.
-    """
+    """Streams whose filter an earlier contact left on, which it did only with proof. A list that the contract adds may be newer than that contact."""
     if not past.is_again or not contract.abilities.filters:
         return set()
-    return {one.name for one in seen if contract.streams[one.name].filters and not one.stream.is_generic}
+    return {one.name for one in seen if one.names.filters and not one.stream.is_generic}
 
 
 def _kept(stream: str, proof: _Proof, contract: Contract) -> Finding:
@@ -269,12 +280,12 @@ def _lower_bound(proven: Sequence[_Tried], name: str) -> Finding:
 def _upper_bound(
     proven: Sequence[_Tried], low: str, names: Sequence[str], contract: Contract, *, was_on: bool
 ) -> tuple[Finding, str]:
-    """The upper bound, in windows whose lower bound is proven; off unless every stream with a filter proves it, now or (`was_on`) in an earlier contact.
+    """The upper bound, and its name, which is empty where it is off: unless every stream with a filter proves it, now or (`was_on`) in an earlier contact.
 
-    Second, its name; empty where it is off.
+    It is tried in windows whose lower bound is proven.
     """
-    reason = "none is known to go with it"
-    own, outcome = contract.parameters.updated_until, "splits long windows, can backfill days"
+    reason, outcome = "none is known to go with it", "splits long windows, can backfill days"
+    own = contract.parameters.updated_until
     was_on = was_on and low == contract.parameters.updated_since and bool(own)
     for name in names:
         results: list[tuple[str, _Proof]] = []

@@ -7,14 +7,15 @@ What lives here: matching what was seen, what that comes to, records that no col
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from pipelines.connect.findings import Finding, Line
+from pipelines.connect.findings import Confidence, Finding, Line
 from pipelines.connect.matching import Match, Matches, Member, fits, match, members_of
 from pipelines.connect.probe import Seen
 from pipelines.records import JsonObject, object_at
-from pipelines.streams import ACCOUNTS
-from resources.contract import Contract
+from pipelines.streams import ACCOUNTS, Stream
+from resources.contract import Contract, Names
 from resources.schemas import EMPTY
 
 LISTS = {
@@ -25,56 +26,70 @@ LISTS = {
 ENVELOPE = frozenset({"id", "type", "attributes", "relationships", "links", "meta", "lid"})
 
 
-def match_columns(seen: Seen, contract: Contract) -> Matches:
-    """Match a stream's attributes to its columns; `seen.columns` holds the outcome."""
-    names = contract.streams[seen.name]
-    kinds: dict[str, str] = {c.name: c.kind for c in seen.stream.columns} | LISTS.get(seen.name, {})
+@dataclass(frozen=True)
+class Level:
+    """The columns of one level of a record: of the record itself, or of what one of its lists holds.
+
+    `kinds`: kind by column. `aliases`: the contract's names for them, under `table` of the stream's entry; `plausible`: further ones that are worth trying.
+    `others`: members that have a use of their own, so that no column is read from them.
+    """
+
+    stream: str
+    table: str
+    kinds: Mapping[str, str]
+    aliases: Mapping[str, Names]
+    plausible: Mapping[str, Names]
+    others: frozenset[str]
+
+    def match(self, members: Mapping[str, Member]) -> Matches:
+        """Which of some members feeds which column."""
+        return match(self.kinds, self.aliases, self.plausible, members, self.others)
+
+    def finding(self, ability: str, result: Matches) -> Finding:
+        """What the matching came to."""
+        by_evidence: dict[str, list[str]] = {}
+        for m in result.found:
+            by_evidence.setdefault(m.evidence, []).append(f"{m.column} = {m.member}")
+        counted = ", ".join(f"{len(names)} {evidence}" for evidence, names in by_evidence.items())
+        found = f"{len(result.found)} of {len(self.kinds)}" + (f" ({counted})" if counted else "")
+        new = [f"{m.column} = {m.member} ({m.evidence})" for m in result.found if not m.is_default]
+        wrong = [f"{name} has the wrong form for {column}" for column, name in result.misfits.items()]
+        told = "; ".join([*new, *wrong]) or "under the contract's names"
+        is_doubtful = wrong or result.weak
+        confidence: Confidence = "none" if not result.found else "likely" if is_doubtful else "certain"
+        lines = (
+            Line(("streams", self.stream, self.table, m.column), list(self.names_of(m)), f"{m.evidence}: {m.member}")
+            for m in result.found
+        )
+        return Finding(self.stream, ability, found, told, "fills these columns", confidence, tuple(lines))
+
+    def names_of(self, found: Match) -> Names:
+        """The contract's own names where they find the member already, else the member alone."""
+        return self.aliases[found.column] if found.is_default else (found.member,)
+
+
+def level_of(stream: Stream, contract: Contract) -> Level:
+    """The columns of a stream's records."""
+    name, reference = stream.name, contract.account_reference
+    return Level(
+        name,
+        "columns",
+        {column.name: column.kind for column in stream.columns} | LISTS.get(name, {}),
+        contract.streams[name].columns,
+        contract.plausible.columns.get(name, {}),
+        frozenset({*reference.relationships, *reference.attributes, *contract.redact.members, "booking"}),
+    )
+
+
+def match_columns(seen: Seen, contract: Contract) -> None:
+    """Match a stream's attributes to its columns; `seen.matches` and `seen.columns` hold the outcome."""
+    level = level_of(seen.stream, contract)
     shape = seen.endpoint.record if seen.endpoint else EMPTY
-    members = members_of(seen.rows.values(), shape)
-    reference = contract.account_reference
-    others = {*reference.relationships, *reference.attributes, *contract.redact.members, "booking"}
-    result = match(kinds, names.columns, contract.plausible.columns.get(seen.name, {}), members, others)
-    seen.columns = {m.column: names_of(m, names.columns[m.column]) for m in result.found}
-    return result
+    seen.matches = level.match(members_of(seen.rows.values(), shape))
+    seen.columns = {m.column: level.names_of(m) for m in seen.matches.found}
 
 
-def names_of(found: Match, aliases: Sequence[str]) -> tuple[str, ...]:
-    """The contract's own list where it finds the member already, else the member alone."""
-    return tuple(aliases) if found.is_default else (found.member,)
-
-
-def column_lines(prefix: tuple[str, ...], result: Matches, contract: Mapping[str, Sequence[str]]) -> tuple[Line, ...]:
-    """The contract's lines for what was matched."""
-    return tuple(
-        Line((*prefix, m.column), list(names_of(m, contract[m.column])), f"{m.evidence}: {m.member}")
-        for m in result.found
-    )
-
-
-def columns_finding(
-    stream: str, level: str, result: Matches, prefix: tuple[str, ...], aliases: Mapping[str, Sequence[str]]
-) -> Finding:
-    """What the matching came to, in one row of the table."""
-    by_evidence: dict[str, list[str]] = {}
-    for m in result.found:
-        by_evidence.setdefault(m.evidence, []).append(f"{m.column} = {m.member}")
-    counted = ", ".join(f"{len(names)} {evidence}" for evidence, names in by_evidence.items())
-    new = [f"{m.column} = {m.member} ({m.evidence})" for m in result.found if not m.is_default]
-    wrong = [f"{name} has the wrong form for {column}" for column, name in result.misfits.items()]
-    is_doubtful = wrong or any(m.evidence in ("plausible", "nested") for m in result.found)
-    return Finding(
-        stream,
-        level,
-        f"{len(result.found)} of {len(result.found) + len(result.empty)}" + (f" ({counted})" if counted else ""),
-        "; ".join([*new, *wrong]) or "under the contract's names",
-        "fills these columns",
-        "none" if not result.found else "likely" if is_doubtful else "certain",
-        column_lines(prefix, result, aliases),
-    )
-
-
-# Records that no column can read
-
+# Elements of lists
 
 # Columns of one element: of a custom field, of a question put to a participant. A value may be anything.
 ELEMENT_KINDS = {
@@ -94,29 +109,30 @@ def elements(
     flat = [one for one in objects if not one.keys() <= IDENTIFIER and "attributes" not in one]
     if not flat:
         return []
-    kinds, plausible = ELEMENT_KINDS[column], contract.plausible.columns.get(column, {})
-    members = members_of({"attributes": one} for one in flat)
-    inside = match(kinds, names, plausible, members, {*contract.redact.members, "type"})
-    return [columns_finding(stream, f"members of {column}", inside, ("streams", stream, table), names)]
+    plausible = contract.plausible.columns.get(column, {})
+    level = Level(stream, table, ELEMENT_KINDS[column], names, plausible, frozenset({*contract.redact.members, "type"}))
+    inside = level.match(members_of({"attributes": one} for one in flat))
+    return [level.finding(f"members of {column}", inside)]
 
 
-def unread(seen: Seen, result: Matches) -> Finding | None:
-    """A need where records came and a sync would store columns without their values; None where it would not."""
-    name = seen.name
+# Records that no column can read
+
+
+def unread(seen: Seen) -> list[Finding]:
+    """A need where records came and a sync would store columns without their values; nothing where it would not."""
+    name, result, told = seen.name, seen.matches, f"{len(seen.rows)} records"
     if not seen.rows:
-        return None
+        return []
     if flat := _flat_members(seen):
         need = (
             f"{name}: its records carry their values ({', '.join(flat[:4])}, …) beside id and type, not under attributes, so they are no JSON:API records. "
             f"A programmer must teach this form to the product."
         )
-        return Finding(name, "records", "flat", f"{len(seen.rows)} records", "could read no column", "none", need=need)
+        return [Finding(name, "records", "flat", told, "could read no column", "none", need=need)]
     if not result.found and seen.stream is not ACCOUNTS:
         came = ", ".join(result.unmapped[:8]) or "none"
         need = f"{name}: no attribute of its records ({came}) fits any column. Name them in streams.{name}.columns."
-        return Finding(
-            name, "records", "not read", f"{len(seen.rows)} records", "could read no column", "none", need=need
-        )
+        return [Finding(name, "records", "not read", told, "could read no column", "none", need=need)]
     kinds = {c.name: c.kind for c in seen.stream.columns}
     members = members_of(seen.rows.values())
     wrong = {
@@ -125,14 +141,14 @@ def unread(seen: Seen, result: Matches) -> Finding | None:
         if kinds.get(column) == "instant" and member in members and _none_fits(members[member])
     }
     if not wrong:
-        return None
+        return []
     forms = "; ".join(f"{member.name}: {form_of(member.values[0])}" for member in wrong.values())
     cures = ", ".join(f"streams.{name}.columns.{column} = []" for column in wrong)
     need = (
         f"{name}: instants come in a form that is not read ({forms}), where ISO 8601 with a zone is due, such as 2026-01-02T03:04:05Z; {', '.join(wrong)} "
         f"would stay empty. A programmer must teach this form to the product, or say that they stay empty: {cures}."
     )
-    return Finding(name, "instants", forms, "values of its records", "would leave them empty", "none", need=need)
+    return [Finding(name, "instants", forms, "values of its records", "would leave them empty", "none", need=need)]
 
 
 def _flat_members(seen: Seen) -> list[str]:
@@ -148,10 +164,6 @@ def _none_fits(member: Member) -> bool:
 
 def form_of(value: object) -> str:
     """How a value is written, without saying what it is: digits become 0."""
-    return (
-        re.sub(r"\d", "0", value)[:40]
-        if isinstance(value, str)
-        else "a number"
-        if not isinstance(value, dict | list)
-        else "no text"
-    )
+    if isinstance(value, str):
+        return re.sub(r"\d", "0", value)[:40]
+    return "no text" if isinstance(value, dict | list) else "a number"

@@ -22,25 +22,30 @@ from resources.settings import Settings
 def compare(settings: Settings, contract: Contract, description: Description) -> list[Difference]:
     """All differences, breaking ones first."""
     found = [*_addresses(settings, contract, description)]
-    by_name = endpoints(description, contract)
-    by_path = {_path(e, description, settings): e for e in description.lists}
-    streams = streams_of(contract)
-    for name, stream in streams.items():
-        found += _of_stream(stream, contract, by_path, by_name.get(name), settings, description)
-    ours = {_last(contract.streams[name].path) for name in streams}
+    base = settings.appointedd_base_url or (description.servers[0].url if description.servers else "")
+    by_path = {contract_path(one, description, base): one for one in description.lists}
+    near = {name: contract_path(one, description, base) for name, one in endpoints(description, contract).items()}
+    for name, stream in streams_of(contract).items():
+        path = contract.streams[name].path
+        # Without a base address nobody can tell what stands before a path.
+        endpoint = next((one for p, one in by_path.items() if _is_path(p, path, is_whole=bool(base))), None)
+        if endpoint is None:
+            other = f"; {near[name]} looks like it" if name in near else ""
+            found.append(Difference("breaking", name, f"no list at {path}{other}", f"streams.{name}.path"))
+        else:
+            found += _of_list(stream, contract, endpoint, settings)
+    ours = {_last(contract.streams[name].path) for name in streams_of(contract)}
     for path in by_path:
         if _last(path) not in ours:
-            found.append(
-                Difference(
-                    "harmless", "", f"the file describes a list that is not synced: {path}", "nothing needs doing"
-                )
-            )
+            told = f"the file describes a list that is not synced: {path}"
+            found.append(Difference("harmless", "", told, "nothing needs doing"))
     return sorted(found, key=lambda d: (d.weight != "breaking", d.stream))
 
 
-def _path(endpoint: ListEndpoint, description: Description, settings: Settings) -> str:
-    base = settings.appointedd_base_url or (description.servers[0].url if description.servers else "")
-    return contract_path(endpoint, description, base)
+def _is_path(path: str, wanted: str, *, is_whole: bool) -> bool:
+    """Whether a path is the one that is wanted, or at least ends like it where it is not known whole."""
+    path, wanted = path.strip("/"), wanted.strip("/")
+    return path == wanted or (not is_whole and path.endswith(f"/{wanted}"))
 
 
 def _last(path: str) -> str:
@@ -63,33 +68,14 @@ def _addresses(settings: Settings, contract: Contract, description: Description)
         yield Difference("breaking", "", told, "oauth.scope")
     told_way = description.client_authentication
     if told_way is not None and told_way != contract.oauth.client_authentication:
-        yield Difference(
-            "breaking", "", f"the token endpoint takes the secret by {told_way}", "oauth.client_authentication"
-        )
+        told = f"the token endpoint takes the secret by {told_way}"
+        yield Difference("breaking", "", told, "oauth.client_authentication")
 
 
-def _of_stream(
-    stream: Stream,
-    contract: Contract,
-    by_path: dict[str, ListEndpoint],
-    near: ListEndpoint | None,
-    settings: Settings,
-    description: Description,
-) -> Iterator[Difference]:
-    name, names = stream.name, contract.streams[stream.name]
-    wanted = names.path.strip("/")
-    # Without a base address nobody can tell what stands before a path.
-    is_known = settings.appointedd_base_url is not None or bool(description.servers)
-    endpoint = next(
-        (e for p, e in by_path.items() if p.strip("/") == wanted or (not is_known and p.endswith("/" + wanted))), None
-    )
-    if endpoint is None:
-        other = f"; {_path(near, description, settings)} looks like it" if near else ""
-        yield Difference("breaking", name, f"no list at {names.path}{other}", f"streams.{name}.path")
-        return
+def _of_list(stream: Stream, contract: Contract, endpoint: ListEndpoint, settings: Settings) -> Iterator[Difference]:
+    name, types = stream.name, endpoint.record.at("type")
     yield from _served(name, contract, endpoint, settings)
-    types = endpoint.record.at("type")
-    if types.is_closed and not set(types.words) <= set(names.types):
+    if types.is_closed and not set(types.words) <= set(contract.streams[name].types):
         yield Difference("breaking", name, f"its records are of type {', '.join(types.words)}", f"streams.{name}.types")
     yield from asking(stream, contract, endpoint, names_account=names_account(contract, endpoint))
     yield from answering(stream, contract, endpoint)

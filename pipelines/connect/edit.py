@@ -177,21 +177,23 @@ def _candidates(text: str, edit: Edit) -> Iterator[str]:
 
 
 def _with_line(lines: Sequence[str], line: Line) -> Iterator[str]:
-    """The line at the end of each table that it may stand in, in a table of its own at the end, and before all tables."""
+    """The line at the end of its table, in such a table at the end of the file, at the end of the tables around its own, and before all tables."""
     starts = [n for n, one in enumerate(lines) if _HEADER.fullmatch(one)]
-    places: list[tuple[int, int]] = []
+    tables: list[tuple[int, int]] = []  # how many steps of the key a table's header has, and where the table ends
     for start, end in pairwise([*starts, len(lines)]):
         path = _path_of(lines[start])
         if path and path == line.key[: len(path)] and len(path) < len(line.key):
-            places.append((len(path), end))
-    places.sort(reverse=True)
-    of_its_own = f"\n[{_dotted(line.key[:-1])}]\n{_statement(line, len(line.key) - 1)}"
-    exact = [p for p in places if p[0] == len(line.key) - 1]
-    for depth, end in exact:
-        yield _inserted(lines, end, _statement(line, depth))
-    yield _inserted(lines, len(lines), of_its_own)
-    for depth, end in [*places[len(exact) :], (0, min(starts, default=len(lines)))]:
-        yield _inserted(lines, end, _statement(line, depth))
+            tables.append((len(path), end))
+    tables.sort(reverse=True)
+    whole = len(line.key) - 1
+    for depth, end in tables:
+        if depth == whole:
+            yield _inserted(lines, end, _statement(line, depth))
+    yield _inserted(lines, len(lines), f"\n[{_dotted(line.key[:-1])}]\n{_statement(line, whole)}")
+    for depth, end in tables:
+        if depth < whole:
+            yield _inserted(lines, end, _statement(line, depth))
+    yield _inserted(lines, min(starts, default=len(lines)), _statement(line, 0))
 
 
 def _inserted(lines: Sequence[str], end: int, statement: str) -> str:

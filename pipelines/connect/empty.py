@@ -50,12 +50,12 @@ def _look(probe: Probe, one: Seen, contract: Contract) -> Look:
         look = probe.page(one, bounds)
         if look.status < 400 or look.status == NOT_FOUND:
             return look
-    # Either bound may be refused for itself, so long ago or in the future.
+    # A bound may be refused because it lies so long ago, and another because it lies in the future.
     return probe.page(one, {parameters.updated_since: instant_text(datetime.now(UTC) + timedelta(days=1))})
 
 
 def _odd(stream: str, look: Look) -> Finding:
-    """Of a list that is not empty in such a window, or is none. What one list answers says nothing of the others."""
+    """What follows where a list came that is not empty, or no list. It holds for this stream alone."""
     # A sync finds out for itself what is refused with a 400.
     if is_list(look) or look.status == BAD_REQUEST:
         return Finding(stream, ABILITY, "not known", f"{ASKED}: {said(look)}", "as it is", "low")

@@ -5,91 +5,85 @@ What lives here: whether a list may be taken for whole, or is cut and does not s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
+from pipelines.connect.asking import sent
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.paging import unserved
-from pipelines.connect.places import address, at
+from pipelines.connect.places import at
 from pipelines.connect.probe import Probe, Seen, is_list, raw_rows, rows_of, said
 from resources.appointedd import Look
 from resources.contract import Contract
 from resources.pages import count_of, may_be_cut, tells_of_pages
 
+ABILITY = "end of lists"
+
 
 @dataclass(frozen=True)
 class _End:
-    """What is known of one list's end: `proven` that its last page is told from others, `cut` that it is not, or nothing (`unknown`)."""
+    """What is known of one list's end. proven: a page that is not the last names the next one; cut: none does; unknown: there may be one page only."""
 
     verdict: Literal["proven", "cut", "unknown"]
     told: str
 
 
-def ends(
-    probe: Probe,
-    lists: Sequence[Seen],
-    contract: Contract,
-    total_place: str,
-    windowed: Collection[str],
-    plain: Collection[str],
-) -> list[Finding]:
-    """Whether lists that name no next page are whole: none that is seen to hold more, and those without any pagination member by the rule that the sync
-    goes by; nothing where all lists speak of pages.
+def ends(probe: Probe, lists: Sequence[Seen], contract: Contract) -> list[Finding]:
+    """Whether lists that name no next page are whole; nothing where all lists speak of pages. `contract` as it is settled so far.
 
-    `windowed`: streams that are read in windows, whose lists may be of any length. `plain`: parameters that hide no record of the list they are sent to.
+    A list that is seen to hold more than its page is not. One without any pagination member is judged by the rule that a sync goes by.
     """
+    total_place = contract.document.total
     if endless := [one.name for one in lists if _never_ends(probe, one, contract)]:
         return [_endless(endless)]
-    longer = {one.name: told for one in lists if (told := _holds_more(probe, one, total_place, plain))}
+    longer = {one.name: told for one in lists if (told := _holds_more(probe, one, contract))}
     if longer:
         told = "; ".join(f"{name}: {why}" for name, why in longer.items())
         counted = f'document.next; where that count is of something else: document.total = "" and document.ignored_marks = ["{total_place}"]'
-        cure = counted if all(total_place and total_place in why for why in longer.values()) else "none"
-        return [unserved("end of lists", f"{told}, and no page names the next", "all answers together", cure)]
+        is_counted = total_place and all(total_place in why for why in longer.values())
+        found = f"{told}, and no page names the next"
+        return [unserved(ABILITY, found, "all answers together", counted if is_counted else "")]
     bare = [one for one in lists if _is_bare(probe, one, total_place)]
     if not bare:
         return []
     refused: set[str] = set()
-    found = {one.name: _end_of(probe, one, contract, refused) for one in bare}
-    told = "; ".join(f"{name}: {end.told}" for name, end in found.items())
-    if cut := [name for name, end in found.items() if end.verdict == "cut"]:
-        return [unserved("end of lists", f"no link leads on from the first page of {', '.join(cut)}", told, "none")]
-    unknown = [one for one in bare if found[one.name].verdict == "unknown"]
+    found_ends = {one.name: _end_of(probe, one, contract, refused) for one in bare}
+    told = "; ".join(f"{name}: {end.told}" for name, end in found_ends.items())
+    if cut := [name for name, end in found_ends.items() if end.verdict == "cut"]:
+        return [unserved(ABILITY, f"no link leads on from the first page of {', '.join(cut)}", told)]
+    unknown = [one for one in bare if found_ends[one.name].verdict == "unknown"]
     if not unknown:
-        line = Line(
-            ("document", "lists_are_whole"),
-            True,
-            "a page cut short named the next one; one that names none is the last",
-        )
+        why = "a page cut short named the next one; one that names none is the last"
+        line = Line(("document", "lists_are_whole"), True, why)
         outcome = "believes a page that names no other to be the last"
-        return [Finding("", "end of lists", "told by a next link alone", told, outcome, "certain", (line,))]
+        return [Finding("", ABILITY, "told by a next link alone", told, outcome, "certain", (line,))]
     names = ", ".join(f"{one.name} ({_count(probe, one)} records)" for one in unknown)
+    found = f"not told by {names}"
     if contract.document.lists_are_whole:
-        return [Finding("", "end of lists", f"not told by {names}", told, "takes the contract's word for it", "likely")]
-    size = int(next(iter(probe.size.values()), "0"))
-    risky = [one.name for one in bare if one.name in windowed or may_be_cut(_count(probe, one), size)]
+        return [Finding("", ABILITY, found, told, "takes the contract's word for it", "likely")]
+    size = int(probe.size.get(probe.size_name, "0"))
+    # A list that is read in windows may be of any length.
+    risky = [
+        one.name
+        for one in bare
+        if "updated_since" in sent(one.stream, contract) or may_be_cut(_count(probe, one), size)
+    ]
     if not risky:
-        return [
-            Finding("", "end of lists", f"not told by {names}", told, "believes these lengths, not round ones", "low")
-        ]
+        return [Finding("", ABILITY, found, told, "believes these lengths, not round ones", "low")]
     need = (
         f"end of lists: {names} came without any pagination member, and nothing shows that this is all; a sync believes no such list of a round length. "
         f"Look in Appointedd how many there are. If that is all: document.lists_are_whole = true. If not, say where the next link stands: document.next."
     )
-    return [
-        Finding(
-            "", "end of lists", f"not told by {names}", told, f"would end red: {', '.join(risky)}", "none", need=need
-        )
-    ]
+    return [Finding("", ABILITY, found, told, f"would end red: {', '.join(risky)}", "none", need=need)]
 
 
 def _never_ends(probe: Probe, seen: Seen, contract: Contract) -> bool:
-    """Whether an empty page names one with a higher number: there is always another. Behind a cursor's empty page more may come."""
-    links = (address(at(look.document, probe.next_place)) for look in probe.answers_to(seen) if not raw_rows(look))
+    """Whether an empty page names one with a higher number, so that there is always another. Behind an empty page of a cursor more may come."""
+    links = [probe.next_link(look) or "" for look in probe.answers_to(seen) if not raw_rows(look)]
     numbering = contract.document.shifting_parameters
-    return any(name in parse_qs(urlsplit(link or "").query) for link in links for name in numbering)
+    return any(name in parse_qs(urlsplit(link).query) for link in links for name in numbering)
 
 
 def _endless(names: Sequence[str]) -> Finding:
@@ -97,15 +91,17 @@ def _endless(names: Sequence[str]) -> Finding:
         f"end of lists: every page of {', '.join(names)} names a next one, an empty page behind the last one, too, so a sync would never come to an end. "
         f"This product takes a page that names no next one for the last; a programmer must teach it this form."
     )
-    return Finding("", "end of lists", "never", "an empty page names a next one", "would not end", "none", need=need)
+    return Finding("", ABILITY, "never", "an empty page names a next one", "would not end", "none", need=need)
 
 
-def _holds_more(probe: Probe, seen: Seen, total_place: str, plain: Collection[str]) -> str:
-    """What shows that a list without a next link is longer than its one page; nothing where nothing does."""
-    answers = probe.answers_to(seen)
+def _holds_more(probe: Probe, seen: Seen, contract: Contract) -> str:
+    """Why a list without a next link is known to be longer than its one page; empty where nothing shows that."""
+    answers, parameters, total_place = probe.answers_to(seen), contract.parameters, contract.document.total
     if any(probe.has_next(look) for look in answers):
         return ""
-    whole = [look for look in answers if {name for name, _ in parse_qsl(urlsplit(look.url).query)} <= {*plain}]
+    # Parameters that hide no record of the list they are sent to.
+    plain = {parameters.page_size, parameters.sort, parameters.include, parameters.account}
+    whole = [look for look in answers if {name for name, _ in parse_qsl(urlsplit(look.url).query)} <= plain]
     rows = set(seen.rows).union(*(rows_of(look) for look in whole))
     longest = max((len(raw_rows(look)) for look in answers), default=0)
     if len(rows) > longest:
@@ -136,9 +132,9 @@ def _end_of(probe: Probe, seen: Seen, contract: Contract, refused: set[str]) -> 
     count = len(raw_rows(page))
     if any(probe.has_next(look) for look in probe.answers_to(seen)):
         return _End("proven", "a page that is not the last names the next")
-    if count > 1 and probe.size:
+    if count > 1 and probe.size_name:
         asked = "2" if count > 2 else "1"
-        short = probe.page(seen, {next(iter(probe.size)): asked})
+        short = probe.page(seen, {probe.size_name: asked})
         if len(raw_rows(short)) == int(asked):
             is_named = probe.has_next(short)
             told = f"{asked} of {count} asked for came, {'and the next page is named' if is_named else 'without a next link'}"

@@ -78,19 +78,21 @@ def _trial(
     instants = [row[changed] for row in sample.values() if changed in row]
     if until is not None and not (max(instants) > until + EDGE and min(instants) < since - EDGE):
         return None  # with nothing beyond a bound, nothing would show that it is ignored
-    untold = []
-    for name in others:
-        tells = False
+
+    def tells(name: str) -> bool:
+        """Whether some row would come or stay away if the filter read this attribute instead."""
         for key, side in sides.items():
             other = sample[key].get(name)
             if side is None or other is None:
                 continue
             # With an upper bound the lower one was proven before, so the question is what the upper one reads.
             read = other >= since if until is None else sample[key][changed] >= since and other <= until
-            tells = tells or read != side
-        if not tells:
-            untold.append(name)
-    return Trial(since, until, tuple(sorted(untold)), sum(side is True for side in sides.values()))
+            if read != side:
+                return True
+        return False
+
+    untold = sorted(name for name in others if not tells(name))
+    return Trial(since, until, tuple(untold), sum(side is True for side in sides.values()))
 
 
 def judge(
@@ -123,9 +125,3 @@ def judge(
     if trial.untold:
         return "undecided", f"no row tells it from a filter by {', '.join(trial.untold)}"
     return "honoured", f"all {len(wanted)} rows of the window came back, and none from outside"
-
-
-def is_sorted(instants: list[datetime], *, descending: bool) -> bool:
-    """Whether instants come in order, with at least two different ones among them."""
-    ordered = sorted(instants, reverse=descending)
-    return len(set(instants)) > 1 and instants == ordered

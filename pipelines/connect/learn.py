@@ -6,21 +6,20 @@ What lives here: the order of the questions, and what is concluded for the whole
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from pipelines.connect import belonging, changes, columns, empty, ends, ordering, paging, people, shapes, together
-from pipelines.connect.described import Hints, endpoints, hints
+from pipelines.connect.described import endpoints
 from pipelines.connect.findings import NO_PAST, Confidence, Finding, Learned, Line, Past
 from pipelines.connect.matching import Matches
 from pipelines.connect.paths import Paths
 from pipelines.connect.places import rate_limit
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
-from pipelines.connect.way_in import WayIn, access_of, addresses
+from pipelines.connect.way_in import access_of, addresses, way_in
 from pipelines.streams import ACCOUNTS, BUILT_IN, CUSTOMERS, streams_of
-from resources.contract import AccountReference, Contract
+from resources.contract import Contract
 from resources.openapi import Description
 from resources.settings import Settings
 
@@ -37,42 +36,38 @@ def learn(settings: Settings, contract: Contract, description: Description | Non
     learned = Learned()
     access = access_of(settings, description)
     learned.add(*addresses(access, description))
-    opened = WayIn(settings, contract, description, access, learned)
-    with opened as probe:
+    with way_in(settings, contract, description, access, learned) as probe:
         _Contact(probe, settings, contract, description, learned, past).ask()
         learned.requests_count = probe.count
     return learned
 
 
+@dataclass
 class _Contact:
-    """One contact under way."""
+    """One contact under way. `seen`: the built-in lists; those that the contract adds are asked once these have shown how this API is asked."""
 
-    def __init__(
-        self,
-        probe: Probe,
-        settings: Settings,
-        contract: Contract,
-        description: Description | None,
-        learned: Learned,
-        past: Past,
-    ) -> None:
-        self.past = past
-        self.probe, self.settings, self.contract, self.learned = probe, settings, contract, learned
-        self.description = description
-        # Those that the contract adds are asked once the others have shown how this API is asked.
-        self.streams = {name: stream for name, stream in streams_of(contract).items() if not stream.is_generic}
-        self.endpoints = endpoints(description, contract)
-        self.seen = {
-            name: Seen(stream, contract.streams[name], self.endpoints.get(name))
-            for name, stream in self.streams.items()
-        }
-        self.hints: dict[str, Hints] = {name: hints(self.endpoints.get(name)) for name in self.streams}
-        self.matches: dict[str, Matches] = {}
-        self.added: list[Seen] = []  # lists that the contract adds, which are stored generically
+    probe: Probe
+    settings: Settings
+    contract: Contract
+    description: Description | None
+    learned: Learned
+    past: Past
+    seen: dict[str, Seen] = field(default_factory=dict)
 
     def ask(self) -> None:
         """All questions, those first whose answers the others need."""
-        paths = Paths(self.probe, self.contract, self.description, self.settings.api_access().base_url, self.past)
+        live, added = self._find_lists()
+        if live:
+            self._ask_lists(live, added)
+
+    def _find_lists(self) -> tuple[list[Seen], list[Seen]]:
+        """The built-in lists that were found, and those that the contract adds, which are stored generically; neither where no list at all is there."""
+        endpoint_of = endpoints(self.description, self.contract)
+        for name, stream in streams_of(self.contract).items():
+            if not stream.is_generic:
+                self.seen[name] = Seen(stream, self.contract.streams[name], endpoint_of.get(name))
+        base_url = self.settings.api_access().base_url
+        paths = Paths(self.probe, self.contract, self.description, base_url, self.past)
         findings = [paths.find(one) for one in self.seen.values()]
         live = [s for s in self.seen.values() if s.first is not None]
         self.learned.lists_count = len(live)
@@ -80,56 +75,63 @@ class _Contact:
         if not live:
             self.learned.add(*paths.none_found(findings))
             self.learned.findings = [replace(f, lines=()) for f in self.learned.findings]
-            return
+            return [], []
         self.learned.add(*findings)
+        added: list[Seen] = []
         for name in self.contract.streams:
-            if name not in BUILT_IN:
-                finding, added = paths.kept_as_documents(name, self.endpoints.get(name))
-                self.learned.add(finding)
-                self.added += [added] if added else []
-        self.probe.most_requests += MOST_OF_AN_ADDED_LIST * len(self.added)
-        self.hints |= {one.name: hints(one.endpoint) for one in self.added}
+            if name in BUILT_IN:
+                continue
+            finding, one = paths.kept_as_documents(name, endpoint_of.get(name))
+            self.learned.add(finding)
+            added += [one] if one else []
+        self.probe.most_requests += MOST_OF_AN_ADDED_LIST * len(added)
+        return live, added
+
+    def _ask_lists(self, live: Sequence[Seen], added: Sequence[Seen]) -> None:
+        """All that is asked of the lists that were found."""
+        probe, learned, past = self.probe, self.learned, self.past
         # Names are found on the built-in lists, and proven on all that are read by change time.
-        lists = [*live, *self.added]
+        lists = [*live, *added]
         changing = [s for s in lists if s.stream is not ACCOUNTS]
-        largest = max(live, key=lambda s: len(s.rows))
-        is_strict, told = paging.refuses_unknown(self.probe, largest)
-        every_hint = [self.hints[s.name] for s in (largest, *live)]
-        self.learned.add(told, paging.page_size(self.probe, live, every_hint, self.contract))
-        self.learned.add(*paging.next_link(self.probe, live, self.contract))
+        is_strict, told = paging.refuses_unknown(probe, max(live, key=lambda s: len(s.rows)))
+        learned.add(told, paging.page_size(probe, live, self.contract))
+        learned.add(paging.next_link(probe, live, self.contract))
         for one in lists:
             self._sample(one)
-        self.learned.add(paging.total(self.probe, live, self.contract))
+        learned.add(paging.total(probe, live, self.contract))
         accounts = self._accounts()
         for one in lists:
-            self.learned.add(shapes.types(one, self.contract))
+            learned.add(shapes.types(one))
             columns.match_columns(one, self.contract)
         unnamed = self._reference(changing, accounts)
         if changing:
-            self.learned.add(*ordering.order(self.probe, changing, self.hints, self.contract))
+            learned.add(*ordering.order(probe, changing, self.contract))
         for one in lists:
-            self.matches[one.name] = columns.match_columns(one, self.contract)
+            columns.match_columns(one, self.contract)
             self._columns(one)
         if changing:
-            self.learned.add(
-                *changes.filters(self.probe, changing, self.hints, self.contract, self.past, is_strict=is_strict)
-            )
-        self.learned.add(
-            *belonging.account_filter(self.probe, changing, self.hints, accounts, unnamed, self.contract, self.past)
-        )
+            learned.add(*changes.filters(probe, changing, self.contract, past, is_strict=is_strict))
+        learned.add(*belonging.account_filter(probe, changing, accounts, unnamed, self.contract, past))
         matched = self._bookings()
-        self.learned.add(*empty.empty(self.probe, changing, self._settled_contract()))
-        self.learned.add(*together.together(self.probe, changing, self._settled_contract(), unnamed, accounts))
-        if (ignoring := paging.filtered_total(self.probe, live, self._settled("document", "total"))) is not None:
-            self.learned.add(ignoring)
-        for one in self.added:
+        learned.add(*empty.empty(probe, changing, self._settled()))
+        learned.add(*together.together(probe, changing, self._settled(), unnamed, accounts))
+        learned.add(*paging.filtered_total(probe, live, self._settled().document.total))
+        for one in added:
             # What comes with its rows by the contract's own `include` came when all was sent together.
-            for look in self.probe.answers_to(one):
-                self.probe.add_included(one, look)
-        self.learned.add(shapes.secrets(lists, self.contract))
-        self.learned.add(shapes.singles(self.probe, changing))
-        self.learned.add(*self._ends(lists), *self._wandering(lists))
-        self.learned.add(*self._clock(lists))
+            for look in probe.answers_to(one):
+                probe.add_included(one, look)
+        learned.add(shapes.secrets(lists, self.contract), shapes.singles(probe, changing))
+        settled = self._settled()
+        # Where no next link can be followed, it was told already what the pages do not tell.
+        if not any(finding.need for finding in learned.findings if finding.ability == paging.NEXT_LINK):
+            learned.add(*ends.ends(probe, lists, settled))
+        learned.add(*ordering.wandering(probe, lists, settled))
+        # An error may come from something before the API, without its headers.
+        newest = next(look for look in reversed(probe.answers) if is_list(look))
+        learned.add(self._clock(newest.fetched_at), self._pace(newest.headers))
+        if forms := shapes.instant_forms(lists):
+            values = "values of the columns that are instants"
+            learned.add(Finding("", "instants", forms, values, "reads them", "certain"))
         self._conclude(live, matched)
 
     # Lists
@@ -142,63 +144,36 @@ class _Contact:
         self.probe.add_sample(one, page)
         following = self.probe.follow(page)
         one.is_all = following is None and not paging.goes_on(self.probe, page)
-        if one.stream is ACCOUNTS:
-            read: set[str] = set()
-            while (
-                following is not None and following.url not in read and rows_of(following) and not self.probe.is_spent
-            ):
-                read.add(following.url)
-                self.probe.add_sample(one, following)
-                following = self.probe.follow(following)
+        read: set[str] = set()
+        while one.stream is ACCOUNTS and following is not None and rows_of(following):
+            if following.url in read or self.probe.is_spent:
+                break
+            read.add(following.url)
+            self.probe.add_sample(one, following)
+            following = self.probe.follow(following)
 
     def _accounts(self) -> list[str]:
-        ids = list(self.seen["accounts"].rows)
-        if not ids and self.seen["accounts"].first is not None:
+        """The ids of the accounts that the API client sees."""
+        accounts = self.seen["accounts"]
+        if not accounts.rows and accounts.first is not None:
+            told = "the list is empty"
             need = (
                 "accounts: the API client sees no account at all. Check in Appointedd which accounts it may read, and that its creator is still an "
                 "administrator of them."
             )
-            self.learned.add(
-                Finding("accounts", "accounts", "none", "the list is empty", "would fail", "none", need=need)
-            )
-        return ids
+            self.learned.add(Finding("accounts", "accounts", "none", told, "would fail", "none", need=need))
+        return list(accounts.rows)
 
     def _reference(self, changing: Sequence[Seen], accounts: Sequence[str]) -> set[str]:
         """How rows name their account; the names found are the contract's from here on, so that no column takes them."""
-        types = {str(row.get("type")) for row in self.seen["accounts"].rows.values()}
-        findings, unnamed = belonging.reference(changing, set(accounts), types, self.contract)
+        findings, unnamed = belonging.reference(changing, set(accounts), self.seen["accounts"].types, self.contract)
         self.learned.add(*findings)
-        own = self.contract.account_reference
         names = {line.key[-1]: tuple(line.value) for f in findings for line in f.lines}
-        reference = AccountReference(
-            relationships=names.get("relationships", own.relationships),
-            attributes=names.get("attributes", own.attributes),
-        )
+        reference = self.contract.account_reference.model_copy(update=names)
         self.contract = self.contract.model_copy(update={"account_reference": reference})
         return unnamed
 
-    def _ends(self, lists: Sequence[Seen]) -> list[Finding]:
-        """What tells the end of a list, once it is known where totals stand and which lists are read in windows."""
-        windowed = {
-            one.name
-            for one in lists
-            if one.stream is not ACCOUNTS
-            and self._settled("abilities", "filters")
-            and self._settled("streams", one.name, "filters")
-        }
-        if any(f.need for f in self.learned.findings if f.ability == "next link"):
-            return []  # what pages do not tell was told already
-        plain = {self._settled("parameters", name) for name in ("page_size", "sort", "include", "account")}
-        contract = self._settled_contract()
-        return ends.ends(self.probe, lists, contract, contract.document.total, windowed, plain)
-
-    def _wandering(self, lists: Sequence[Seen]) -> list[Finding]:
-        """Lists without an order, known once it is known which order the sync asks for."""
-        is_on = self._settled("abilities", "sort") and self._settled("parameters", "sort")
-        ordered = {one.name for one in lists if is_on and self._settled("streams", one.name, "sort")}
-        return ordering.wandering(self.probe, lists, ordered, self.contract)
-
-    def _settled_contract(self) -> Contract:
+    def _settled(self) -> Contract:
         """The contract that a sync will find after this contact, as far as it is known: a person's own lines stay."""
         values = self.contract.model_dump()
         for line in self.learned.lines:
@@ -209,132 +184,101 @@ class _Contact:
                 holder[line.key[-1]] = line.value
         return Contract.model_validate(values)
 
-    def _settled(self, *key: str) -> Any:
-        """What the sync will find under a key: what was learned, else the contract's."""
-        value: Any = self.contract
-        for name in key:
-            value = value[name] if isinstance(value, dict) else getattr(value, name)
-        return next((line.value for line in self.learned.lines if line.key == key), value)
-
     # Records
 
     def _columns(self, one: Seen) -> None:
+        """What a list's columns came to; nothing of one of which nothing is known."""
         if not one.rows and one.endpoint is None:
             return
-        aliases = one.names.columns
-        prefix = ("streams", one.name, "columns")
-        matched = self.matches[one.name]
-        self.learned.add(columns.columns_finding(one.name, "columns", matched, prefix, aliases))
-        if not one.stream.is_generic and (finding := columns.unread(one, matched)) is not None:
-            self.learned.add(finding)
+        self.learned.add(columns.level_of(one.stream, self.contract).finding("columns", one.matches))
+        if not one.stream.is_generic:
+            self.learned.add(*columns.unread(one))
         if one.name == CUSTOMERS.name:
-            found = columns.elements(
-                one.name, "custom_fields", one.rows.values(), matched, "custom_field_columns", self.contract
-            )
-            self.learned.add(*found)
+            table, records = "custom_field_columns", one.rows.values()
+            self.learned.add(*columns.elements(one.name, "custom_fields", records, one.matches, table, self.contract))
 
     def _bookings(self) -> Matches | None:
+        """What bookings and events have of their own; the matches of the bookings' participants, where some were seen."""
         matched = None
-        bookings, customers = self.seen.get("bookings"), self.seen.get("customers")
-        if bookings is not None and bookings.first is not None:
-            customer_types = {str(r.get("type")) for r in customers.rows.values()} if customers else set()
-            findings, matched = people.participants(
-                self.probe,
-                bookings,
-                self.hints["bookings"],
-                self.contract,
-                customer_types | set(self.contract.streams["customers"].types),
-            )
+        live = {name: one for name, one in self.seen.items() if one.first is not None}
+        if bookings := live.get("bookings"):
+            customer_types = {*self.contract.streams["customers"].types}
+            if customers := self.seen.get("customers"):
+                customer_types |= customers.types
+            findings, matched = people.participants(self.probe, bookings, self.contract, customer_types)
             self.learned.add(*findings)
-        for name in ("bookings", "events"):
-            one = self.seen.get(name)
-            if one is not None and one.first is not None:
-                self.learned.add(*shapes.cancelled(self.probe, one, self.hints[name], self.contract, self.past))
-                self.learned.add(*shapes.status_words(one, self.contract))
+        for one in (live[name] for name in ("bookings", "events") if name in live):
+            self.learned.add(*shapes.cancelled(self.probe, one, self.contract, self.past))
+            self.learned.add(*shapes.status_words(one, self.contract))
         return matched
 
     # The whole
 
-    def _clock(self, live: Sequence[Seen]) -> Iterator[Finding]:
-        # An error may come from something before the API, without its headers.
-        newest = next(look for look in reversed(self.probe.answers) if is_list(look))
-        if newest.fetched_at is None:
+    def _clock(self, told_at: datetime | None) -> Finding:
+        """The API's clock, by which completeness is measured, against this machine's."""
+        if told_at is None:
             need = "The API's answers carry no Date header, so there is no clock to measure completeness by, and no sync can run."
-            yield Finding("", "clock", "no Date header", "the newest answer", "would fail", "none", need=need)
-        else:
-            skew = (datetime.now(UTC) - newest.fetched_at).total_seconds()
-            is_far = abs(skew) > WORST_SKEW_S
-            side = "ahead of" if skew > 0 else "behind"
-            found = f"this machine is {abs(skew):,.0f} s {side} it" if is_far else "the same as this machine's"
-            yield Finding("", "clock", found, "the Date header", "measures completeness by the API's", "certain")
-            overlap = self.settings.sync_overlap_minutes
-            # Were the records' own times as far behind, the overlap alone would catch them.
-            if -skew / 60 > overlap / 2:
-                minutes = overlap + math.ceil(-skew / 60)
-                self.learned.hints.append(
-                    f"SYNC_OVERLAP_MINUTES={minutes}  # the API's Date is ahead of this machine's clock"
-                )
-        text, per_second = rate_limit(newest.headers)
-        pace = self.probe.client.exchange.rate.per_second
-        if pace < self.settings.sync_requests_per_second:
-            text, per_second = f"HTTP 429 came{'; ' if text else ''}{text}", min(pace, per_second or pace)
-        if text:
-            yield Finding(
-                "", "rate limit", text, "answers, as they came", "keeps to SYNC_REQUESTS_PER_SECOND", "likely"
+            return Finding("", "clock", "no Date header", "the newest answer", "would fail", "none", need=need)
+        skew = (datetime.now(UTC) - told_at).total_seconds()
+        overlap = self.settings.sync_overlap_minutes
+        # Were the records' own times as far behind, the overlap alone would catch them.
+        if -skew / 60 > overlap / 2:
+            minutes = overlap + math.ceil(-skew / 60)
+            self.learned.hints.append(
+                f"SYNC_OVERLAP_MINUTES={minutes}  # the API's Date is ahead of this machine's clock"
             )
-            if per_second is not None and per_second < self.settings.sync_requests_per_second:
-                self.learned.hints.append(f"SYNC_REQUESTS_PER_SECOND={per_second:.2g}  # told by the API: {text}")
-        else:
-            yield Finding(
-                "", "rate limit", "not told", "no header speaks of one", "keeps to SYNC_REQUESTS_PER_SECOND", "low"
-            )
-        if forms := shapes.instant_forms(live):
-            yield Finding("", "instants", forms, "values of the columns that are instants", "reads them", "certain")
+        side = "ahead of" if skew > 0 else "behind"
+        is_far = abs(skew) > WORST_SKEW_S
+        found = f"this machine is {abs(skew):,.0f} s {side} it" if is_far else "the same as this machine's"
+        return Finding("", "clock", found, "the Date header", "measures completeness by the API's", "certain")
 
-    def _conclude(self, live: Sequence[Seen], matched: Matches | None) -> None:
-        empty: list[str] = []
+    def _pace(self, headers: Mapping[str, str]) -> Finding:
+        """How fast the API lets itself be asked, by its headers and by the requests that it put off."""
+        text, per_second = rate_limit(headers)
+        pace, wanted = self.probe.client.exchange.rate.per_second, self.settings.sync_requests_per_second
+        if pace < wanted:
+            text, per_second = f"HTTP 429 came{'; ' if text else ''}{text}", min(pace, per_second or pace)
+        outcome = "keeps to SYNC_REQUESTS_PER_SECOND"
+        if not text:
+            return Finding("", "rate limit", "not told", "no header speaks of one", outcome, "low")
+        if per_second is not None and per_second < wanted:
+            self.learned.hints.append(f"SYNC_REQUESTS_PER_SECOND={per_second:.2g}  # told by the API: {text}")
+        return Finding("", "rate limit", text, "answers, as they came", outcome, "likely")
+
+    def _conclude(self, live: Sequence[Seen], participants: Matches | None) -> None:
+        """What each stream's columns come to, and how far that can be trusted."""
+        learned, known = self.learned, self.contract.known.empty_columns
+        levels = {one.name: one.matches for one in live if one.rows or one.endpoint is not None}
+        for name, matches in levels.items():
+            learned.empty_columns[name], learned.unmapped[name] = list(matches.empty), list(matches.unmapped)
+        if participants is not None:
+            levels["bookings.participants"] = participants
+            secret = {name for line in learned.lines if line.key == ("redact", "members") for name in line.value}
+            learned.empty_columns["bookings"] += [f"participants.{column}" for column in participants.empty]
+            learned.unmapped["bookings"] += [f"participants.{n}" for n in participants.unmapped if n not in secret]
         for one in live:
-            result = self.matches[one.name]
-            if one.rows or one.endpoint is not None:
-                self.learned.empty_columns[one.name] = list(result.empty)
-                empty += [f"{one.name}.{column}" for column in result.empty]
-                self.learned.unmapped[one.name] = list(result.unmapped)
-            self.learned.confidence[one.name] = self._confidence(one, result)
-        if matched is not None:
-            self.learned.empty_columns["bookings"] += [f"participants.{column}" for column in matched.empty]
-            empty += [f"bookings.participants.{column}" for column in matched.empty]
-            keys = {name for line in self.learned.lines if line.key == ("redact", "members") for name in line.value}
-            self.learned.unmapped["bookings"] += [f"participants.{n}" for n in matched.unmapped if n not in keys]
-        known = self.contract.known.empty_columns
+            learned.confidence[one.name] = self._confidence(one)
+        empty = [f"{level}.{column}" for level, matches in levels.items() for column in matches.empty]
         # Where an earlier contact mapped all that came, a column that is not listed was fed then, and only these few rows lack its attribute.
-        fed = {f"{one.name}." for one in live if self._is_as_before(self.matches[one.name])}
-        if matched is not None and self._is_as_before(matched):
-            fed.add("bookings.participants.")
-        listed = [c for c in empty if c in known or c[: c.rindex(".") + 1] not in fed]
+        is_again = self.past.is_again
+        fed = {level for level, matches in levels.items() if is_again and all(m.is_default for m in matches.found)}
+        listed = [column for column in empty if column in known or column.rpartition(".")[0] not in fed]
         value = list(known) if set(known) == set(listed) else listed
         line = Line(("known", "empty_columns"), value, "nothing maps to them")
-        self.learned.add(
+        learned.add(
             Finding("", "empty columns", str(len(empty)), "no attribute fits", "leaves them null", "likely", (line,))
         )
 
-    def _is_as_before(self, result: Matches) -> bool:
-        return self.past.is_again and all(m.is_default for m in result.found)
-
-    def _confidence(self, one: Seen, result: Matches) -> tuple[Confidence, str]:
-        if any(f.need for f in self.learned.findings if f.stream == one.name):
+    def _confidence(self, one: Seen) -> tuple[Confidence, str]:
+        own = [finding for finding in self.learned.findings if finding.stream == one.name]
+        if any(finding.need for finding in own):
             return "none", "a person must fill in a line"
         if not one.rows:
             return "low", "the list is empty: nothing could be seen of its records"
-        unsure = [
-            f.ability
-            for f in self.learned.findings
-            if f.stream == one.name and f.ability in DOUBTS and f.confidence == "low"
-        ]
-        if unsure:
+        if unsure := [f.ability for f in own if f.ability in DOUBTS and f.confidence == "low"]:
             return "low", f"not settled: {', '.join(unsure)}"
-        weak = [m.column for m in result.found if m.evidence in ("plausible", "nested")]
         if len(one.rows) < FEW_ROWS and not (one.stream is ACCOUNTS and one.is_all):
             return "low" if len(one.rows) < 3 else "likely", f"only {len(one.rows)} rows to learn from"
-        if weak or result.misfits:
-            return "likely", f"read from names that are only plausible: {', '.join([*weak, *result.misfits])}"
+        if unlike := [*one.matches.weak, *one.matches.misfits]:
+            return "likely", f"read from names that are only plausible: {', '.join(unlike)}"
         return "certain", f"{len(one.rows)} rows, names that fit"

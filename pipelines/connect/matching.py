@@ -60,10 +60,15 @@ class Match:
 class Matches:
     """The outcome for one level of a record. `misfits`: columns whose own attribute has the wrong form for them, with that attribute."""
 
-    found: tuple[Match, ...]
-    empty: tuple[str, ...]
-    unmapped: tuple[str, ...]
-    misfits: Mapping[str, str]
+    found: tuple[Match, ...] = ()
+    empty: tuple[str, ...] = ()
+    unmapped: tuple[str, ...] = ()
+    misfits: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def weak(self) -> list[str]:
+        """Columns whose member was found by a name that is only plausible."""
+        return [m.column for m in self.found if m.evidence in ("plausible", "nested")]
 
     def member_of(self, column: str) -> str | None:
         """The member that a column is read from."""
@@ -133,7 +138,7 @@ def _candidates(
         return [n for wanted in own for n in members if fold(n) == wanted]
     if evidence == "plausible":
         return [n for wanted in further for n in members if fold(n) == wanted]
-    # The last step alone, inside an object: timing.start, price.amount. An id or a name inside something says too little.
+    # By the last step alone, inside an object: timing.start, price.amount. An id or a name inside something says too little.
     wanted = [w for w in (*own, *further) if w not in ("id", "name", "title")]
     return [n for w in wanted for n in members if "." in n and fold(n).rpartition(".")[2] == w]
 
@@ -181,7 +186,7 @@ def fits(kind: str, member: Member) -> bool:
 
 
 def instant_of(value: object) -> datetime | None:
-    """A value as an instant in UTC; None where it has not the form of one, or names none that there is: 0000-00-00, year 1 east of Greenwich."""
+    """A value as an instant in UTC; None where it is not written like one, or where there is no such instant (0000-00-00, year 1 east of Greenwich)."""
     if not isinstance(value, str) or not INSTANT.fullmatch(value):
         return None
     try:

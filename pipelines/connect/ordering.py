@@ -6,13 +6,13 @@ list in a known order makes the unfiltered sample that filters are judged by a b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, product
 
-from pipelines.connect.described import Hints, tokens, unique
+from pipelines.connect.asking import sent
+from pipelines.connect.described import tokens, unique
 from pipelines.connect.findings import Finding, Line
-from pipelines.connect.honoured import is_sorted
 from pipelines.connect.matching import instant_of
 from pipelines.connect.paging import goes_on
 from pipelines.connect.probe import Probe, Seen, is_list, is_steady, rows_of
@@ -29,11 +29,11 @@ def changed_name(seen: Seen) -> str | None:
     )
 
 
-def order(probe: Probe, seen: Sequence[Seen], hints: Mapping[str, Hints], contract: Contract) -> list[Finding]:
+def order(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Finding]:
     """Find the parameter and the value that order each list by change time; what comes is more of the unfiltered sample."""
     findings, parameter = [], ""
     for one in seen:
-        finding, parameter = _order_of(probe, one, hints[one.name], contract, parameter)
+        finding, parameter = _order_of(probe, one, contract, parameter)
         findings.append(finding)
     if not parameter and any(f.confidence == "none" for f in findings):
         off = Line(("abilities", "sort"), False, "no order by change time was honoured")
@@ -48,8 +48,8 @@ def order(probe: Probe, seen: Sequence[Seen], hints: Mapping[str, Hints], contra
     return findings
 
 
-def _order_of(probe: Probe, seen: Seen, hints: Hints, contract: Contract, known: str) -> tuple[Finding, str]:
-    changed = changed_name(seen)
+def _order_of(probe: Probe, seen: Seen, contract: Contract, known: str) -> tuple[Finding, str]:
+    changed, hints = changed_name(seen), seen.hints
     if changed is None or len({first(r, [changed], {}) for r in seen.rows.values()}) < 2:
         told = "no change time in its records" if changed is None else "too few rows to see an order"
         return Finding(seen.name, "order", "not tried", told, "as it is", "low"), known
@@ -58,60 +58,41 @@ def _order_of(probe: Probe, seen: Seen, hints: Hints, contract: Contract, known:
     values = unique([seen.names.sort.lstrip("-"), changed, *words])
     if hints.sort_words:  # the file lists them: nothing else need be tried
         values = [v for v in values if v in {w.lstrip("-") for w in hints.sort_words}] or values
-    for parameter in parameters:
-        for value in values:
-            if probe.is_spent:
-                break
-            looks = [probe.page(seen, {parameter: value})]
-            if is_list(looks[0]):
-                looks.append(probe.page(seen, {parameter: "-" + value}))
-            orders = [_came_in_order(look, changed, d) for look, d in zip(looks, (0, 1), strict=False)]
-            if len(orders) == 2 and None in orders and False not in orders:
-                told = "all rows of a page changed at the same time, so no order shows"
-                return Finding(seen.name, "order", "not told", told, "as it is", "low"), known
-            if orders == [True, True]:
-                first_pages = dict(zip((value, "-" + value), looks, strict=True))
-                left_out = _left_out(probe, seen, looks, changed) or _lost_between(
-                    probe, seen, parameter, first_pages, changed
-                )
-                if left_out:
-                    why = f"{parameter}={value} {left_out}"
-                    off = Line(("streams", seen.name, "sort"), "", why)
-                    return Finding(
-                        seen.name, "order", "none that is whole", why, "asks for no order", "none", (off,)
-                    ), known
-                for look in looks:
-                    probe.add_sample(seen, look)
-                return (
-                    Finding(
-                        seen.name,
-                        "order",
-                        f"{parameter}={value}",
-                        "rows came ascending, and descending with -",
-                        "asks for the oldest change first",
-                        "certain",
-                        (Line(("streams", seen.name, "sort"), value, "rows came in this order"),),
-                    ),
-                    parameter,
-                )
-    return (
-        Finding(
-            seen.name,
-            "order",
-            "none by change time",
-            f"tried {', '.join(parameters)} with {', '.join(values)}: refused, or the rows were not in that order",
-            "asks for no order",
-            "none",
-            (Line(("streams", seen.name, "sort"), "", "no order by change time was honoured"),),
-        ),
-        known,
-    )
+    for parameter, value in product(parameters, values):
+        if probe.is_spent:
+            break
+        pages = {value: probe.page(seen, {parameter: value})}
+        if is_list(pages[value]):
+            pages["-" + value] = probe.page(seen, {parameter: "-" + value})
+        orders = [_came_in_order(look, changed, is_descending=asked != value) for asked, look in pages.items()]
+        if len(orders) == 2 and None in orders and False not in orders:
+            told = "all rows of a page changed at the same time, so no order shows"
+            return Finding(seen.name, "order", "not told", told, "as it is", "low"), known
+        if orders != [True, True]:
+            continue
+        if lost := _left_out(probe, seen, pages, changed) or _lost_between(probe, seen, parameter, pages, changed):
+            why = f"{parameter}={value} {lost}"
+            return _no_order(seen, "none that is whole", why, why), known
+        for look in pages.values():
+            probe.add_sample(seen, look)
+        line = Line(("streams", seen.name, "sort"), value, "rows came in this order")
+        found, told = f"{parameter}={value}", "rows came ascending, and descending with -"
+        outcome = "asks for the oldest change first"
+        return Finding(seen.name, "order", found, told, outcome, "certain", (line,)), parameter
+    told = f"tried {', '.join(parameters)} with {', '.join(values)}: refused, or the rows were not in that order"
+    return _no_order(seen, "none by change time", told, "no order by change time was honoured"), known
 
 
-def _left_out(probe: Probe, seen: Seen, looks: Sequence[Look], changed: str) -> str:
-    """What shows that a list in order is short of rows; nothing where nothing does. `looks`: its first pages, both ways."""
-    came = set().union(*(rows_of(look) for look in looks))
-    short = next((look for look in looks if not goes_on(probe, look) and seen.rows.keys() - rows_of(look).keys()), None)
+def _no_order(seen: Seen, found: str, told: str, why: str) -> Finding:
+    off = Line(("streams", seen.name, "sort"), "", why)
+    return Finding(seen.name, "order", found, told, "asks for no order", "none", (off,))
+
+
+def _left_out(probe: Probe, seen: Seen, pages: Mapping[str, Look], changed: str) -> str:
+    """How a list in order is seen to lack rows; empty where it is not. `pages`: its first page each way, by the value that asks for that order."""
+    came = set().union(*(rows_of(look) for look in pages.values()))
+    whole = [look for look in pages.values() if not goes_on(probe, look)]
+    short = next((look for look in whole if seen.rows.keys() - rows_of(look).keys()), None)
     if short is not None:
         # What left the list meanwhile is no loss, and what came to it is on none of the earlier pages.
         still = rows_of(probe.again(probe.page(seen))).keys()
@@ -123,18 +104,18 @@ def _left_out(probe: Probe, seen: Seen, looks: Sequence[Look], changed: str) -> 
     return ""
 
 
-def _lost_between(probe: Probe, seen: Seen, parameter: str, first_pages: Mapping[str, Look], changed: str) -> str:
-    """What shows that rows of one instant are lost where a page ends among them; nothing where nothing does, or no such rows were seen.
+def _lost_between(probe: Probe, seen: Seen, parameter: str, pages: Mapping[str, Look], changed: str) -> str:
+    """How rows of one instant are seen to be lost where a page ends among them; empty where they are not, or where no rows share an instant.
 
-    A cursor that is an instant alone goes on behind all rows of it, whichever way the list is ordered. A sync asks for the oldest first, so the descending
-    page is only asked where the ascending one holds no such rows.
+    A cursor that is nothing but an instant goes on behind all rows of that instant, whichever way the list is ordered. A sync asks for the oldest first, so
+    the descending page is only tried where the ascending one holds no such rows.
     """
-    for value, look in first_pages.items():
+    for value, look in pages.items():
         rows = rows_of(look)
         size = tied_size([first(row, [changed], {}) for row in rows.values()])
-        if size is None or not probe.size:
+        if size is None or not probe.size_name:
             continue
-        page = probe.page(seen, {parameter: value, next(iter(probe.size)): str(size)})
+        page = probe.page(seen, {parameter: value, probe.size_name: str(size)})
         following = probe.follow(page)
         if following is None or not is_list(following) or len(rows_of(page)) != size:
             continue
@@ -160,25 +141,25 @@ def tied_size(values: Sequence[object]) -> int | None:
     return size
 
 
-def wandering(probe: Probe, lists: Sequence[Seen], ordered: Collection[str], contract: Contract) -> list[Finding]:
+def wandering(probe: Probe, lists: Sequence[Seen], contract: Contract) -> list[Finding]:
     """Lists of more than one page whose rows come in another order each time: no walk over their pages can be whole, unless an order is found that they keep.
 
-    `ordered`: streams that are asked for in an order anyway.
+    `contract` as it is settled so far: what is asked for in an order anyway is left out.
     """
-    found = []
+    found, parameter = [], contract.parameters.sort
     for one in lists:
         page = probe.page(one)
-        if one.name in ordered or not is_list(page) or not probe.has_next(page) or _is_steady(probe, page):
+        is_ordered = "sort" in sent(one.stream, contract)
+        if is_ordered or not is_list(page) or not probe.has_next(page) or _is_steady(probe, page):
             continue
         ability, told = "order of pages", "asked for twice, other rows came on the first page"
-        kept = contract.parameters.sort and next(
-            (v for v in unique([one.names.sort], ["id"]) if _keeps(probe, one, contract.parameters.sort, v)), ""
-        )
+        values = unique([one.names.sort], ["id"]) if parameter else ()
+        kept = next((value for value in values if _keeps(probe, one, parameter, value)), "")
         if kept:
             why = "rows came in the same order twice, as they do not without it"
             lines = (
                 Line(("abilities", "sort"), True, why),
-                Line(("parameters", "sort"), contract.parameters.sort, why),
+                Line(("parameters", "sort"), parameter, why),
                 Line(("streams", one.name, "sort"), kept, why),
             )
             found.append(Finding(one.name, ability, f"kept by {kept}", told, "asks for that order", "certain", lines))
@@ -201,13 +182,13 @@ def _is_steady(probe: Probe, look: Look) -> bool:
     return is_steady(rows_of(look).keys(), rows_of(probe.again(look)).keys())
 
 
-def _came_in_order(look: Look, changed: str, is_descending: int) -> bool | None:
+def _came_in_order(look: Look, changed: str, *, is_descending: bool) -> bool | None:
     """Whether rows came in order; None where they all changed at the same time, which looks ordered any way."""
     values = [first(row, [changed], {}) for row in rows_of(look).values()]
     instants = [instant for v in values if (instant := instant_of(v)) is not None]
-    if values and len(instants) == len(values) and len(set(instants)) == 1:
-        return None
-    return len(instants) == len(values) and is_sorted(instants, descending=bool(is_descending))
+    if not instants or len(instants) < len(values):
+        return False
+    return instants == sorted(instants, reverse=is_descending) if len(set(instants)) > 1 else None
 
 
 def _is_change(word: str) -> bool:

@@ -6,10 +6,10 @@ What lives here: asking paths until one answers with a list, and lists that look
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import urljoin, urlsplit
 
-from pipelines.connect.described import contract_path
+from pipelines.connect.described import contract_path, unique
 from pipelines.connect.findings import Finding, Line, Past
 from pipelines.connect.probe import Probe, Seen, content_type, is_list, rows_of, said
 from pipelines.streams import ACCOUNTS, streams_of
@@ -22,55 +22,63 @@ from resources.openapi import Description, ListEndpoint
 RIVALLED = ("customers", "bookings")
 
 
+@dataclass
 class Paths:
-    """The paths of one contact."""
+    """The paths of one contact. `refused`: answers that were no list."""
 
-    def __init__(
-        self, probe: Probe, contract: Contract, description: Description | None, base_url: str, past: Past
-    ) -> None:
-        self.probe, self.contract, self.description, self.base_url, self.past = (
-            probe,
-            contract,
-            description,
-            base_url,
-            past,
-        )
-        self.refused: list[Look] = []  # answers that were no list
+    probe: Probe
+    contract: Contract
+    description: Description | None
+    base_url: str
+    past: Past
+    refused: list[Look] = field(default_factory=list)
 
     def find(self, one: Seen) -> Finding:
         """Where a stream's list is: a 404 is an answer."""
-        names = self.contract.streams[one.name]
-        paths = []
-        if one.endpoint is not None and self.description is not None:
-            paths.append(contract_path(one.endpoint, self.description, self.base_url))
-        paths = list(dict.fromkeys([*paths, names.path, *self.contract.plausible.paths.get(one.name, ())]))
+        described = self._described(one.endpoint)
+        paths = unique(described, [one.names.path], self.contract.plausible.paths.get(one.name, ()))
+        path, look, answers = self._first_list(paths)
+        if look is None:
+            return self._not_found(one.name, answers)
+        one.path, one.first = path, look
+        self.probe.add_sample(one, look)
+        told = f"answered with a list; {', '.join(answers)}" if answers else "answered with a list"
+        if path in described:
+            told = f"in the OpenAPI file, and {told}"
+        if rival := self._rival(one, [p for p in paths if p != path]):
+            need = (
+                f"{one.name}: two lists look like theirs, {path} ({len(one.rows)} records on its first page) and {rival}, which holds others. "
+                f"Write the right one into streams.{one.name}.path."
+            )
+            return Finding(one.name, "list", f"{path} or {rival}", told, "cannot know", "none", need=need)
+        line = Line(("streams", one.name, "path"), path, "answered with a list")
+        return Finding(one.name, "list", path, told, "reads it", "certain", (line,))
+
+    def _described(self, *endpoints: ListEndpoint | None) -> list[str]:
+        """The paths of lists of the file, as the contract needs them."""
+        file = self.description
+        return [contract_path(one, file, self.base_url) for one in endpoints if one and file]
+
+    def _first_list(self, paths: Sequence[str]) -> tuple[str, Look | None, list[str]]:
+        """The first path that answers with a list, and the list; last, what those before it answered."""
         answers: list[str] = []
         for path in paths:
             look = self.probe.get(path)
             if is_list(look):
-                one.path, one.first = path, look
-                self.probe.add_sample(one, look)
-                told = "in the OpenAPI file, and " if one.endpoint and path == paths[0] else ""
-                missed = f"; {', '.join(answers)}" if answers else ""
-                line = Line(("streams", one.name, "path"), path, "answered with a list")
-                told = f"{told}answered with a list{missed}"
-                if rival := self._rival(one, [p for p in paths if p != path]):
-                    need = (
-                        f"{one.name}: two lists look like theirs, {path} ({len(one.rows)} records on its first page) and {rival}, which holds others. "
-                        f"Write the right one into streams.{one.name}.path."
-                    )
-                    return Finding(one.name, "list", f"{path} or {rival}", told, "cannot know", "none", need=need)
-                return Finding(one.name, "list", path, told, "reads it", "certain", (line,))
+                return path, look, answers
             self.refused.append(look)
             answers.append(f"{path} {said(look)}")
+        return "", None, answers
+
+    def _not_found(self, stream: str, answers: Sequence[str]) -> Finding:
         came = ", ".join(answer for answer in answers if not answer.endswith("HTTP 404"))
-        need = f"{one.name}: no list of them was found{f' ({came})' if came else ''}. Put its path into streams.{one.name}.path."
+        need = f"{stream}: no list of them was found{f' ({came})' if came else ''}. Put its path into streams.{stream}.path."
         if code := next((code for code in (403, 401) if any(f"HTTP {code}" in a for a in answers)), None):
-            need = f"{one.name}: the API client may not read them (HTTP {code}). Its creator can change its permissions in Appointedd."
+            need = f"{stream}: the API client may not read them (HTTP {code}). Its creator can change its permissions in Appointedd."
         # What was never seen must not pass for proven in a later contact.
         unseen = () if self.past.is_again else ("filters", "account_filter")
-        off = tuple(Line(("streams", one.name, key), False, "its list was not seen") for key in unseen)
-        return Finding(one.name, "list", "not found", ", ".join(answers), "would fail", "none", off, need)
+        off = tuple(Line(("streams", stream, key), False, "its list was not seen") for key in unseen)
+        return Finding(stream, "list", "not found", ", ".join(answers), "would fail", "none", off, need)
 
     def none_found(self, findings: Sequence[Finding]) -> list[Finding]:
         """The findings where no list at all was found: one need where every path that is there was answered alike."""
@@ -109,7 +117,7 @@ class Paths:
         if f"streams.{one.name}.path" in self.past.own_keys or not is_likely or (one.stream is ACCOUNTS and one.rows):
             return ""
         if self.description is not None:
-            described = {contract_path(e, self.description, self.base_url) for e in self.description.lists}
+            described = self._described(*self.description.lists)
             paths = [path for path in paths if path in described]
         for path in paths:
             rows = rows_of(self.probe.get(path)).keys()
@@ -122,25 +130,20 @@ class Paths:
         names = self.contract.streams[name]
         paths = [names.path, *self.contract.plausible.paths.get(name, ())]
         # A path that a person wrote is the list that a sync reads.
-        if endpoint is not None and self.description is not None and f"streams.{name}.path" not in self.past.own_keys:
-            paths = [contract_path(endpoint, self.description, self.base_url)]
-        answers: list[str] = []
-        for path in paths:
-            look = self.probe.get(path)
-            if is_list(look):
-                break
-            answers.append(f"{path} {said(look)}")
-        else:
+        if f"streams.{name}.path" not in self.past.own_keys:
+            paths = self._described(endpoint) or paths
+        path, look, answers = self._first_list(paths)
+        if look is None:
             told = ", ".join(answers)
             if not names.enabled:
                 return Finding(name, "list", "not found", told, "leaves it", "none"), None
             need = f"{name}: no list of them was found ({told}). Correct streams.{name}.path, or leave it out with streams.{name}.enabled = false."
             return Finding(name, "list", "not found", told, "would fail", "none", need=need), None
         added = Seen(streams_of(self.contract)[name], names, endpoint, path, look) if names.enabled else None
-        will = "reads it" if names.enabled else f"leaves it, until streams.{name}.enabled is true"
+        outcome = "reads it" if names.enabled else f"leaves it, until streams.{name}.enabled is true"
         lines = [Line(("streams", name, "path"), path, "answered with a list")]
         types = list(dict.fromkeys(str(r.get("type")) for r in rows_of(look).values()))
         if types and not set(types) <= set(names.types):
             lines.append(Line(("streams", name, "types"), types, "the type of every record seen"))
-        told = "in the OpenAPI file, and " if endpoint else ""
-        return Finding(name, "list", path, f"{told}answered with a list", will, "certain", tuple(lines)), added
+        told = "in the OpenAPI file, and answered with a list" if endpoint else "answered with a list"
+        return Finding(name, "list", path, told, outcome, "certain", tuple(lines)), added

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from pipelines.records import JsonObject, identifier_id
+from resources.contract import spelling
 from resources.pages import count_of
 
 # How a link begins, or that it is a path with a query; a bare word is a mark.
@@ -43,14 +44,14 @@ def address(value: object) -> str | None:
     return value if isinstance(value, str) and _LINK.match(value) else None
 
 
-def _folded(path: str) -> str:
-    """The last step of a dotted path, without case, hyphens and underscores."""
-    return path.rpartition(".")[2].casefold().replace("_", "").replace("-", "")
+def _last_step(path: str) -> str:
+    """The last step of a dotted path, as names are compared."""
+    return spelling(path.rpartition(".")[2])
 
 
 def is_next(path: str) -> bool:
     """Whether a dotted path is called like a link to the next page."""
-    return _folded(path) in ("next", "nextlink", "nexturl", "nexthref", "nextpage", "nextpageurl", "nextpagelink")
+    return _last_step(path) in ("next", "nextlink", "nexturl", "nexthref", "nextpage", "nextpageurl", "nextpagelink")
 
 
 def next_places(document: Mapping[str, Any]) -> list[str]:
@@ -62,16 +63,11 @@ def next_places(document: Mapping[str, Any]) -> list[str]:
 def next_marks(document: Mapping[str, Any]) -> list[str]:
     """Paths that hold a mark of the next page which is no link (a number, a cursor)."""
     names = ("next", "nextpage", "nextcursor", "cursor", "nexttoken", "nextpagetoken", "after")
-    found = []
-    for path, value in beside(document):
-        if (
-            _folded(path) in names
-            and value not in (None, "", False)
-            and not isinstance(value, Mapping)
-            and not address(value)
-        ):
-            found.append(path)
-    return found
+    held = {path: value for path, value in beside(document) if _last_step(path) in names}
+    nothing = (None, "", False)
+    return [
+        p for p, value in held.items() if value not in nothing and not isinstance(value, Mapping) and not address(value)
+    ]
 
 
 def counts(document: Mapping[str, Any]) -> dict[str, int]:
@@ -125,7 +121,7 @@ def _members(row: JsonObject, group: str) -> Iterable[tuple[str, Any]]:
 
 def rate_limit(headers: Mapping[str, str]) -> tuple[str, float | None]:
     """What the headers say of a rate limit, as sent, and the limit as requests a second where its period is told; empty where they are silent."""
-    told = {n: v for n, v in headers.items() if "ratelimit" in n.replace("-", "") or n in ("retry-after",)}
+    told = {n: v for n, v in headers.items() if "ratelimit" in n.replace("-", "") or n == "retry-after"}
     text = ", ".join(f"{name}: {value[:80]}" for name, value in sorted(told.items()))
     for value in told.values():
         # RateLimit-Policy: 100;w=60 (draft-ietf-httpapi-ratelimit-headers), or "q=100;w=60"

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 from urllib.parse import urljoin
 
+from pipelines.connect.described import Hints, hints
+from pipelines.connect.matching import Matches
 from pipelines.connect.places import address, at
 from pipelines.records import JsonObject, identifier_id
 from pipelines.streams import Stream
@@ -28,7 +31,11 @@ PAGES_FOLLOWED = 4
 
 @dataclass
 class Seen:
-    """What is known of one stream so far. `rows` and `included` come from unfiltered lists only; `is_all`: they are the whole list."""
+    """What is known of one stream so far.
+
+    `rows` and `included` come from unfiltered lists only; `is_all`: they are the whole list. `matches`: its columns as they were matched to attributes;
+    `columns`: the names under which a sync will find each.
+    """
 
     stream: Stream
     names: StreamContract
@@ -38,18 +45,27 @@ class Seen:
     rows: dict[str, JsonObject] = field(default_factory=dict)
     included: list[JsonObject] = field(default_factory=list)
     is_all: bool = False
+    matches: Matches = field(default_factory=Matches)
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    participant_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    include: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The stream's name."""
         return self.stream.name
 
+    @property
+    def types(self) -> set[str]:
+        """The types of its records."""
+        return {str(row.get("type")) for row in self.rows.values()}
+
+    @cached_property
+    def hints(self) -> Hints:
+        """What the vendor's file suggests of its parameters."""
+        return hints(self.endpoint)
+
 
 class Probe:
-    """Asks, keeps every answer (the same question is sent once), and counts."""
+    """Asks, counts, and keeps every answer, so that the same question is sent once."""
 
     def __init__(self, client: ApiClient) -> None:
         self.client = client
@@ -62,6 +78,11 @@ class Probe:
         self.takes_null = client.contract.document.null_is_empty
         self.nulls: set[str] = set()
         self._kept: dict[tuple[str, tuple[tuple[str, str], ...]], Look] = {}
+
+    @property
+    def size_name(self) -> str:
+        """The parameter that sets the page size; empty where none is known to."""
+        return next(iter(self.size), "")
 
     @property
     def is_spent(self) -> bool:
@@ -97,7 +118,7 @@ class Probe:
         """The same answer once more, as it came: only where nothing could be made of it. Raises `GaveUpError` where it does not come again."""
         self.count += 1
         try:
-            return self.client.exchange.get(look.url, None, is_any=True).content
+            return self.client.exchange.get(look.url, None, lambda answer: answer.content, is_any=True)
         except (TroubleError, TooLargeError) as error:
             raise GaveUpError(f"{look.url}: {error}; it had answered before. Try again.") from error
 
@@ -115,9 +136,17 @@ class Probe:
         """One page of a stream with the page size that works."""
         return self.get(seen.path, {**self.size, **(query or {})})
 
+    def next_link(self, look: Look) -> str | None:
+        """A page's link to the next one; None where it has none."""
+        return address(at(look.document, self.next_place))
+
+    def has_next(self, look: Look) -> bool:
+        """Whether a page names the next one."""
+        return self.next_link(look) is not None
+
     def follow(self, look: Look) -> Look | None:
         """The page behind a page; None at the end, or where the link leads to the page itself or to another host, which no token is sent to."""
-        link = address(at(look.document, self.next_place))
+        link = self.next_link(look)
         target = urljoin(look.url, link or "")
         if link is None or target == look.url or self.leads_away(look):
             return None
@@ -127,22 +156,16 @@ class Probe:
 
     def leads_away(self, look: Look) -> str:
         """The origin that a page's next link leads to, where it is not the API's own; else nothing."""
-        link = address(at(look.document, self.next_place)) or ""
-        origin = shown_origin(urljoin(look.url, link))
+        origin = shown_origin(urljoin(look.url, self.next_link(look) or ""))
         return "" if origin == shown_origin(look.url) else origin
 
     def signs_of_more(self, look: Look) -> list[Mark]:
-        """What a page without a next link says of further ones, by the marks that a sync knows; counts of records are no matter of one page (`ends`)."""
+        """What a page without a next link says of further ones, by the marks that a sync knows; counts of records need more than one page (`ends`)."""
         names, count = self.client.contract.document, len(raw_rows(look))
-        size = next(iter(self.size), "")
-        marks = marks_of(look.document or {}, count, look.url, names.shifting_parameters, size, names.ignored_marks)
-        # Of a chain that was followed, the link itself tells the end, and only a plain yes outweighs it.
+        marks = marks_of(look.document or {}, count, look.url, names, self.size_name)
+        # Where links were followed to a page, a missing link is the end, and only a plain yes outweighs it.
         is_behind = look.url in self.followed
         return [mark for mark in marks if mark.kind != "records" and (mark.kind == "yes" or not is_behind)]
-
-    def has_next(self, look: Look) -> bool:
-        """Whether a page names the next one."""
-        return address(at(look.document, self.next_place)) is not None
 
     def walk(self, seen: Seen, query: Mapping[str, str] | None = None) -> tuple[Look, dict[str, JsonObject], bool]:
         """A list for some pages: its first answer, the rows by id, and whether it was read to its end."""
@@ -159,7 +182,7 @@ class Probe:
         return first, found, at(page.document, self.next_place) is None
 
     def missing(self, seen: Seen, plain: Look, query: Mapping[str, str]) -> set[str]:
-        """Rows of one page that do not come with `query`, though they are still there when the page is asked for again; none where that cannot be told."""
+        """Rows of a page that `query` loses: they do not come with it, and are still there when the page is asked for again. None where nobody can tell."""
         rows = rows_of(plain).keys()
         if rows <= rows_of(self.page(seen, query)).keys():
             return set()

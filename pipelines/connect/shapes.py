@@ -9,19 +9,19 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from urllib.parse import quote
 
-from pipelines.connect.described import Hints, unique
-from pipelines.connect.findings import NO_PAST, Finding, Line, Past
-from pipelines.connect.matching import Member, fold, members_of
+from pipelines.connect.described import unique
+from pipelines.connect.findings import Finding, Line, Past
+from pipelines.connect.matching import fold, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.records import JsonObject, identifier_id, object_at
 from resources.appointedd import Look
 from resources.contract import Contract, spelling
 from resources.errors import GaveUpError
 
-# What a record is answered with that is not there; a sweep knows no other answer.
+# How a request for a record that is not there is answered; a sweep knows no other answer.
 GONE = (404, 410)
 KEY_IN_LINK = re.compile(r"https?://\S*[?&#/]([\w-]*(token|secret|signature)|key|sig|auth|code|hash)=", re.IGNORECASE)
-# What such a link does; its key may stand in the path, where nothing tells it from an id.
+# Names that say what such a link does: its key may stand in the path, where it looks like any id.
 LINK_THAT_ACTS = re.compile("cancel|reschedul", re.IGNORECASE)
 ADDRESS = re.compile("https?://", re.IGNORECASE)
 
@@ -29,67 +29,46 @@ ADDRESS = re.compile("https?://", re.IGNORECASE)
 # Types
 
 
-def types(seen: Seen, contract: Contract) -> Finding:
+def types(seen: Seen) -> Finding:
     """The `type` of a stream's records, which a sync insists on."""
-    came = sorted({str(row.get("type")) for row in seen.rows.values()})
-    known = contract.streams[seen.name].types
+    came, known = sorted(seen.types), seen.names.types
     if not came:
         declared = list(seen.endpoint.record.at("type").words) if seen.endpoint else []
         lines = (Line(("streams", seen.name, "types"), declared, "from the OpenAPI file"),) if declared else ()
         told = "the list is empty" + ("; the type is the OpenAPI file's" if declared else "")
         return Finding(seen.name, "type", ", ".join(declared) or "not known", told, "as it is", "low", lines)
+    told = f"{len(seen.rows)} records"
     if "None" in came:
         need = f"{seen.name}: its records carry no type, so they are no JSON:API records, and this product cannot read them."
-        return Finding(
-            seen.name, "type", "none", f"{len(seen.rows)} records", "would quarantine every record", "none", need=need
-        )
+        return Finding(seen.name, "type", "none", told, "would quarantine every record", "none", need=need)
     value = [*known] if set(came) <= set(known) else came
     line = Line(("streams", seen.name, "types"), value, "the type of every record seen")
-    return Finding(
-        seen.name,
-        "type",
-        ", ".join(came),
-        f"{len(seen.rows)} records",
-        "takes records of this type",
-        "certain",
-        (line,),
-    )
+    return Finding(seen.name, "type", ", ".join(came), told, "takes records of this type", "certain", (line,))
 
 
 # Cancelled bookings
 
 
-def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract, past: Past = NO_PAST) -> list[Finding]:
+def cancelled(probe: Probe, seen: Seen, contract: Contract, past: Past) -> list[Finding]:
     """Whether the default list holds cancelled records, and which query brings them where it does not.
 
-    A query that an earlier contact found stays: where it is not needed after all it costs a walk, and nothing else.
+    A query that an earlier contact found stays: if it turns out not to be needed, it costs one walk and nothing else.
     """
-    key = ("streams", seen.name, "queries")
+    ability, key = "cancelled in the default list", ("streams", seen.name, "queries")
     words = {spelling(w) for w in contract.statuses.booking.get("cancelled", ())}
     statuses = _statuses(seen, seen.rows.values())
     if not statuses:
         return []
-    gone = [k for k, status in statuses.items() if spelling(status) in words]
-    ability = "cancelled in the default list"
-    further = [dict(q) for q in contract.streams[seen.name].queries]
-    if gone and past.is_again and further != [{}]:
-        told = (
-            f"{len(gone)} of the {len(statuses)} rows seen are cancelled; the query is of an earlier contact, or yours"
-        )
-        return [Finding(seen.name, ability, "yes", told, "walks the list again all the same", "likely")]
-    if gone:
+    if gone := [k for k, status in statuses.items() if spelling(status) in words]:
         told = f"{len(gone)} of the {len(statuses)} rows seen are cancelled"
+        if past.is_again and [*seen.names.queries] != [{}]:
+            told += "; the query is of an earlier contact, or yours"
+            return [Finding(seen.name, ability, "yes", told, "walks the list again all the same", "likely")]
         line = Line(key, [{}], "cancelled ones are in the default list")
         return [Finding(seen.name, ability, "yes", told, "needs no further query", "certain", (line,))]
-    spelt = unique(
-        [w for w in hints.status_words if spelling(w) in words], contract.statuses.booking.get("cancelled", ())
-    )
-    tried = [dict(q) for q in contract.streams[seen.name].queries if q]
-    tried += [{name: word} for name in unique(hints.status, contract.plausible.status) for word in spelt]
-    tried += [{name: "true"} for name in unique(hints.with_cancelled, contract.plausible.with_cancelled)]
     refused: set[str] = set()
     proven: list[dict[str, str]] = []  # queries of a filter that is honoured, which bring nothing today
-    for query in tried:
+    for query in _queries(seen, contract, words):
         if probe.is_spent or query in proven or refused & query.keys() or (proven and proven[0].keys() != query.keys()):
             continue
         look = probe.page(seen, query)
@@ -110,7 +89,7 @@ def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract, past: 
             proven.append(query)
     if proven:
         # There are none today, so nothing shows whether the default list will hold the first one, nor how it will be spelt where no file tells.
-        proven = [q for q in proven if not {*q.values()}.isdisjoint(hints.status_words)] or proven
+        proven = [q for q in proven if not {*q.values()}.isdisjoint(seen.hints.status_words)] or proven
         shown = " and ".join(f"{n}={v}" for query in proven for n, v in query.items())
         told = f"none was ever seen; the filter is honoured for other statuses, and {shown} brings none either"
         line = Line(key, [{}, *proven], "no cancelled row was seen yet, and the default list may hide them")
@@ -118,6 +97,18 @@ def cancelled(probe: Probe, seen: Seen, hints: Hints, contract: Contract, past: 
     told = f"none of the {len(statuses)} rows seen is cancelled, and no status filter brought one"
     outcome = "would miss them if they are hidden: look at one in Appointedd"
     return [Finding(seen.name, ability, "none seen", told, outcome, "low")]
+
+
+def _queries(seen: Seen, contract: Contract, words: Collection[str]) -> list[dict[str, str]]:
+    """What may bring cancelled records: the contract's own further queries, a status by name, a switch."""
+    hints, plausible = seen.hints, contract.plausible
+    described = [word for word in hints.status_words if spelling(word) in words]
+    spelt = unique(described, contract.statuses.booking.get("cancelled", ()))
+    return [
+        *(dict(query) for query in seen.names.queries if query),
+        *({name: word} for name in unique(hints.status, plausible.status) for word in spelt),
+        *({name: "true"} for name in unique(hints.with_cancelled, plausible.with_cancelled)),
+    ]
 
 
 def _filters_by_status(probe: Probe, seen: Seen, name: str, statuses: Mapping[str, str]) -> str:
@@ -143,21 +134,15 @@ def status_words(seen: Seen, contract: Contract) -> list[Finding]:
     known = {spelling(s) for spellings in contract.statuses.booking.values() for s in spellings}
     came = set(_statuses(seen, seen.rows.values()).values())
     declared: set[str] = set()
-    for name in seen.columns.get("status", ()) if seen.endpoint else ():
-        declared |= set(seen.endpoint.record.at("attributes", name).words if seen.endpoint else ())
+    if seen.endpoint is not None:
+        for name in seen.columns.get("status", ()):
+            declared |= set(seen.endpoint.record.at("attributes", name).words)
     new = sorted(s for s in came | declared if spelling(s) not in known)
     if not new:
         return []
-    return [
-        Finding(
-            seen.name,
-            "statuses",
-            ", ".join(new[:8]),
-            "seen in rows" if set(new) <= came else "in the OpenAPI file",
-            "keeps them as they are sent; [statuses.booking] gives them a word",
-            "certain",
-        )
-    ]
+    told = "seen in rows" if set(new) <= came else "in the OpenAPI file"
+    outcome = "keeps them as they are sent; [statuses.booking] gives them a word"
+    return [Finding(seen.name, "statuses", ", ".join(new[:8]), told, outcome, "certain")]
 
 
 # Links that are keys
@@ -191,22 +176,19 @@ def secrets(seen: Sequence[Seen], contract: Contract) -> Finding:
             look("", record)
     new = {name: why for name, why in found.items() if name not in known}
     line = Line(("redact", "members"), [*known, *new], "; ".join(f"{name}: {why}" for name, why in new.items()))
-    return Finding(
-        "",
-        "links that are keys",
-        ", ".join(found) or "none",
-        line.why or "under the contract's names" if found else "no address with a key in it among the records seen",
-        "takes them out before anything is stored",
-        "certain" if found else "likely",
-        (line,),
-    )
+    ability, outcome = "links that are keys", "takes them out before anything is stored"
+    if not found:
+        told = "no address with a key in it among the records seen"
+        return Finding("", ability, "none", told, outcome, "likely", (line,))
+    told = line.why or "under the contract's names"
+    return Finding("", ability, ", ".join(found), told, outcome, "certain", (line,))
 
 
 # Single records
 
 
 def singles(probe: Probe, seen: Sequence[Seen]) -> Finding:
-    """Whether a record can be asked for by id, which a sweep does before it calls one deleted: a known one comes, and one that is not there is a 404."""
+    """Whether a record can be asked for by id, as a sweep does before it calls one deleted: one that exists comes, and one that does not is a 404."""
     works: list[str] = []
     fails: list[str] = []
     is_harmful = False
@@ -227,21 +209,17 @@ def singles(probe: Probe, seen: Sequence[Seen]) -> Finding:
         else:
             fails.append(f"{one.name} ({_status(gone)} for one that is not there, so a deleted one cannot be told)")
             is_harmful = True
+    ability = "single records"
     if not works and not fails:
-        return Finding("", "single records", "not known", "every list is empty", "as it is", "low")
+        return Finding("", ability, "not known", "every list is empty", "as it is", "low")
     # There is one switch for all lists.
     is_on = bool(works) and not is_harmful
     line = Line(("abilities", "single"), is_on, "asked by id for one that is known and one that is not there")
-    return Finding(
-        "",
-        "single records",
-        ("yes: " + ", ".join(works)) if works else "none",
-        "of each list a record asked for by its id, and one that is not there"
-        + (f"; not: {', '.join(fails)}" if fails else ""),
-        "asks for what a sweep did not meet" if is_on else "walks a list twice before it calls a record deleted",
-        "certain",
-        (line,),
-    )
+    found = f"yes: {', '.join(works)}" if works else "none"
+    told = "of each list a record asked for by its id, and one that is not there"
+    told += f"; not: {', '.join(fails)}" if fails else ""
+    outcome = "asks for what a sweep did not meet" if is_on else "walks a list twice before it calls a record deleted"
+    return Finding("", ability, found, told, outcome, "certain", (line,))
 
 
 def _single(probe: Probe, seen: Seen, record_id: str) -> Look | None:
@@ -278,13 +256,11 @@ def instant_forms(seen: Sequence[Seen]) -> str:
     """How instants are written, with an example that is nobody's."""
     forms: set[str] = set()
     for one in seen:
-        kinds = {c.name for c in one.stream.columns if c.kind == "instant"}
         members = members_of(one.rows.values())
-        for column in kinds & one.columns.keys():
-            member = members.get(one.columns[column][0], Member(""))
-            for value in member.values:
+        for column in one.stream.columns:
+            name = one.columns.get(column.name, ("",))[0] if column.kind == "instant" else ""
+            for value in members[name].values if name in members else ():
                 if isinstance(value, str) and len(value) > 18:
-                    forms.add(
-                        f"{'milliseconds' if '.' in value else 'seconds'}, {'Z' if value.endswith('Z') else 'offset'}"
-                    )
+                    fraction, zone = "." in value, value.endswith("Z")
+                    forms.add(f"{'milliseconds' if fraction else 'seconds'}, {'Z' if zone else 'offset'}")
     return "; ".join(sorted(forms))

@@ -18,7 +18,6 @@ from pipelines.connect.empty import LONG_AGO
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.honoured import Instants, Trial, inside, judge, trials
 from pipelines.connect.ordering import changed_name
-from pipelines.connect.places import address, at
 from pipelines.connect.probe import Probe, Seen, is_list, is_steady, rows_of, said
 from pipelines.records import MISSING, included_of, index, object_at
 from resources.appointedd import Look
@@ -83,21 +82,19 @@ class _Stream:
 
     def settle(self) -> Finding | None:
         """What is left off, or that nothing need be; None where only one thing is sent anyway, and its pages are right."""
-        name, has_sort, has_window = self.seen.name, "sort" in self.sent, self.has_window
+        name = self.seen.name
         keys = [k for k in ("sort", "include", "updated_since", "account") if k in self.sent]
         are_several = len(keys) + len(self.contract.streams[name].queries) > 2
         off: dict[str, str] = {}  # what is left off, and why
-        if are_several and has_window and (reason := self._trouble(with_sort=has_sort, with_window=True)):
-            is_by_sort = has_sort and not self._trouble(with_sort=False, with_window=True)
+        if are_several and self.has_window and (reason := self._trouble(off)):
+            is_by_sort = "sort" in self.sent and not self._trouble({"sort"})
             off["sort" if is_by_sort else "filters"] = reason
         # A walk of the whole list sends all but the bounds.
-        if are_several and any(ask.name for ask in self.asks):
-            has_sort = has_sort and "sort" not in off
-            reason = self._trouble(with_sort=has_sort, with_window=False)
-            if reason and has_sort and not self._trouble(with_sort=False, with_window=False):
-                off["sort"] = reason
-            elif reason:
+        whole = {*off, "filters"}
+        if are_several and any(ask.name for ask in self.asks) and (reason := self._trouble(whole)):
+            if "sort" not in self.sent or "sort" in off or self._trouble({*whole, "sort"}):
                 return self._unserved(_Cut(reason))
+            off["sort"] = reason
         if cut := self._cut(off):
             further = () if cut.cure else ({"sort"}, {"filters"}, {"sort", "filters"})
             spared = next((more for more in further if not self._cut(off.keys() | more)), None)
@@ -109,12 +106,11 @@ class _Stream:
             return Finding(name, ABILITY, self._shown(), told, "asks so", "certain") if are_several else None
         left_off = " and ".join("the order" if key == "sort" else "the filter" for key in off)
         outcome = "leaves it off for this list"
-        if not has_window or "filters" in off:
+        if not self.has_window or "filters" in off:
             outcome += ", and reads it as a whole each time"
+        told = "; ".join(dict.fromkeys(off.values()))
         lines = tuple(Line(("streams", name, key), LEFT_OFF[key], f"sent together, {why}") for key, why in off.items())
-        return Finding(
-            name, ABILITY, f"not {left_off}", "; ".join(dict.fromkeys(off.values())), outcome, "certain", lines
-        )
+        return Finding(name, ABILITY, f"not {left_off}", told, outcome, "certain", lines)
 
     def _unserved(self, cut: _Cut) -> Finding:
         name, reason = self.seen.name, cut.reason
@@ -158,13 +154,13 @@ class _Stream:
                 own = {}  # nothing tells whose they are
             yield _Ask({**query, **alone}, own, foreign | hidden, ", ".join(query))
 
-    def _trouble(self, *, with_sort: bool, with_window: bool) -> str:
-        """What is wrong with the answers to all that is sent; nothing where nothing is."""
-        base = self._base(with_sort=with_sort)
+    def _trouble(self, off: Collection[str]) -> str:
+        """What is wrong with the answers to all that is sent but what is left `off`; empty where nothing is."""
+        has_window = self.has_window and "filters" not in off
         # Without bounds, only what narrows a list down can be dropped unseen.
-        for ask in self.asks if with_window else [ask for ask in self.asks if ask.name]:
-            query = {**base, **ask.query}
-            trial = self._trial(ask) if with_window else None
+        for ask in self.asks if has_window else [ask for ask in self.asks if ask.name]:
+            query = {**self._base(off), **ask.query}
+            trial = self._trial(ask) if has_window else None
             if trial is not None:
                 query[self.sent["updated_since"][0]] = instant_text(trial.since)
                 if trial.until is not None:
@@ -173,9 +169,9 @@ class _Stream:
                 return reason
         return ""
 
-    def _base(self, *, with_sort: bool) -> dict[str, str]:
+    def _base(self, off: Collection[str]) -> dict[str, str]:
         """What is sent with every page of the list, whatever it is asked for."""
-        kept = ("page_size", "include", "sort") if with_sort else ("page_size", "include")
+        kept = {"page_size", "include", "sort"} - {*off}
         return {name: value for key, (name, value) in self.sent.items() if key in kept}
 
     def _cut(self, off: Collection[str]) -> _Cut | None:
@@ -190,7 +186,7 @@ class _Stream:
             return None
         if not any(self.probe.has_next(look) for look in self.probe.answers if is_list(look)):
             return None  # no list names a next page, whatever it is asked with (`ends`)
-        query = {**self._base(with_sort="sort" in self.sent and "sort" not in off), **ask.query}
+        query = {**self._base(off), **ask.query}
         if "page_size" in self.sent and len(ask.own) >= FEWEST_CUT:
             # Short enough to leave most rows out, long enough that some of them include others.
             query[self.sent["page_size"][0]] = str(len(ask.own) // FEWEST_CUT)
@@ -211,7 +207,7 @@ class _Stream:
     def _lost_by_link(self, page: Look, query: Mapping[str, str], needed: Collection[str]) -> _Cut | None:
         """What the next link of a page has lost that a sync cannot do without; None where it leads to more of the same."""
         name, names = self.seen.name, self.contract.document
-        link = parse_qs(urlsplit(address(at(page.document, self.probe.next_place)) or "").query, keep_blank_values=True)
+        link = parse_qs(urlsplit(self.probe.next_link(page) or "").query, keep_blank_values=True)
         is_shifting = any(one in link for one in names.shifting_parameters)
         size = self.contract.parameters.page_size
         if lost := forgotten(link, query, needed, size, is_shifting=is_shifting):

@@ -19,7 +19,7 @@ cross join read
 cross join newest
 where drift.stream = '{stream}'
     -- Nobody reads a stream that the contract has switched off.
-    and coalesce(list_contains((select arg_max(streams, number) from ops.runs where streams is not null), '{stream}'), true)
+    and coalesce(list_contains((select arg_max(streams, number) from ops.runs), '{stream}'), true)
     and (
         (drift.kind not in ('unknown_member', 'media_type') and drift.last_seen_at >= newest.began_at)
         -- What loses nothing, a member that maps to no column or another media type, is news for a week, and none where it was so from the first load on.

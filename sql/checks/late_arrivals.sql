@@ -2,11 +2,8 @@
 -- stream: customers, bookings, events, generic
 -- says: Changes of {stream} arrived later than the nightly reaches back, so only a sweep or a wider reading found them: raise SYNC_OVERLAP_MINUTES as appointedd-warehouse status proposes, or sweep more often.
 with configured as (
-    select overlap_minutes
+    select arg_max(overlap_minutes, number) as overlap_minutes
     from ops.runs
-    where overlap_minutes is not null
-    order by number desc
-    limit 1
 )
 select late.account_id, sum(late.rows_count) as rows_count, round(max(late.longest_s) / 60, 1) as longest_minutes, any_value(configured.overlap_minutes) as overlap_minutes
 from ops.late_arrivals as late

@@ -5,6 +5,6 @@ select stream, count(*) as contracts_count, max(first_used_at) as newest_used_at
 from ops.shapes
 where stream = '{stream}'
     -- Nobody reads a stream that the contract has switched off.
-    and coalesce(list_contains((select arg_max(streams, number) from ops.runs where streams is not null), '{stream}'), true)
+    and coalesce(list_contains((select arg_max(streams, number) from ops.runs), '{stream}'), true)
 group by stream
 having count(*) > 1 or bool_or(contract_hash = 'unknown')

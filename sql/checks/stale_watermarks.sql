@@ -2,11 +2,8 @@
 -- stream: customers, bookings, events, generic
 -- says: The {stream} of the account lag more than SYNC_FRESHNESS_HOURS behind the last run, so marts show an old state of it: read the problems of the last run, and run the nightly again.
 with configured as (
-    select freshness_hours
+    select arg_max(freshness_hours, number) as freshness_hours
     from ops.runs
-    where freshness_hours is not null
-    order by number desc
-    limit 1
 ),
 listed as (
     select max(until) as listed_at
@@ -29,4 +26,4 @@ join ops.watermarks as watermarks
 -- Measured against the last run's own reading of the server's clock: a local clock is never used for completeness.
 where epoch(listed.listed_at) - epoch(watermarks.watermark_at) > configured.freshness_hours * 3600
     -- A stream that the contract has switched off is not behind.
-    and coalesce(list_contains((select arg_max(streams, number) from ops.runs where streams is not null), '{stream}'), true)
+    and coalesce(list_contains((select arg_max(streams, number) from ops.runs), '{stream}'), true)

@@ -8,4 +8,4 @@ semi join ops.visible_accounts as visible on visible.account_id = brakes.account
 left join core.accounts as accounts using (account_id)
 where brakes.stream = '{stream}' and brakes.ended_by_slice_id is null and brakes.released_at is null
     -- Nobody reads a stream that the contract has switched off.
-    and coalesce(list_contains((select arg_max(streams, number) from ops.runs where streams is not null), '{stream}'), true)
+    and coalesce(list_contains((select arg_max(streams, number) from ops.runs), '{stream}'), true)

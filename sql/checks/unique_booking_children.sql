@@ -6,34 +6,34 @@ with doubtful_customers as (
     select hash(account_id, booking_id, customer_booking_id) as key_hash
     from core.booking_customers
     group by key_hash
-    having count(*) > 1 or bool_or(account_id is null or booking_id is null or customer_booking_id is null)
+    having count(*) > 1
 ),
 doubtful_resources as (
     select hash(account_id, booking_id, resource_id) as key_hash
     from core.booking_resources
     group by key_hash
-    having count(*) > 1 or bool_or(account_id is null or booking_id is null or resource_id is null)
+    having count(*) > 1
 ),
 doubtful_answers as (
     select hash(account_id, booking_id, customer_booking_id, question_id) as key_hash
     from core.booking_answers
     group by key_hash
-    having count(*) > 1 or bool_or(account_id is null or booking_id is null or customer_booking_id is null or question_id is null)
+    having count(*) > 1
 )
 select 'core.booking_customers' as table_name, concat_ws(' / ', account_id, booking_id, customer_booking_id) as key, count(*) as rows_count
 from core.booking_customers
 semi join doubtful_customers on key_hash = hash(account_id, booking_id, customer_booking_id)
 group by account_id, booking_id, customer_booking_id
-having count(*) > 1 or account_id is null or booking_id is null or customer_booking_id is null
+having count(*) > 1
 union all
 select 'core.booking_resources' as table_name, concat_ws(' / ', account_id, booking_id, resource_id) as key, count(*) as rows_count
 from core.booking_resources
 semi join doubtful_resources on key_hash = hash(account_id, booking_id, resource_id)
 group by account_id, booking_id, resource_id
-having count(*) > 1 or account_id is null or booking_id is null or resource_id is null
+having count(*) > 1
 union all
 select 'core.booking_answers' as table_name, concat_ws(' / ', account_id, booking_id, customer_booking_id, question_id) as key, count(*) as rows_count
 from core.booking_answers
 semi join doubtful_answers on key_hash = hash(account_id, booking_id, customer_booking_id, question_id)
 group by account_id, booking_id, customer_booking_id, question_id
-having count(*) > 1 or account_id is null or booking_id is null or customer_booking_id is null or question_id is null
+having count(*) > 1

@@ -6,22 +6,22 @@ with doubtful_fields as (
     select hash(account_id, customer_id, field_id) as key_hash
     from core.customer_custom_fields
     group by key_hash
-    having count(*) > 1 or bool_or(account_id is null or customer_id is null or field_id is null)
+    having count(*) > 1
 ),
 doubtful_tags as (
     select hash(account_id, customer_id, tag) as key_hash
     from core.customer_tags
     group by key_hash
-    having count(*) > 1 or bool_or(account_id is null or customer_id is null or tag is null)
+    having count(*) > 1
 )
 select 'core.customer_custom_fields' as table_name, concat_ws(' / ', account_id, customer_id, field_id) as key, count(*) as rows_count
 from core.customer_custom_fields
 semi join doubtful_fields on key_hash = hash(account_id, customer_id, field_id)
 group by account_id, customer_id, field_id
-having count(*) > 1 or account_id is null or customer_id is null or field_id is null
+having count(*) > 1
 union all
 select 'core.customer_tags' as table_name, concat_ws(' / ', account_id, customer_id, tag) as key, count(*) as rows_count
 from core.customer_tags
 semi join doubtful_tags on key_hash = hash(account_id, customer_id, tag)
 group by account_id, customer_id, tag
-having count(*) > 1 or account_id is null or customer_id is null or tag is null
+having count(*) > 1

@@ -9,4 +9,4 @@ left join ops.watermarks as watermarks
     and watermarks.stream = '{stream}'
 where (watermarks.watermark_at is null or watermarks.has_gap)
     -- A stream that the contract has switched off is not behind.
-    and coalesce(list_contains((select arg_max(streams, number) from ops.runs where streams is not null), '{stream}'), true)
+    and coalesce(list_contains((select arg_max(streams, number) from ops.runs), '{stream}'), true)

@@ -1,4 +1,4 @@
-"""Runs the emulator by hand: `python -m tests.emulator --port 8080 --seed 1 --accounts 5 --customers 2000 --bookings 5000`."""
+"""Runs the emulator by hand: `python -m tests.emulator --port 8080 --seed 1 --accounts 5 --customers 2000 --bookings 4980`."""
 
 import argparse
 import shlex
@@ -16,7 +16,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--accounts", type=int, default=5)
     parser.add_argument("--customers", type=int, default=2000)
-    parser.add_argument("--bookings", type=int, default=5000)
+    parser.add_argument("--bookings", type=int, default=4980)
     parser.add_argument("--events", type=int, default=60)
     parser.add_argument("--years", type=float, default=3)
     parser.add_argument(
