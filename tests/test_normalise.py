@@ -744,7 +744,7 @@ def test_answers_and_custom_fields_may_be_resources() -> None:
 
     linked = {"question": {"data": {"type": "questions", "id": "q7"}}, "host": {"data": None}}
     contract = with_names("answer_columns", question_id=("question",))
-    person = {"customer_booking_id": "p1", "questions": [resource_object | {"relationships": linked}]}
+    person: Json = {"customer_booking_id": "p1", "questions": [resource_object | {"relationships": linked}]}
     batch = of(BOOKINGS, booking(customers=[person]), contract=contract)
     assert batch.children["booking_answers"].select("question_id", "answer_text").rows() == [("q7", "nuts")]
     assert strangers(batch) == {"questions.relationships.host"}
@@ -826,6 +826,13 @@ def test_a_name_is_read_behind_what_came_beside_what_did_not() -> None:
     assert batch.rows.get_column("service_name").to_list() == [None, "Cut", None, None]
     assert batch.rows.get_column("service_id").to_list() == ["s0", "s1", "s2", None]
     assert not batch.drift
+
+
+@pytest.mark.parametrize("value", [Decimal("1.5"), {"name": "Cut"}, ["s1"], True])
+def test_what_is_no_reference_is_drift(value: object) -> None:
+    batch = of(BOOKINGS, booking(service=value))
+    assert row(batch)["service_id"] is None
+    assert notes(batch) == {"service"}
 
 
 def test_references_and_names_behind_them() -> None:
