@@ -5,7 +5,7 @@ What lives here: pure decisions on the way back. What does not: what is sent (`a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pipelines.connect.asking import OTHER_FORMATS
 from pipelines.connect.columns import ENVELOPE, IDENTIFIER, Level, level_of
@@ -61,11 +61,14 @@ def names_account(contract: Contract, endpoint: ListEndpoint) -> bool:
 
 def _next_link(stream: str, contract: Contract, endpoint: ListEndpoint) -> Iterator[Difference]:
     place, document = contract.document.next, endpoint.document
-    found = _standing(document, place)
+    *outer, last = place.split(".")
+    holder = _standing(document, outer)
+    found = None if holder is None else holder.members.get(last)
     if found is not None and not _may_be_link(found):
         told = f"{place} is {', '.join(sorted(found.types))}, which is no link to the next page"
         yield Difference("breaking", stream, told, "document.next")
-    if found is not None or _is_left_open(document, place):
+    is_left_open = holder is not None and (holder.has_more or not holder.members)
+    if found is not None or is_left_open:
         return
     others = [path for path, shape in _beside(document) if is_next(path) and _may_be_link(shape)]
     if others:
@@ -81,22 +84,13 @@ def _next_link(stream: str, contract: Contract, endpoint: ListEndpoint) -> Itera
         yield Difference("harmless", stream, told, "nothing can be compared")
 
 
-def _standing(document: Shape, place: str) -> Shape | None:
-    """The shape at a dotted path; None where it is not described."""
-    for name in place.split("."):
+def _standing(document: Shape, names: Sequence[str]) -> Shape | None:
+    """The shape at a path of names; None where it is not described."""
+    for name in names:
         if name not in document.members:
             return None
         document = document.members[name]
     return document
-
-
-def _is_left_open(document: Shape, place: str) -> bool:
-    """Whether the object that should hold a place is described as one with members of any name."""
-    for name in place.split(".")[:-1]:
-        if name not in document.members:
-            return False
-        document = document.members[name]
-    return document.has_more or not document.members
 
 
 def _may_be_link(shape: Shape) -> bool:

@@ -15,7 +15,6 @@ from pipelines.connect.described import unique
 from pipelines.connect.findings import Confidence, Finding, Line, Past
 from pipelines.connect.honoured import EDGE, Instants, Trial, Verdict, judge, trials
 from pipelines.connect.matching import fold, instant_of
-from pipelines.connect.ordering import changed_name
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
 from pipelines.records import JsonObject, object_at
 from resources.contract import Contract
@@ -46,8 +45,9 @@ def instants_of(row: JsonObject, changed: str, twins: Iterable[str]) -> Instants
     return found
 
 
-def all_instants(rows: Mapping[str, JsonObject], seen: Seen, contract: Contract, changed: str) -> dict[str, Instants]:
-    """The instants of some rows, by id."""
+def all_instants(rows: Mapping[str, JsonObject], seen: Seen, contract: Contract) -> dict[str, Instants]:
+    """The instants of some rows of a list, by id."""
+    changed = seen.changed
     plausible = contract.plausible.columns.get(seen.name, {}).get("updated_at", ())
     twins = {fold(name) for name in (*seen.names.columns["updated_at"], *plausible, "updated_at")}
     return {key: instants_of(row, changed, twins) for key, row in rows.items()}
@@ -70,16 +70,16 @@ class _Proof:
 
 
 class _Tried:
-    """A list whose records carry a change time, `changed`: a sample of their instants, and the windows that can show whether a filter is honoured."""
+    """A list whose records carry a change time: a sample of their instants, and the windows that can show whether a filter is honoured."""
 
-    def __init__(self, probe: Probe, seen: Seen, contract: Contract, changed: str) -> None:
+    def __init__(self, probe: Probe, seen: Seen, contract: Contract) -> None:
         self.name, self.is_added = seen.name, seen.stream.is_generic
-        self._probe, self._seen, self._contract, self._changed = probe, seen, contract, changed
+        self._probe, self._seen, self._contract, self._changed = probe, seen, contract, seen.changed
         self._sample = self._instants(seen.rows)
-        self._windows = trials(self._sample, changed, with_upper=False)
+        self._windows = trials(self._sample, self._changed, with_upper=False)
 
     def _instants(self, rows: Mapping[str, JsonObject]) -> dict[str, Instants]:
-        return all_instants(rows, self._seen, self._contract, self._changed)
+        return all_instants(rows, self._seen, self._contract)
 
     @property
     def promise(self) -> tuple[bool, int, int]:
@@ -188,7 +188,7 @@ def filters(
     own = (contract.parameters.updated_since, contract.parameters.updated_until)
     described = [pair for one in seen for pair in one.hints.changes]
     pairs = list(dict.fromkeys([*described, own, *contract.plausible.changes]))
-    lists = [_Tried(probe, one, contract, changed) for one in seen if (changed := changed_name(one)) is not None]
+    lists = [_Tried(probe, one, contract) for one in seen if one.changed]
     chosen, proofs = _lower_bounds(lists, pairs, len(described) + SECOND_LOOK, is_strict=is_strict)
     undated = _Proof("undecided", "its records carry no change time that can be read")
     proofs = {one.name: proofs.get(one.name, undated) for one in seen}

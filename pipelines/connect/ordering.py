@@ -21,14 +21,6 @@ from resources.appointedd import Look
 from resources.contract import Contract
 
 
-def changed_name(seen: Seen) -> str | None:
-    """The attribute of the last change, where records carry one."""
-    names = seen.columns.get("updated_at", ())
-    return next(
-        (n for n in names if any(first(row, [n], {}) not in (MISSING, None) for row in seen.rows.values())), None
-    )
-
-
 def order(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Finding]:
     """Find the parameter and the value that order each list by change time; what comes is more of the unfiltered sample."""
     findings, parameter = [], ""
@@ -49,9 +41,9 @@ def order(probe: Probe, seen: Sequence[Seen], contract: Contract) -> list[Findin
 
 
 def _order_of(probe: Probe, seen: Seen, contract: Contract, known: str) -> tuple[Finding, str]:
-    changed, hints = changed_name(seen), seen.hints
-    if changed is None or len({first(r, [changed], {}) for r in seen.rows.values()}) < 2:
-        told = "no change time in its records" if changed is None else "too few rows to see an order"
+    changed, hints = seen.changed, seen.hints
+    if not changed or len({first(r, [changed], {}) for r in seen.rows.values()}) < 2:
+        told = "too few rows to see an order" if changed else "no change time in its records"
         return Finding(seen.name, "order", "not tried", told, "as it is", "low"), known
     parameters = [known] if known else unique(hints.sort, [contract.parameters.sort], contract.plausible.sort)
     words = [w.lstrip("-") for w in hints.sort_words if _is_change(w)]
@@ -70,7 +62,7 @@ def _order_of(probe: Probe, seen: Seen, contract: Contract, known: str) -> tuple
             return Finding(seen.name, "order", "not told", told, "as it is", "low"), known
         if orders != [True, True]:
             continue
-        if lost := _left_out(probe, seen, pages, changed) or _lost_between(probe, seen, parameter, pages, changed):
+        if lost := _left_out(probe, seen, pages) or _lost_between(probe, seen, parameter, pages):
             why = f"{parameter}={value} {lost}"
             return _no_order(seen, "none that is whole", why, why), known
         for look in pages.values():
@@ -88,7 +80,7 @@ def _no_order(seen: Seen, found: str, told: str, why: str) -> Finding:
     return Finding(seen.name, "order", found, told, "asks for no order", "none", (off,))
 
 
-def _left_out(probe: Probe, seen: Seen, pages: Mapping[str, Look], changed: str) -> str:
+def _left_out(probe: Probe, seen: Seen, pages: Mapping[str, Look]) -> str:
     """How a list in order is seen to lack rows; empty where it is not. `pages`: its first page each way, by the value that asks for that order."""
     came = set().union(*(rows_of(look) for look in pages.values()))
     whole = [look for look in pages.values() if not goes_on(probe, look)]
@@ -98,18 +90,20 @@ def _left_out(probe: Probe, seen: Seen, pages: Mapping[str, Look], changed: str)
         still = rows_of(probe.again(probe.page(seen))).keys()
         if lost := (seen.rows.keys() & still) - rows_of(short).keys():
             return f"is whole in one page, and leaves out {len(lost)} rows that come without it"
+    changed = seen.changed
     bare = {key for key, row in seen.rows.items() if first(row, [changed], {}) in (MISSING, None)}
     if bare and not bare & came:
         return f"brings none of the {len(bare)} rows without a change time, neither first nor last"
     return ""
 
 
-def _lost_between(probe: Probe, seen: Seen, parameter: str, pages: Mapping[str, Look], changed: str) -> str:
+def _lost_between(probe: Probe, seen: Seen, parameter: str, pages: Mapping[str, Look]) -> str:
     """How rows of one instant are seen to be lost where a page ends among them; empty where they are not, or where no rows share an instant.
 
     A cursor that is nothing but an instant goes on behind all rows of that instant, whichever way the list is ordered. A sync asks for the oldest first, so
     the descending page is only tried where the ascending one holds no such rows.
     """
+    changed = seen.changed
     for value, look in pages.items():
         rows = rows_of(look)
         size = tied_size([first(row, [changed], {}) for row in rows.values()])

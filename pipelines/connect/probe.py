@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 from pipelines.connect.described import Hints, hints
 from pipelines.connect.matching import Matches
 from pipelines.connect.places import address, at
-from pipelines.records import JsonObject, identifier_id
+from pipelines.records import MISSING, JsonObject, first, identifier_id
 from pipelines.streams import Stream
 from resources.appointedd import ApiClient, Look
 from resources.contract import StreamContract
@@ -57,6 +57,12 @@ class Seen:
     def types(self) -> set[str]:
         """The types of its records."""
         return {str(row.get("type")) for row in self.rows.values()}
+
+    @property
+    def changed(self) -> str:
+        """The attribute of the last change; empty where no record carries one."""
+        rows, names = self.rows.values(), self.columns.get("updated_at", ())
+        return next((n for n in names if any(first(row, [n], {}) not in (MISSING, None) for row in rows)), "")
 
     @cached_property
     def hints(self) -> Hints:

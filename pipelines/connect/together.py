@@ -17,7 +17,6 @@ from pipelines.connect.changes import all_instants, instant_text
 from pipelines.connect.empty import LONG_AGO
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.honoured import Instants, Trial, inside, judge, trials
-from pipelines.connect.ordering import changed_name
 from pipelines.connect.probe import Probe, Seen, is_list, is_steady, rows_of, said
 from pipelines.records import MISSING, included_of, index, object_at
 from resources.appointedd import Look
@@ -75,9 +74,9 @@ class _Stream:
             for key, (name, values) in sent(seen.stream, contract).items()
             if key != "account" or is_unnamed
         }
-        self.changed = changed_name(seen) or ""
+        self.changed = seen.changed
         self.has_window = "updated_since" in self.sent and bool(self.changed)
-        self.sample = all_instants(seen.rows, seen, contract, self.changed)
+        self.sample = all_instants(seen.rows, seen, contract)
         self.asks = list(self._asks(account_ids if "account" in self.sent else ()))
 
     def settle(self) -> Finding | None:
@@ -138,7 +137,7 @@ class _Stream:
         for account in account_ids[:ACCOUNTS_TRIED]:
             _, rows, _ = self.probe.walk(self.seen, {parameter: account})
             if rows and len(accounts) < 2:
-                accounts[account] = all_instants(rows, self.seen, self.contract, self.changed)
+                accounts[account] = all_instants(rows, self.seen, self.contract)
         (first, of_first), *others = accounts.items() or [("", self.sample)]
         alone = {parameter: first} if first else {}
         foreign = {key for _, rows in others for key in rows}
@@ -147,7 +146,7 @@ class _Stream:
                 yield _Ask(alone, of_first, foreign, parameter if alone else "")
                 continue
             _, rows, _ = self.probe.walk(self.seen, query)
-            own = all_instants(rows, self.seen, self.contract, self.changed)
+            own = all_instants(rows, self.seen, self.contract)
             # A query that brings what the list hides brings nothing of the list itself.
             hidden = set() if rows.keys() & self.seen.rows.keys() else set(self.seen.rows)
             if alone:
@@ -237,7 +236,7 @@ class _Stream:
         if trial is None:
             lost = ask.own.keys() - rows.keys() if is_whole else ()
             return f"{len(lost)} of {len(ask.own)} rows do not come" if lost else ""
-        came = all_instants(rows, self.seen, self.contract, self.changed)
+        came = all_instants(rows, self.seen, self.contract)
         verdict, reason = judge(ask.own, came, self.changed, trial, is_whole=is_whole)
         return f"the filter by change time fails: {reason}" if verdict in ("ignored", "different") else ""
 
