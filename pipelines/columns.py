@@ -135,7 +135,7 @@ class Judge:
             if column.kind == "json":
                 sheet[column.name] = json_texts(values, self.redacted)
                 continue
-            texts = self._formed(column, values, types, members.places, names[0])
+            texts = self._formed(column, values, types, members.places, members.present(names))
             if column.kind == "status":
                 sheet[f"{column.name}_raw"] = texts
                 texts = self._in_words(column.name, texts, members.places, level)

@@ -241,6 +241,11 @@ def test_a_zone_is_one_of_the_worlds(zone: object, kept: bool) -> None:
     assert notes(batch) == (set() if kept else {"timezone"})
 
 
+@pytest.mark.parametrize("member", ["status", "booking_status"])
+def test_a_value_of_the_wrong_type_is_told_under_its_own_name(member: str) -> None:
+    assert notes(of(BOOKINGS, booking(**{member: {"code": "x"}}))) == {member}
+
+
 def test_text_stays_as_it_is() -> None:
     assert customer(firstName=" Ada  ")["first_name"] == " Ada  "
     assert customer(firstName="a\0b")["first_name"] == "a\0b"
