@@ -144,7 +144,9 @@ def _candidates(
         return [n for wanted in further for n in members if fold(n) == wanted]
     # The value of an object that has one of the names, price.amount; else the last step alone, timing.start.
     steps = {n: fold(n).rpartition(".") for n in members if "." in n}
-    values = [n for w in (*own, *further) for n, (outer, _, last) in steps.items() if outer == w and last in VALUE_NAMES]
+    values = [
+        n for w in (*own, *further) for n, (outer, _, last) in steps.items() if outer == w and last in VALUE_NAMES
+    ]
     wanted = [w for w in (*own, *further) if w not in TELL_TOO_LITTLE]
     return values + [n for w in wanted for n, (_, _, last) in steps.items() if last == w]
 
