@@ -6,8 +6,9 @@ values (`members`), dtypes and casts (`normalise`). Values that polars casts sta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
@@ -25,6 +26,8 @@ from resources.contract import Contract, spelling
 Sheet = dict[str, Values | pl.Series]
 _NULL = type(None)
 _MAY_BE_BLANK = {type(MISSING), str}
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+_WIDE = Context(prec=1000)  # no digit may be rounded away before the cast has seen it
 
 
 def as_is(value: Any) -> Any:
@@ -35,6 +38,12 @@ def as_is(value: Any) -> Any:
 def digits(number: int | Decimal) -> str:
     """A number without an exponent (1e2 is 100), so that a cast can see its digits; one that no column could hold stays as it is."""
     return format(number, "f") if isinstance(number, Decimal) and abs(number.adjusted()) < 100 else str(number)
+
+
+def hundredths(number: str | int | Decimal) -> str:
+    """An amount in minor units (pence, cents) in major ones; what is no number stays as it is, so that the cast refuses it."""
+    text = number.strip() if isinstance(number, str) else digits(number)
+    return format(Decimal(text).scaleb(-2, _WIDE), "f") if _NUMBER.fullmatch(text) else text
 
 
 @cache
@@ -65,8 +74,9 @@ FORMS: dict[Kind, dict[type, Form]] = {
 }
 
 
+_MINOR_UNITS: dict[type, Form] = {str: hundredths, int: hundredths, Decimal: hundredths}
 # Forms that every value of their type has.
-_SURE = {as_is, str, str.strip, digits}
+_SURE = {as_is, str, str.strip, digits, hundredths}
 
 
 def without_blanks(values: Values, types: set[type]) -> tuple[Values, set[type]]:
@@ -110,6 +120,7 @@ class Judge:
     def __init__(self, contract: Contract, notes: Notes) -> None:
         self.redacted = contract.redact.members
         self.notes = notes
+        self.forms = FORMS | {"money": _MINOR_UNITS} if contract.document.money_in_minor_units else FORMS
         self.words = {
             level: {spelling(s): word for word, spellings in words.items() for s in spellings}
             for level, words in (
@@ -135,7 +146,7 @@ class Judge:
             if column.kind == "json":
                 sheet[column.name] = json_texts(values, self.redacted)
                 continue
-            texts = self._formed(column, values, types, members.places, names[0])
+            texts = self._formed(column, values, types, members.places, members.present(names))
             if column.kind == "status":
                 sheet[f"{column.name}_raw"] = texts
                 texts = self._in_words(column.name, texts, members.places, level)
@@ -144,7 +155,7 @@ class Judge:
 
     def _formed(self, column: Column, values: Values, types: set[type], places: Sequence[int], path: str) -> Values:
         """Values in the form that their column is built from; None, and drift, where one has the wrong JSON type."""
-        forms = FORMS[column.kind]
+        forms = self.forms[column.kind]
         texts = identifiers(values, types) if column.kind == "reference" else formed(values, types, forms)
         if not all(forms.get(one) in _SURE for one in types - {_NULL}):
             for place, value, text in zip(places, values, texts, strict=True):

@@ -135,6 +135,11 @@ class Members:
                 break
         return (None, types) if types == {_ABSENT} else (found, types)
 
+    def present(self, aliases: Iterable[str]) -> str:
+        """The first of these names that a resource has a member for; empty where none has one."""
+        found = (a for a in aliases for name, _ in _readings(a) if name in self._own or name in self._links)
+        return next(found, "")
+
     def _values(self, name: str, rest: tuple[str, ...]) -> Values:
         """As `lookup`: an attribute goes before a relationship, even where the path inside it leads nowhere."""
         sent = own = self._own.get(name)

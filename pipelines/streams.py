@@ -280,4 +280,6 @@ def shape_of(stream: Stream, contract: Contract) -> str:
     has_status = any(column.kind == "status" for column in columns)
     words = contract.statuses.model_dump() if has_status else {}
     shaping = [SHAPING, own.tables(), own.date_fields, contract.redact.members, words]
+    if contract.document.money_in_minor_units and any(column.kind == "money" for column in columns):
+        shaping.append("minor units")
     return blake2b(json.dumps(shaping, sort_keys=True).encode(), digest_size=8).hexdigest()

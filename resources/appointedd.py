@@ -252,7 +252,7 @@ def _give_up(stream: str, trouble: TroubleError, refused_cure: str = "") -> Gave
     status = trouble.status
     if status is None or may_pass(status):
         cure = f" {given_up(trouble, datetime.now(UTC))}; what was committed stays, and the next run asks for the rest."
-    elif status >= 400 and refused_cure:
+    elif status >= 300 and refused_cure:
         cure = refused_cure.format(stream=stream)
     elif status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         cure = " The API client may not read this; its creator can change its permissions."

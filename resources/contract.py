@@ -92,12 +92,13 @@ class Parameters(_Part):
 
 
 class Document(_Part):
-    """Places in a list document, as dotted paths."""
+    """Places in a list document, as dotted paths, and how this server writes what JSON:API leaves open."""
 
     next: str = Field(min_length=1)
     total: str
     lists_are_whole: bool
     null_is_empty: bool
+    money_in_minor_units: bool
     shifting_parameters: Names
     ignored_marks: Names
 

@@ -202,6 +202,10 @@ PLAUSIBLE = {"start_at": ("begins",), "price": ("amount",), "title": ("label",),
         ({"begins": "2026-01-01T00:00:00+01:00"}, "start_at", "begins", "plausible"),
         ({"timing": {"start": "2026-01-01T00:00:00Z"}}, "start_at", "timing.start", "nested"),
         ({"price": {"amount": Decimal("1.5")}}, "price", "price.amount", "nested"),
+        ({"deposit": {"amount": Decimal(1)}, "price": {"amount": Decimal(9)}}, "price", "price.amount", "nested"),
+        ({"deposit": {"amount": Decimal(1)}}, "price", None, None),  # the amount of something else
+        ({"price": {"currency": "GBP", "value": "1.50"}}, "price", "price.value", "nested"),
+        ({"start": {"dateTime": "2026-01-01T00:00:00Z"}}, "start_at", "start.dateTime", "nested"),
         ({"start": 1767225600}, "start_at", None, None),  # an epoch is no instant that the sync reads
         ({"start": "2026-01-01T00:00:00"}, "start_at", None, None),  # nor is a time without a zone
         ({"paid": "no"}, "is_paid", None, None),

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode
 import pytest
 
 from resources.contract import load_contract
-from tests.emulator import Emulator, Fault, Request, Response, Status, Switches
+from tests.emulator import Emulator, Fault, Naming, Request, Response, Status, Switches
 from tests.emulator.api import Api
 from tests.emulator.listing import Page, Selection
 from tests.emulator.messages import bad_parameter
@@ -250,6 +250,55 @@ def test_an_include_that_leaves_bookings_out_is_not_asked_for(
     assert found(learned, "streams", "bookings", "include") == []
 
 
+def test_participants_whose_linkage_comes_with_the_include_alone_are_read(tmp_path: Path) -> None:
+    here = world(customers=20, bookings=60, events=5)
+    with Emulator(here, Switches(naming=Naming(relationships={"customerBookings": "attendees"}))) as emulator:
+        # Laravel's JSON:API packages write a relationship's data only where it was asked for; without, links alone.
+        def unloaded(document: Document) -> None:
+            for row in document["data"]:
+                if "included" not in document:
+                    row["relationships"]["attendees"] = {"links": {"related": f"{row['id']}/attendees"}}
+
+        emulator.faults.append(always(edited(unloaded), "/v2/bookings"))
+        code, out = cli(environment(emulator, tmp_path), "connect")
+        assert code == 0, out
+        settings, contract = settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")
+        assert contract.streams["bookings"].columns["participants"] == ("attendees",)
+        assert "bookings.participants" not in contract.known.empty_columns
+        assert night(settings, contract).problems == []
+        assert differences(settings.warehouse_path, here.truth()) == []
+
+
+def test_a_list_of_the_customers_does_not_hide_their_participations(tmp_path: Path) -> None:
+    here = world(customers=20, bookings=60, events=5)
+    customers = {b.id: [{"type": "customers", "id": p.customer_id} for p in b.participants] for b in here.bookings}
+    with Emulator(here, Switches(naming=Naming(relationships={"customerBookings": "attendees"}))) as emulator:
+
+        def named_twice(document: Document) -> None:
+            for row in document["data"]:
+                row["relationships"]["customers"] = {"data": customers[row["id"]]}
+
+        emulator.faults.append(always(edited(named_twice), "/v2/bookings"))
+        code, out = cli(environment(emulator, tmp_path), "connect")
+        assert code == 0, out
+        settings, contract = settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")
+        assert night(settings, contract).problems == []
+        assert differences(settings.warehouse_path, here.truth()) == []
+
+
+def test_a_relationship_of_links_alone_is_told_with_the_include_that_may_bring_it(
+    plain: Emulator, tmp_path: Path
+) -> None:
+    def edit(document: Document) -> None:
+        for row in document["data"]:
+            row["relationships"]["resources"] = {"links": {"related": f"{row['id']}/resources"}}
+
+    learned = learned_from(plain, tmp_path, always(edited(edit), "/v2/bookings"))
+    (told,) = [f for f in learned.findings if f.ability == "relationships"]
+    assert told.outcome == "leaves resources empty, unless resources in streams.bookings.include brings the data"
+    assert learned.needs == []
+
+
 def _has_no_change_time(record_id: str) -> bool:
     return int(record_id, 16) % 9 == 0
 
@@ -359,9 +408,24 @@ def _strange(row: Document) -> None:
     row["attributes"] = {f"x{number}": None for number in range(3)}
 
 
+def _address_inside(row: Document) -> None:
+    row["attributes"]["email"] = {"address": row["attributes"]["email"], "verified": True}
+
+
+def test_a_participant_s_member_that_no_column_takes_is_a_need(plain: Emulator, tmp_path: Path) -> None:
+    def edit(document: Document) -> None:
+        for one in document.get("included", ()):
+            one["attributes"]["status"] = {"code": one["attributes"]["status"], "label": "Here"}
+
+    (need,) = learned_from(plain, tmp_path, always(edited(edit), "/v2/bookings")).needs
+    assert "(status: an object for status)" in need
+    assert "streams.bookings.participant_columns.status" in need
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (_address_inside, "values come in a form that their column does not take (email: an object for email)"),
         (_without_a_zone, "instants come in a form that is not read (created: 0000-00-00T00:00:00"),
         (_flat, "customers: its records carry their values"),
         (_strange, "customers: no attribute of its records (x0, x1, x2) fits any column"),
@@ -378,6 +442,39 @@ def test_records_that_no_column_can_read_are_a_need(
     assert [need for need in learned.needs if said in need]
     assert {need.partition(":")[0] for need in learned.needs} == {"customers"}
     assert learned.confidence["customers"][0] == "none"
+
+
+@pytest.mark.parametrize(
+    ("form", "is_asked"),
+    [(lambda price: round(price * 100), True), (lambda price: f"{price:.2f}", False)],
+    ids=["pence", "pounds"],
+)
+def test_prices_that_may_be_pence_are_a_need(tmp_path: Path, form: Callable[[float], object], is_asked: bool) -> None:
+    here = world(customers=20, bookings=60, events=5)
+    for booking in here.bookings:
+        booking.price = round(booking.price, 2)
+        for one in booking.participants:
+            one.total_price, one.paid_online = round(one.total_price, 2), round(one.paid_online, 2)
+
+    def edit(document: Document) -> None:
+        for row in document["data"]:
+            row["attributes"]["price"] = {"amount": form(row["attributes"]["price"]), "currency": "GBP"}
+        for one in document.get("included", ()):
+            for name in ("totalPrice", "totalPaidOnlineAmount"):
+                one["attributes"][name] = {"amount": form(one["attributes"][name]), "currency": "GBP"}
+
+    with Emulator(here) as emulator:
+        emulator.faults.append(always(edited(edit), "/v2/bookings"))
+        code, out = cli(environment(emulator, tmp_path), "connect")
+        assert (code, "document.money_in_minor_units" in out) == (int(is_asked), is_asked)
+        if is_asked:
+            own = tmp_path / "own.toml"
+            own.write_text(f"document.money_in_minor_units = true\n{own.read_text()}")
+            code, out = cli(environment(emulator, tmp_path), "connect")
+            assert code == 0, out
+        settings, contract = settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")
+        assert night(settings, contract).problems == []
+        assert differences(settings.warehouse_path, here.truth()) == []
 
 
 # ---- cancelled ones that come later ------------------------------------------------------------------------------------------

@@ -248,6 +248,39 @@ def test_a_zone_is_one_of_the_worlds(zone: object, kept: bool) -> None:
     assert notes(batch) == (set() if kept else {"timezone"})
 
 
+MINOR = CONTRACT.model_copy(update={"document": CONTRACT.document.model_copy(update={"money_in_minor_units": True})})
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (1999, "19.9900"),
+        ("1999", "19.9900"),
+        (-5, "-0.0500"),
+        (Decimal("1E+2"), "1.0000"),
+        (0, "0.0000"),
+        (10**15, "10000000000000.0000"),
+    ],
+)
+def test_minor_units_are_stored_in_major_ones(value: object, stored: str) -> None:
+    batch = of(BOOKINGS, booking(price=value), contract=MINOR)
+    assert str(row(batch)["price"]) == stored
+    assert not batch.drift
+    assert batch.shape != of(BOOKINGS, booking(price=value)).shape
+
+
+@pytest.mark.parametrize("value", [10**16, 10**40, "12,50", "NaN", True, "1." + "0" * 40 + "1"])
+def test_minor_units_that_do_not_fit_are_never_rounded(value: object) -> None:
+    batch = of(BOOKINGS, booking(price=value), contract=MINOR)
+    assert row(batch)["price"] is None
+    assert notes(batch) == {"price"}
+
+
+@pytest.mark.parametrize("member", ["status", "booking_status"])
+def test_a_value_of_the_wrong_type_is_told_under_its_own_name(member: str) -> None:
+    assert notes(of(BOOKINGS, booking(**{member: {"code": "x"}}))) == {member}
+
+
 def test_text_stays_as_it_is() -> None:
     assert customer(firstName=" Ada  ")["first_name"] == " Ada  "
     assert customer(firstName="a\0b")["first_name"] == "a\0b"

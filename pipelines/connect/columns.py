@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 from pipelines.connect.findings import Confidence, Finding, Line
 from pipelines.connect.matching import Match, Matches, Member, fits, match, members_of
@@ -138,7 +139,7 @@ def unread(seen: Seen) -> list[Finding]:
     wrong = {
         column: members[member]
         for column, member in result.misfits.items()
-        if kinds.get(column) == "instant" and member in members and _none_fits(members[member])
+        if kinds.get(column) == "instant" and member in members and _none_fits("instant", members[member])
     }
     if not wrong:
         return []
@@ -151,6 +152,59 @@ def unread(seen: Seen) -> list[Finding]:
     return [Finding(name, "instants", forms, "values of its records", "would leave them empty", "none", need=need)]
 
 
+def wrong_forms(
+    stream: str, table: str, kinds: Mapping[str, str], members: Mapping[str, Member], result: Matches
+) -> list[Finding]:
+    """A need where columns of these kinds have members of which a sync could store no value, so that its runs would be red."""
+    wrong = {
+        column: members[member]
+        for column, member in result.misfits.items()
+        if column in kinds and member in members and _none_fits(kinds[column], members[member])
+    }
+    if not wrong:
+        return []
+    forms = "; ".join(f"{member.name}: {type_of(member.values[0])} for {column}" for column, member in wrong.items())
+    cures = ", ".join(f"streams.{stream}.{table}.{column}" for column in wrong)
+    need = (
+        f"{stream}: values come in a form that their column does not take ({forms}), so it would be empty and runs red. Name the member that holds the "
+        f'value, such as ["price.amount"], or [] for an empty column: {cures}.'
+    )
+    return [Finding(stream, "forms", forms, "values of its records", "would leave them empty", "none", need=need)]
+
+
+def links_alone(seen: Seen) -> list[Finding]:
+    """Columns that stay empty because their relationship says only where to ask; of participants `people` tells."""
+    bare = {
+        name
+        for row in seen.rows.values()
+        for name, value in object_at(row, "relationships").items()
+        if isinstance(value, dict) and "data" not in value
+    }
+    found = {c: n for c in seen.matches.empty if c != "participants" for n in seen.names.columns[c] if n in bare}
+    if not found:
+        return []
+    names = ", ".join(found.values())
+    outcome = f"leaves {', '.join(found)} empty, unless {names} in streams.{seen.name}.include brings the data"
+    return [Finding(seen.name, "relationships", f"{names}: links alone", "they came without data", outcome, "low")]
+
+
+def minor_units(seen: Seen) -> list[Finding]:
+    """A need where prices may be pence: an object holds a currency and a number, and none of the numbers has a fraction."""
+    price = seen.matches.member_of("price") or ""
+    holder, _, _ = price.rpartition(".")
+    members = members_of(seen.rows.values())
+    sent = [Decimal(str(value)) for value in members[price].values] if holder and price in members else []
+    if f"{holder}.currency" not in members or not any(sent) or any(int(n.as_tuple().exponent) < 0 for n in sent):
+        return []
+    need = (
+        f"{seen.name}: {price} holds whole numbers beside a currency, so they may be pence or cents, and sums a hundred times too large. Look at one "
+        f"booking in Appointedd: document.money_in_minor_units = true where they are, false where not."
+    )
+    return [
+        Finding(seen.name, "money", f"{price}: whole numbers", f"{len(sent)} prices", "not known", "none", need=need)
+    ]
+
+
 def _flat_members(seen: Seen) -> list[str]:
     """Members of the records that stand beside the envelope, where no record has attributes."""
     if any(isinstance(row.get("attributes"), dict) for row in seen.rows.values()):
@@ -158,12 +212,15 @@ def _flat_members(seen: Seen) -> list[str]:
     return sorted({name for row in seen.rows.values() for name in row} - ENVELOPE)
 
 
-def _none_fits(member: Member) -> bool:
-    return bool(member.values) and not any(fits("instant", Member(member.name, [value])) for value in member.values)
+def _none_fits(kind: str, member: Member) -> bool:
+    return bool(member.values) and not any(fits(kind, Member(member.name, [value])) for value in member.values)
 
 
 def form_of(value: object) -> str:
-    """How a value is written, without saying what it is: digits become 0."""
-    if isinstance(value, str):
-        return re.sub(r"\d", "0", value)[:40]
-    return "no text" if isinstance(value, dict | list) else "a number"
+    """How an instant is written, without saying what it is: digits become 0."""
+    return re.sub(r"\d", "0", value)[:40] if isinstance(value, str) else type_of(value)
+
+
+def type_of(value: object) -> str:
+    """What a value is, without saying which."""
+    return {str: "text", dict: "an object", list: "a list", bool: "true or false"}.get(type(value), "a number")

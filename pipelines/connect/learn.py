@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pipelines.connect import belonging, changes, columns, empty, ends, ordering, paging, people, shapes, together
 from pipelines.connect.described import endpoints
 from pipelines.connect.findings import NO_PAST, Confidence, Finding, Learned, Line, Past
-from pipelines.connect.matching import Matches
+from pipelines.connect.matching import Matches, members_of
 from pipelines.connect.paths import Paths
 from pipelines.connect.places import rate_limit
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
@@ -192,7 +192,12 @@ class _Contact:
             return
         self.learned.add(columns.level_of(one.stream, self.contract).finding("columns", one.matches))
         if not one.stream.is_generic:
-            self.learned.add(*columns.unread(one))
+            others = {column.name: column.kind for column in one.stream.columns if column.kind != "instant"}
+            members = members_of(one.rows.values())
+            self.learned.add(*columns.unread(one), *columns.links_alone(one))
+            self.learned.add(*columns.wrong_forms(one.name, "columns", others, members, one.matches))
+            if "document.money_in_minor_units" not in self.past.own_keys:
+                self.learned.add(*columns.minor_units(one))
         if one.name == CUSTOMERS.name:
             table, records = "custom_field_columns", one.rows.values()
             self.learned.add(*columns.elements(one.name, "custom_fields", records, one.matches, table, self.contract))

@@ -19,6 +19,10 @@ from resources.schemas import EMPTY, Shape
 
 Evidence = Literal["exact", "alias", "case-folded", "plausible", "nested"]
 MOST_VALUES = 60
+# What a member inside an object is called where the object's own name tells what it is: price.amount, start.dateTime.
+VALUE_NAMES = ("amount", "value", "datetime")
+# Names that say too little inside an object of another name: an amount may be a deposit's.
+TELL_TOO_LITTLE = ("id", "name", "title", "total", *VALUE_NAMES)
 INSTANT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)")
 # JSON types that a kind of column can read; any, where it is not named.
 READ = {
@@ -138,9 +142,13 @@ def _candidates(
         return [n for wanted in own for n in members if fold(n) == wanted]
     if evidence == "plausible":
         return [n for wanted in further for n in members if fold(n) == wanted]
-    # By the last step alone, inside an object: timing.start, price.amount. An id or a name inside something says too little.
-    wanted = [w for w in (*own, *further) if w not in ("id", "name", "title")]
-    return [n for w in wanted for n in members if "." in n and fold(n).rpartition(".")[2] == w]
+    # The value of an object that has one of the names, price.amount; else the last step alone, timing.start.
+    steps = {n: fold(n).rpartition(".") for n in members if "." in n}
+    values = [
+        n for w in (*own, *further) for n, (outer, _, last) in steps.items() if outer == w and last in VALUE_NAMES
+    ]
+    wanted = [w for w in (*own, *further) if w not in TELL_TOO_LITTLE]
+    return values + [n for w in wanted for n, (_, _, last) in steps.items() if last == w]
 
 
 def members_of(resources: Iterable[Mapping[str, Any]], shape: Shape = EMPTY) -> dict[str, Member]:

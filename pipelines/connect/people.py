@@ -6,10 +6,11 @@ What lives here: asking for participants, and matching their columns. What does 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from pipelines.connect.columns import Level, elements
+from pipelines.connect.columns import Level, elements, wrong_forms
 from pipelines.connect.described import unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.matching import Matches, fold, members_of
@@ -39,12 +40,14 @@ def participants(
         more, result = _participant_columns(seen, embedded, contract)
         return [finding, *more], result
     linked = [one for row in seen.rows.values() for one in _list_of(seen, row) if isinstance(one, dict)]
-    if linked and all(one.get("type") in customer_types for one in linked):
-        found, told = f"customers, by {names[0]}", f"{len(linked)} identifiers of customers in {count} bookings"
+    is_linked = bool(linked) and all(one.get("type") in customer_types for one in linked)
+    who = next((n for n in names if n in members_of(seen.rows.values())), "") if is_linked else ""
+    included = _included(probe, seen, contract, who)
+    if included is None and who:
+        found, told = f"customers, by {who}", f"{len(linked)} identifiers of customers in {count} bookings"
         line = Line(key, [], "the relationship names the customers themselves")
         outcome = "knows who took part, and neither status nor answers"
         return [Finding("bookings", ABILITY, found, told, outcome, "likely", (line,))], None
-    included = _included(probe, seen, contract)
     if included is None:
         return [_no_participants(seen)], None
     parameter, word, resources = included
@@ -55,6 +58,11 @@ def participants(
         Line(("abilities", "include"), True, "the included resources came"),
         Line(("parameters", "include"), parameter, "the included resources came"),
         Line(key, [word], "brings the participants"),
+        Line(
+            ("streams", "bookings", "columns", "participants"),
+            list(seen.columns["participants"]),
+            f"holds what {word} brings",
+        ),
     )
     told = f"{len(resources)} included resources are those that the bookings name"
     finding = Finding("bookings", ABILITY, shown, told, "asks for them with each page", "certain", lines)
@@ -109,17 +117,20 @@ def _embedded(seen: Seen) -> list[JsonObject]:
     return found
 
 
-def _included(probe: Probe, seen: Seen, contract: Contract) -> tuple[str, str, list[JsonObject]] | None:
-    """The parameter and path that bring the participants, with what they brought; the contract's own first."""
+def _included(probe: Probe, seen: Seen, contract: Contract, who: str) -> tuple[str, str, list[JsonObject]] | None:
+    """The parameter and path that bring the participants, with what they brought; the contract's own first.
+
+    `who`: a relationship that names the customers themselves; only another one can say more of them then.
+    """
     names, hints = seen.names, seen.hints
     plausible = contract.plausible.columns["bookings"]["participants"]
     wanted = {fold(n) for n in (*names.columns["participants"], *plausible)}
-    relations = {n for row in seen.rows.values() for n in object_at(row, "relationships")}
+    relations = {n for row in seen.rows.values() for n in object_at(row, "relationships")} - {who}
     words = unique(
         [w for w in names.include if w in relations],
         [r for r in sorted(relations) if fold(r) in wanted],
-        [w for w in hints.include_words if "." not in w and fold(w) in wanted],
-        names.include,
+        [w for w in hints.include_words if "." not in w and w != who and fold(w) in wanted],
+        [] if who else names.include,
     )
     parameters = unique(hints.include, [contract.parameters.include], contract.plausible.include)
     for parameter, word in product(parameters, words):
@@ -128,8 +139,11 @@ def _included(probe: Probe, seen: Seen, contract: Contract) -> tuple[str, str, l
         look = probe.page(seen, {parameter: word})
         if is_list(look) and (resources := _brought(look, word)):
             probe.add_sample(seen, look)
-            if word not in seen.columns.get("participants", ()):
-                seen.columns["participants"] = (word,)
+            # No column is matched yet where the linkage comes with the include alone.
+            held = seen.columns.get("participants", names.columns["participants"])
+            seen.columns["participants"] = held if word in held and not who else (word,)
+            still_empty = tuple(column for column in seen.matches.empty if column != "participants")
+            seen.matches = replace(seen.matches, empty=still_empty)
             return parameter, word, resources
     return None
 
@@ -163,9 +177,11 @@ def _participant_columns(
 ) -> tuple[list[Finding], Matches]:
     are_resources, has_own_ids = any(r.get("id") for r in resources), _has_own_ids(resources)
     level = level_of_participants(seen.stream, contract, are_resources=are_resources, has_own_ids=has_own_ids)
-    result = level.match(members_of(resources, _participant_shape(seen)))
+    members = members_of(resources, _participant_shape(seen))
+    result = level.match(members)
+    wrong = wrong_forms("bookings", level.table, level.kinds, members, result)
     of_answers = elements("bookings", "answers", resources, result, "answer_columns", contract)
-    return [level.finding("columns of participants", result), *of_answers], result
+    return [level.finding("columns of participants", result), *wrong, *of_answers], result
 
 
 def _participant_shape(seen: Seen) -> Shape:
