@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import ssl
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import httpx
 import pytest
 
 from resources import exchange, rate, sql_files
+from resources.migrations import open_for_writing
 from resources.settings import PREFIXES
 from tests.emulator import Emulator, World
+from tests.equality import EMPTY
 
 
 def pytest_configure() -> None:
@@ -33,6 +38,37 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.upper().startswith(PREFIXES) or name.startswith("DAGSTER"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("APPOINTEDD_ENV_FILE", "")
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new warehouse, closed: making one takes ten times as long as copying it."""
+    path = tmp_path_factory.mktemp("empty") / "warehouse.duckdb"
+    open_for_writing(path, 512).close()
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nights_begin_with_a_copy(empty: Path) -> None:
+    """Made before any test changes what makes it."""
+    EMPTY[sql_files.SQL_FOLDER] = empty
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _authorities_read_once() -> Iterator[None]:
+    """Reading the machine's certificate authorities is a twentieth of a quiet night. What a test names in their stead is read for itself."""
+    read = httpx.create_ssl_context
+
+    @cache
+    def kept(trust_env: bool, _file: str | None, _folder: str | None) -> ssl.SSLContext:
+        return read(trust_env=trust_env)
+
+    def context(*, trust_env: bool) -> ssl.SSLContext:
+        return kept(trust_env, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx, "create_ssl_context", context)
+        yield
 
 
 @pytest.fixture

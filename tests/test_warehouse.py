@@ -73,14 +73,6 @@ def warehouse_in(folder: Path) -> Warehouse:
     )
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new warehouse, closed: making one takes ten times as long as copying it."""
-    path = tmp_path_factory.mktemp("empty") / "warehouse.duckdb"
-    open_for_writing(path, 512).close()
-    return path
-
-
 @pytest.fixture
 def writer(tmp_path: Path, empty: Path) -> Iterator[Writer]:
     shutil.copy(empty, tmp_path / empty.name)
