@@ -1,4 +1,4 @@
-"""What all tests share: no waits between attempts, no setting of the machine's own; an API, and a copy of the SQL, for those that ask."""
+"""What all tests share: no waits between attempts, no setting of the machine's own; an API, a copy of the SQL, warehouses, where asked for."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import duckdb
 import httpx
 import pytest
 
 from resources import exchange, rate, sql_files
 from resources.migrations import open_for_writing
 from resources.settings import PREFIXES
+from resources.warehouse import Writer
+from tests.commits import warehouse_in
+from tests.emulated import Client, serving
 from tests.emulator import Emulator, World
 from tests.equality import EMPTY
+from tests.hand_made import build, fill
 
 
 def pytest_configure() -> None:
@@ -85,3 +90,38 @@ def sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(sql_files.SQL_FOLDER, folder)
     monkeypatch.setattr(sql_files, "SQL_FOLDER", folder)
     return folder
+
+
+@pytest.fixture
+def writer(tmp_path: Path, empty: Path) -> Iterator[Writer]:
+    shutil.copy(empty, tmp_path / empty.name)
+    with warehouse_in(tmp_path).writer("a test", wait_s=0) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Writer]:
+    with warehouse_in(tmp_path_factory.mktemp("shared")).writer("a property", wait_s=0) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def filled() -> Iterator[duckdb.DuckDBPyConnection]:
+    """One good warehouse for the whole module."""
+    with build() as warehouse:
+        fill(warehouse)
+        yield warehouse
+
+
+@pytest.fixture
+def warehouse(filled: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The good warehouse, to spoil at will: what a test writes is rolled back."""
+    filled.begin()
+    yield filled
+    filled.rollback()
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with serving() as one:
+        yield one

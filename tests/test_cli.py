@@ -1,7 +1,7 @@
 """The command line, run for real against the emulator: what it does, what it prints where, and the exit code it gives.
 
 What lives here: processes of their own where streams, signals, imports or waiting matter, the same commands in this process elsewhere. What does not:
-whether rows are right (`test_sync`), what a check or a mart says (`test_marts`).
+whether rows are right (`test_sync`), what a mart or a check says (`test_marts`, `test_checks`).
 """
 
 from __future__ import annotations

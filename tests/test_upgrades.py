@@ -2,7 +2,7 @@
 
 `fixtures/warehouse-0.1.0.duckdb.xz` is a working file as version 0.1.0 (schema 2) wrote it: a nightly of `World(seed=11, …)`, twelve changes of
 `random.Random(11)`, twenty hours, a sweep. A fixture is never made again: it is what users have. What does not live here: single rules of migrations
-(`test_warehouse`).
+(`test_working_file`).
 """
 
 from __future__ import annotations
