@@ -81,7 +81,7 @@ def put_in_order(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     # The end of this run, which no checkpoint has met yet, stands in one more.
     if connection.execute(asked).fetchall()[0][0] <= IN_ORDER_EVERY + 1:
         return
-    if not has_space(path.parent, path.stat().st_size):
+    if not has_space(path.resolve().parent, path.stat().st_size):  # a symbolic link may lead to another disk
         log.warning("%s was not put in order: its disk has no room for it once more.", path)
         return
     connection.execute(f"set max_vacuum_tasks = {VACUUM_TASKS}")

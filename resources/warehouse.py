@@ -89,7 +89,7 @@ class Writer(State, Runs):
 
     def commit(self, commit: Commit) -> list[Counts]:
         """One transaction: rows, children, history, tombstones, ledger, windows, evidence. Gives what it did, by part in the order of the parts."""
-        check_space(self.path.parent, PART_SPACE_BYTES if commit.rows.height else 0)
+        check_space(self.path.resolve().parent, PART_SPACE_BYTES if commit.rows.height else 0)
         with transaction(self.connection):
             merged = merging.merge(self.connection, commit) if commit.rows.height else {}
             counts = [merged.get(part.slice_id, Counts()) for part in commit.parts]

@@ -190,3 +190,13 @@ def test_a_full_disk_keeps_the_published_file(emulator: Emulator, tmp_path: Path
     assert settings.warehouse_published_path.read_bytes() == before
     published_is_whole(settings)
     consistent(settings.warehouse_path)
+
+
+def test_a_symbolic_link_is_followed_to_the_disk_that_must_have_room(emulator: Emulator, tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        settings = settings_for(emulator, tmp_path)
+        settings.warehouse_path.symlink_to(disk / "warehouse.duckdb")
+        process = started(environment(emulator, settings))
+        out, err = process.communicate(timeout=ENDS_WITHIN_S)
+        assert process.returncode == 1
+        assert f"{disk} has " in out + err
