@@ -27,11 +27,13 @@ def examine_files(settings: Settings) -> Iterator[DoctorLine]:
     yield from _open_to_all(settings)
     working, published = settings.warehouse_path, settings.warehouse_published_path
     size = working.stat().st_size if working.is_file() else 0
-    yield _guarded("warehouse folder", lambda: _writable(working.parent))
-    yield _guarded("warehouse disk", lambda: _free(working.parent, PART_SPACE_BYTES))
-    yield _guarded("published folder", lambda: _writable(published.parent))
-    yield _guarded("published disk", lambda: _free(published.parent, size))
-    if working == published:
+    # Where symbolic links lead is where a sync writes.
+    own, shared = working.resolve(), published.resolve()
+    yield _guarded("warehouse folder", lambda: _writable(own.parent))
+    yield _guarded("warehouse disk", lambda: _free(own.parent, PART_SPACE_BYTES))
+    yield _guarded("published folder", lambda: _writable(shared.parent))
+    yield _guarded("published disk", lambda: _free(shared.parent, size))
+    if own == shared:
         yield DoctorLine(
             "files",
             "failed",

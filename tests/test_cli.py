@@ -754,8 +754,11 @@ def test_check_of_settings_and_contract(loaded: Loaded, tmp_path: Path) -> None:
     assert wrong.code == 2
     assert "failed   contract: " in wrong.out
     assert "Did you mean streams.bookings?" in wrong.out
-    same = cli(loaded.env | {"WAREHOUSE_PUBLISHED_PATH": loaded.env["WAREHOUSE_PATH"]}, "check", "--json")
-    assert (same.code, lines_of(same)["files"][0]) == (2, "failed")
+    link = tmp_path / "link.duckdb"
+    link.symlink_to(loaded.env["WAREHOUSE_PATH"])
+    for path in (loaded.env["WAREHOUSE_PATH"], str(link)):
+        same = cli(loaded.env | {"WAREHOUSE_PUBLISHED_PATH": path}, "check", "--json")
+        assert (same.code, lines_of(same)["files"][0]) == (2, "failed")
 
 
 # ---- shell -------------------------------------------------------------------------------------------------------------------
