@@ -220,6 +220,9 @@ MINOR = CONTRACT.model_copy(update={"document": CONTRACT.document.model_copy(upd
         (Decimal("1E+2"), "1.0000"),
         (0, "0.0000"),
         (10**15, "10000000000000.0000"),
+        (".5", "0.0050"),
+        ("-.5", "-0.0050"),
+        ("5.", "0.0500"),
     ],
 )
 def test_minor_units_are_stored_in_major_ones(value: object, stored: str) -> None:
@@ -229,7 +232,7 @@ def test_minor_units_are_stored_in_major_ones(value: object, stored: str) -> Non
     assert batch.shape != of(BOOKINGS, booking(price=value)).shape
 
 
-@pytest.mark.parametrize("value", [10**16, 10**40, "12,50", "NaN", True, "1." + "0" * 40 + "1"])
+@pytest.mark.parametrize("value", [10**16, 10**40, "12,50", "NaN", "1e3", "-", True, "1." + "0" * 40 + "1"])
 def test_minor_units_that_do_not_fit_are_never_rounded(value: object) -> None:
     batch = of(BOOKINGS, booking(price=value), contract=MINOR)
     assert row(batch)["price"] is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pipelines.parts import ComingPart, Drafts, ReadPart
 from pipelines.plan import BEGINNING, Slice, Window
 from pipelines.queues import Parts
 from pipelines.walker import Walker
+from resources.exchange import Exchange
 from resources.pages import Page
 from tests.emulator import Emulator, World
 from tests.equality import night, settings_for
@@ -110,3 +112,22 @@ def test_what_is_due_is_committed_while_a_part_is_waited_for(tmp_path: Path, mon
     monkeypatch.setattr(Drafts, "_batch_of", shaped)
     with Emulator(World(seed=7, accounts=2, customers=40, bookings=30, events=8, years=1)) as emulator:
         assert night(settings_for(emulator, tmp_path)).problems == []
+
+
+def test_what_goes_wrong_before_a_thread_reads_its_slice_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the slice would never be done with, and the run would wait for it for ever."""
+    until = Exchange.until
+
+    def odd(self: Exchange, stopped: threading.Event) -> AbstractContextManager[None]:
+        if threading.current_thread().name.startswith("slice_"):
+            raise LookupError("odd")
+        return until(self, stopped)
+
+    monkeypatch.setattr(Exchange, "until", odd)
+    with (
+        Emulator(World(seed=7, accounts=2, customers=40, bookings=30, events=8, years=1)) as emulator,
+        pytest.raises(LookupError, match="odd"),
+    ):
+        night(settings_for(emulator, tmp_path))
