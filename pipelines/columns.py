@@ -26,7 +26,7 @@ from resources.contract import Contract, spelling
 Sheet = dict[str, Values | pl.Series]
 _NULL = type(None)
 _MAY_BE_BLANK = {type(MISSING), str}
-_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 _WIDE = Context(prec=1000)  # no digit may be rounded away before the cast has seen it
 
 
