@@ -444,6 +444,19 @@ def test_records_that_no_column_can_read_are_a_need(
     assert learned.confidence["customers"][0] == "none"
 
 
+def test_statuses_that_are_numbers_are_no_need(plain: Emulator, tmp_path: Path) -> None:
+    codes: dict[str, int] = {}
+
+    def edit(document: Document) -> None:
+        for one in (*document["data"], *document.get("included", ())):
+            if "status" in one["attributes"]:
+                one["attributes"]["status"] = codes.setdefault(one["attributes"]["status"], len(codes))
+
+    learned = learned_from(plain, tmp_path, always(edited(edit), "/v2/bookings"))
+    assert learned.needs == []
+    assert not {"status", "participants.status"} & {*learned.empty_columns["bookings"]}
+
+
 @pytest.mark.parametrize(
     ("form", "is_asked"),
     [(lambda price: round(price * 100), True), (lambda price: f"{price:.2f}", False)],
