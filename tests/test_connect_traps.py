@@ -490,6 +490,15 @@ def test_prices_that_may_be_pence_are_a_need(tmp_path: Path, form: Callable[[flo
         assert differences(settings.warehouse_path, here.truth()) == []
 
 
+def test_a_currency_beside_whole_prices_is_asked_about_without_an_object_too(plain: Emulator, tmp_path: Path) -> None:
+    def edit(document: Document) -> None:
+        for row in document["data"]:
+            row["attributes"] |= {"price": round(row["attributes"]["price"] * 100), "currency": "GBP"}
+
+    (need,) = learned_from(plain, tmp_path, always(edited(edit), "/v2/bookings")).needs
+    assert "bookings: price holds whole numbers beside a currency" in need
+
+
 # ---- cancelled ones that come later ------------------------------------------------------------------------------------------
 
 
