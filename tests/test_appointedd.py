@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
+from resources import exchange
 from resources.appointedd import ApiClient, open_clients
 from resources.chain import MOST_EMPTY_PAGES
 from resources.contract import load_contract
@@ -990,6 +991,19 @@ def test_a_429_holds_the_whole_client_for_as_long_as_it_asks(form: str | None, p
         assert len(b.ids()) == 25
         assert max(b.waits.slept) == pytest.approx(pause)
         assert b.client.exchange.rate.per_second == pytest.approx(5e5)
+
+
+@pytest.mark.parametrize(("asked", "least", "most"), [("7", 7.0, 7.0), ("120", 120.0, 120.0), ("", 0.1, 1.2)])
+def test_what_is_repeated_waits_as_long_as_it_is_asked_to(
+    asked: str, least: float, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(exchange, "pause", lambda seconds, _stopped: waited.append(seconds))
+    with bench() as b:
+        b.fault(Status(503, headers={"Retry-After": asked}))
+        assert len(b.ids()) == 25
+    assert len(waited) == 1
+    assert least <= waited[0] <= most
 
 
 def test_a_wait_that_is_too_long_is_not_waited_for() -> None:

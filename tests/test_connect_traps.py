@@ -444,6 +444,19 @@ def test_records_that_no_column_can_read_are_a_need(
     assert learned.confidence["customers"][0] == "none"
 
 
+def test_statuses_that_are_numbers_are_no_need(plain: Emulator, tmp_path: Path) -> None:
+    codes: dict[str, int] = {}
+
+    def edit(document: Document) -> None:
+        for one in (*document["data"], *document.get("included", ())):
+            if "status" in one["attributes"]:
+                one["attributes"]["status"] = codes.setdefault(one["attributes"]["status"], len(codes))
+
+    learned = learned_from(plain, tmp_path, always(edited(edit), "/v2/bookings"))
+    assert learned.needs == []
+    assert not {"status", "participants.status"} & {*learned.empty_columns["bookings"]}
+
+
 @pytest.mark.parametrize(
     ("form", "is_asked"),
     [(lambda price: round(price * 100), True), (lambda price: f"{price:.2f}", False)],
@@ -475,6 +488,15 @@ def test_prices_that_may_be_pence_are_a_need(tmp_path: Path, form: Callable[[flo
         settings, contract = settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")
         assert night(settings, contract).problems == []
         assert differences(settings.warehouse_path, here.truth()) == []
+
+
+def test_a_currency_beside_whole_prices_is_asked_about_without_an_object_too(plain: Emulator, tmp_path: Path) -> None:
+    def edit(document: Document) -> None:
+        for row in document["data"]:
+            row["attributes"] |= {"price": round(row["attributes"]["price"] * 100), "currency": "GBP"}
+
+    (need,) = learned_from(plain, tmp_path, always(edited(edit), "/v2/bookings")).needs
+    assert "bookings: price holds whole numbers beside a currency" in need
 
 
 # ---- cancelled ones that come later ------------------------------------------------------------------------------------------

@@ -217,6 +217,7 @@ MINOR = CONTRACT.model_copy(update={"document": CONTRACT.document.model_copy(upd
         (1999, "19.9900"),
         ("1999", "19.9900"),
         (-5, "-0.0500"),
+        (".5", "0.0050"),
         (Decimal("1E+2"), "1.0000"),
         (0, "0.0000"),
         (10**15, "10000000000000.0000"),

@@ -189,12 +189,12 @@ def links_alone(seen: Seen) -> list[Finding]:
 
 
 def minor_units(seen: Seen) -> list[Finding]:
-    """A need where prices may be pence: an object holds a currency and a number, and none of the numbers has a fraction."""
+    """A need where prices may be pence: each stands beside a currency, and none of the numbers has a fraction."""
     price = seen.matches.member_of("price") or ""
-    holder, _, _ = price.rpartition(".")
+    holder, dot, _ = price.rpartition(".")
     members = members_of(seen.rows.values())
-    sent = [Decimal(str(value)) for value in members[price].values] if holder and price in members else []
-    if f"{holder}.currency" not in members or not any(sent) or any(int(n.as_tuple().exponent) < 0 for n in sent):
+    sent = [Decimal(str(value)) for value in members[price].values] if price in members else []
+    if f"{holder}{dot}currency" not in members or not any(sent) or any(int(n.as_tuple().exponent) < 0 for n in sent):
         return []
     need = (
         f"{seen.name}: {price} holds whole numbers beside a currency, so they may be pence or cents, and sums a hundred times too large. Look at one "

@@ -216,7 +216,7 @@ def _value_fits(kind: str, value: object) -> bool:
         case "zone":
             return isinstance(value, str) and value in _zones()
         case "status":
-            return isinstance(value, str) and len(value) < 60
+            return is_number or (isinstance(value, str) and len(value) < 60)
         case "text":
             return isinstance(value, str) or is_number
         case "reference":
