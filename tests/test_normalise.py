@@ -221,7 +221,6 @@ MINOR = CONTRACT.model_copy(update={"document": CONTRACT.document.model_copy(upd
         (Decimal("1E+2"), "1.0000"),
         (0, "0.0000"),
         (10**15, "10000000000000.0000"),
-        (".5", "0.0050"),
         ("-.5", "-0.0050"),
         ("5.", "0.0500"),
     ],
