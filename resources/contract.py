@@ -295,7 +295,11 @@ def load_contract(own_file: Path | None = None) -> Contract:
 
 
 def _refuse_contradictions(contract: Contract, file: Path) -> None:
-    """Raise `ContractError` where a column reads a member that is not to be stored."""
+    """Raise `ContractError` where the account list is not to be read, or where a column reads a member that is not to be stored."""
+    if not contract.streams["accounts"].enabled:
+        raise ContractError(
+            f"{file}: streams.accounts.enabled cannot be false, since each run goes by the account list. Take the line out; SYNC_ACCOUNTS chooses accounts."
+        )
     secret = set(map(spelling, contract.redact.members))
     read = [
         (f"streams.{stream}.{table}.{column}", name)

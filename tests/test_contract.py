@@ -75,6 +75,7 @@ def test_an_empty_override_is_the_default(tmp_path: Path) -> None:
         ("[streams.bookings]\nqueries = []", r"streams.bookings.queries"),
         ("[streams.bookings]\npath = ''", r"streams.bookings.path"),
         ("[streams.bookings.columns]\nprice = 'amount'", r"streams.bookings.columns.price"),
+        ("[streams.accounts]\nenabled = false", r"streams.accounts.enabled cannot be false"),
         ("[document]\nnext = ''", r"document.next"),
         ("http = 'x'", r"http is a table; write its keys under \[http\]"),
         ("[streams]\nbookings = 1", r"streams.bookings is a table"),
