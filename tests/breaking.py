@@ -21,9 +21,10 @@ POINTS = ("begin", "commit", "checkpoint", "close", "copy", "fsync", "replace")
 CHILD = """
 import os, resource, shutil, signal, sys
 from pathlib import Path
+from unittest.mock import patch
 import duckdb
 from pipelines import cli
-from resources import database, migrations, warehouse
+from resources import database, migrations
 
 name, number, side = os.environ.get("BREAK_AT", "-:0:-").split(":")
 left = int(number)
@@ -61,7 +62,8 @@ shutil.copyfile = counted("copy", shutil.copyfile)
 os.fsync = counted("fsync", os.fsync)
 Path.replace = counted("replace", Path.replace)
 if os.environ.get("BREAK_BLIND"):
-    database.LEAST_FREE_BYTES = warehouse.PART_SPACE_BYTES = -(1 << 40)
+    for most in ("resources.files.LEAST_FREE_BYTES", "resources.warehouse.PART_SPACE_BYTES"):
+        patch(most, -(1 << 40)).start()  # which fails where nothing has that name any more
 if most := os.environ.get("BREAK_FULL"):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), int(most)))
 sys.argv = ["appointedd-warehouse", *sys.argv[1:]]
