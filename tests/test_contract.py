@@ -183,7 +183,7 @@ def test_every_column_has_its_type_and_comment_in_the_schema() -> None:
     expected: dict[str, dict[str, tuple[str, bool]]] = {}
     for stream in BUILT_IN.values():
         for table, key, columns in [
-            (stream.table, stream.key, stream.columns),
+            (stream.name, stream.key, stream.columns),
             *((c.table, stream.key + c.key, c.columns) for c in stream.children),
         ]:
             expected[table] = dict.fromkeys(key, ("VARCHAR", False)) | {
@@ -193,7 +193,7 @@ def test_every_column_has_its_type_and_comment_in_the_schema() -> None:
                 expected[table][column.name] = (SQL_TYPES[column.kind], True)
                 if column.kind == "status":
                     expected[table][f"{column.name}_raw"] = ("VARCHAR", True)
-        expected[stream.table] |= {
+        expected[stream.name] |= {
             "deletion_evidence": ("VARCHAR", True),
             "document": ("JSON", True),
             "content_hash": ("VARCHAR", False),
