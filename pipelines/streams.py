@@ -280,4 +280,6 @@ def shape_of(stream: Stream, contract: Contract) -> str:
     shaping = [SHAPING, own.tables(), own.date_fields, contract.redact.members, words]
     if contract.document.money_in_minor_units and any(column.kind == "money" for column in columns):
         shaping.append("minor units")
+    if stream.name == BOOKINGS.name:  # their types tell customers whom a booking names from participations
+        shaping.append(contract.streams[CUSTOMERS.name].types)
     return blake2b(json.dumps(shaping, sort_keys=True).encode(), digest_size=8).hexdigest()

@@ -141,6 +141,7 @@ def test_every_column_has_a_name_in_the_contract_and_no_name_is_idle(stream: Str
         ("[streams.bookings.participant_columns]\nnotes = ['note']", {"bookings"}),
         ("[streams.bookings.answer_columns]\nvalue = ['said']", {"bookings"}),
         ("[statuses.participant]\nlate = ['Late']", {"bookings", "events"}),
+        ("[streams.customers]\ntypes = ['clients']", {"bookings"}),
         ("[redact]\nmembers = ['secret']", set(BUILT_IN)),
         ("[streams.bookings]\npath = 'slots'\n[parameters]\nsort = ''\n[plausible]\nsort = []", set()),
     ],
