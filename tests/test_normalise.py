@@ -657,7 +657,7 @@ def test_code_that_reads_records_otherwise_has_another_number() -> None:
         records = [Fetched(one["record"], index(one["included"]), NOW) for one in lines if one["stream"] == stream.name]
         accounts = normalise(stream, CONTRACT, records, {}, "a1").rows.get_column("account_id").unique()
         batch = normalise(stream, CONTRACT, records, dict.fromkeys(accounts, "Europe/London"), "a1")
-        for name, frame in {stream.table: batch.rows, **batch.children}.items():
+        for name, frame in {stream.name: batch.rows, **batch.children}.items():
             rows = sorted(
                 json.dumps(row, default=str, sort_keys=True)
                 for row in frame.drop("document", "content_hash", strict=False).iter_rows(named=True)
