@@ -146,21 +146,29 @@ class Judge:
             if column.kind == "json":
                 sheet[column.name] = json_texts(values, self.redacted)
                 continue
-            texts = self._formed(column, values, types, members.places, members.present(names))
+            texts = self._formed(column, values, types, members, names)
             if column.kind == "status":
                 sheet[f"{column.name}_raw"] = texts
                 texts = self._in_words(column.name, texts, members.places, level)
             sheet[column.name] = texts
         return sheet
 
-    def _formed(self, column: Column, values: Values, types: set[type], places: Sequence[int], path: str) -> Values:
+    def _formed(
+        self, column: Column, values: Values, types: set[type], members: Members, aliases: tuple[str, ...]
+    ) -> Values:
         """Values in the form that their column is built from; None, and drift, where one has the wrong JSON type."""
         forms = self.forms[column.kind]
         texts = identifiers(values, types) if column.kind == "reference" else formed(values, types, forms)
         if not all(forms.get(one) in _SURE for one in types - {_NULL}):
-            for place, value, text in zip(places, values, texts, strict=True):
-                if text is None and value is not None and (column.kind != "reference" or value != []):
-                    self.notes.add("bad_value", path, f"{type(value).__name__} where {column.kind} is due", place)
+            odd = [
+                row
+                for row, (value, text) in enumerate(zip(values, texts, strict=True))
+                if text is None and value is not None and (column.kind != "reference" or value != [])
+            ]
+            names = members.names(aliases) if odd else []
+            for row in odd:
+                told = f"{type(values[row]).__name__} where {column.kind} is due"
+                self.notes.add("bad_value", names[row], told, members.places[row])
         return texts
 
     def _in_words(self, name: str, texts: Values, places: Sequence[int], level: str) -> Values:

@@ -241,7 +241,10 @@ def test_minor_units_that_do_not_fit_are_never_rounded(value: object) -> None:
 
 @pytest.mark.parametrize("member", ["status", "booking_status"])
 def test_a_value_of_the_wrong_type_is_told_under_its_own_name(member: str) -> None:
-    assert notes(of(BOOKINGS, booking(**{member: {"code": "x"}}))) == {member}
+    odd = booking(**{member: {"code": "x"}})
+    assert notes(of(BOOKINGS, odd)) == {member}
+    others = [booking(record_id=name, **{name: "confirmed"}) for name in ("status", "booking_status")]
+    assert notes(of(BOOKINGS, *others, odd)) == {member}
 
 
 def test_text_stays_as_it_is() -> None:
