@@ -18,7 +18,7 @@ import polars as pl
 from pipelines.drift import Notes
 from pipelines.members import Members, Values, types_of
 from pipelines.records import MISSING
-from pipelines.redaction import json_texts
+from pipelines.redaction import is_redacted, json_texts
 from pipelines.slots import Identifier, plain
 from pipelines.streams import Column, Kind
 from resources.contract import Contract, spelling
@@ -190,9 +190,10 @@ class Judge:
         return [value or None if type(value) is str else None for value in values]
 
     def note_unknown(self, members: Members, prefix: str) -> None:
-        """Members that map to no column, and relationships that are none."""
+        """Members that map to no column, unless they are taken out, and relationships that are none."""
         for stranger in members.strangers:
             path = f"{prefix}{stranger.level}.{stranger.name}"
-            self.notes.add_many("unknown_member", path, "maps to no column", stranger.places)
+            if not is_redacted(stranger.name, self.redacted):
+                self.notes.add_many("unknown_member", path, "maps to no column", stranger.places)
         for name, kind, place in members.odd:
             self.notes.add("bad_value", f"{prefix}relationships.{name}", f"{kind} where a relationship is due", place)

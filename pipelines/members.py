@@ -193,7 +193,7 @@ def _linkages(sent: Values) -> Values:
 
 
 def known_members(contract: Contract, columns: Mapping[str, Iterable[str]]) -> frozenset[str]:
-    """The members of a resource that are no news: those of columns, of the account, and those that are taken out."""
+    """The members of a resource that are no news: those of columns and of the account."""
     reference = contract.account_reference
     names = {name for aliases in columns.values() for alias in aliases for name, _ in _readings(alias)}
-    return frozenset(names | {*reference.attributes, *reference.relationships, *contract.redact.members, "booking"})
+    return frozenset(names | {*reference.attributes, *reference.relationships, "booking"})
