@@ -223,10 +223,19 @@ def test_no_query_parameter_is_needed() -> None:
         ('[redact]\nmembers = ["price"]\n', "streams.bookings"),
         ('[redact]\nmembers = ["answer"]\n', "streams.bookings.answer_columns.value"),
         ('[redact]\nmembers = ["venue"]\n[streams.events.columns]\ntitle = ["place.venue"]\n', "streams.events.columns.title"),
+        ('[redact]\nmembers = ["account-id"]\n', "account_reference.attributes reads, 'accountId'"),
     ],
 )  # fmt: skip
-def test_a_column_cannot_read_what_is_not_to_be_stored(tmp_path: Path, own: str, place: str) -> None:
+def test_nothing_can_be_read_from_what_is_not_to_be_stored(tmp_path: Path, own: str, place: str) -> None:
     file = tmp_path / "own.toml"
     file.write_text(own, encoding="utf-8")
     with pytest.raises(ContractError, match=rf"own\.toml: redact\.members takes out what {place}"):
+        load_contract(file)
+
+
+@pytest.mark.parametrize("name", ["data", "Included", "attributes"])
+def test_what_every_record_is_made_of_cannot_be_redacted(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(f'[redact]\nmembers = ["secret", "{name}"]\n', encoding="utf-8")
+    with pytest.raises(ContractError, match=rf"own\.toml: redact\.members names {name.lower()}, of which every record"):
         load_contract(file)
