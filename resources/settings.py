@@ -251,7 +251,9 @@ class Settings(BaseSettings):
             needed: dict[str, object] = {"appointedd_base_url": base_url, "appointedd_token_url": token_url}
             if not clients:
                 needed |= {"appointedd_client_id": client_id, "appointedd_client_secret": secret}
-            raise SettingsError("\n".join(_sentence(n, "is not set") for n, value in needed.items() if value is None))
+            is_missed = env_file() is None and os.environ.get(ENV_FILE_VARIABLE) is None
+            wrong = "is not set" + (f", and there is no {PROJECT_FOLDER / '.env'}" if is_missed else "")
+            raise SettingsError("\n".join(_sentence(n, wrong) for n, value in needed.items() if value is None))
         if len({c.name for c in clients}) != len(clients):
             raise SettingsError("APPOINTEDD_CLIENTS: two API clients have the same name; give each a name of its own.")
         return ApiAccess(base_url, token_url, clients)

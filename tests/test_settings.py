@@ -89,6 +89,18 @@ def test_each_missing_part_of_the_access_is_named_alone(environment: Set, gone: 
     assert CANARY not in line
 
 
+def test_a_missing_env_file_is_named_with_what_is_missing(
+    environment: Set, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("APPOINTEDD_ENV_FILE")
+    monkeypatch.setattr(module, "PROJECT_FOLDER", tmp_path)
+    with pytest.raises(SettingsError, match=f"is not set, and there is no {tmp_path / '.env'}"):
+        load_settings().api_access()
+    (tmp_path / ".env").touch()
+    with pytest.raises(SettingsError, match="is not set\\."):
+        load_settings().api_access()
+
+
 def test_an_empty_variable_is_none(environment: Set) -> None:
     environment(**ACCESS, SYNC_CONCURRENCY="", APPOINTEDD_CONTRACT="")
     s = load_settings()
