@@ -49,13 +49,10 @@ def run(connection: duckdb.DuckDBPyConnection, text: str, most: int | None = Non
     """Run the statements of a text, one after the other; raises `UsageError` with DuckDB's own words where one is wrong."""
     try:
         for statement in duckdb.extract_statements(text):
-            # A cursor of its own: DuckDB 2 refuses the next statement while rows of the last one were left.
-            with connection.cursor() as cursor:
-                cursor.execute("set TimeZone = 'UTC'")
-                cursor.execute(statement)
-                columns = [(name, str(kind)) for name, kind, *_ in cursor.description or ()]
-                rows = cursor.fetchall() if most is None else cursor.fetchmany(most + 1)
-                yield Result(columns, rows[:most], most is not None and len(rows) > most)
+            connection.execute(statement)
+            columns = [(name, str(kind)) for name, kind, *_ in connection.description or ()]
+            rows = connection.fetchall() if most is None else connection.fetchmany(most + 1)
+            yield Result(columns, rows[:most], most is not None and len(rows) > most)
     except duckdb.Error as error:
         raise UsageError(str(error)) from None
     except RuntimeError as error:

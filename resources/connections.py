@@ -35,6 +35,9 @@ PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 CERTIFICATE_CURE = (
     ". If the API stands behind a certificate authority of your own, name its certificate in SSL_CERT_FILE"
 )
+VALIDITY_CURE = (
+    ". Look at the clock of this machine; if it is right, whoever runs that server must renew its certificate"
+)
 # Headers that are true of the body as it came over the wire, and no longer of the decoded one.
 _OF_THE_WIRE = (b"content-encoding", b"content-length", b"transfer-encoding")
 

@@ -20,7 +20,16 @@ from typing import TypeVar
 import httpx
 
 from resources.answers import named_parameters, told_by
-from resources.connections import CERTIFICATE_CURE, MOST_BYTES, MOST_TOKEN_BYTES, TIMEOUT, Connections, go_on, whole
+from resources.connections import (
+    CERTIFICATE_CURE,
+    MOST_BYTES,
+    MOST_TOKEN_BYTES,
+    TIMEOUT,
+    VALIDITY_CURE,
+    Connections,
+    go_on,
+    whole,
+)
 from resources.contract import Contract
 from resources.errors import BrokenAnswerError
 from resources.links import Links, shown_origin
@@ -198,7 +207,7 @@ class Exchange:
             else:
                 what += f" ({where}; is {setting} right?)"
         if "CERTIFICATE_VERIFY_FAILED" in what:
-            what += CERTIFICATE_CURE
+            what += VALIDITY_CURE if "has expired" in what or "not yet valid" in what else CERTIFICATE_CURE
         log.warning("%s", what)
         return TroubleError(what)
 

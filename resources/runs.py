@@ -73,8 +73,9 @@ class Runs:
             )
 
     def end_run(self, run_id: str, problems: Sequence[str], warnings: Sequence[str], *, is_over: bool = True) -> None:
-        """Add sentences to the run's row, each in one line whatever it quotes; it is red from its first problem on, and green only when it is over without one.
+        """Add sentences to the run's row, each once and in one line whatever it quotes, in the order in which they come.
 
+        It is red from its first problem on, and green only when it is over without one.
         Between the steps of a run (`is_over` false) it goes on running, so that a run which is killed there never stands as complete.
         """
         with transaction(self.connection):
@@ -82,16 +83,16 @@ class Runs:
                 """
                 update ops.runs set
                     ended_at = case when $is_over or len(problems) + len($problems::VARCHAR[]) > 0 then $now else ended_at end,
-                    problems = list_distinct(list_concat(problems, $problems::VARCHAR[])),
-                    warnings = list_distinct(list_concat(warnings, $warnings::VARCHAR[])),
+                    problems = list_concat(problems, list_filter($problems::VARCHAR[], lambda text: not list_contains(problems, text))),
+                    warnings = list_concat(warnings, list_filter($warnings::VARCHAR[], lambda text: not list_contains(warnings, text))),
                     status = case when len(problems) + len($problems::VARCHAR[]) > 0 then 'red' when $is_over then 'green' else 'running' end
                 where run_id = $run_id
                 """,
                 {
                     "run_id": run_id,
                     "now": datetime.now(UTC),
-                    "problems": list(map(in_one_line, problems)),
-                    "warnings": list(map(in_one_line, warnings)),
+                    "problems": list(dict.fromkeys(map(in_one_line, problems))),
+                    "warnings": list(dict.fromkeys(map(in_one_line, warnings))),
                     "is_over": is_over,
                 },
             )

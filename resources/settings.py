@@ -44,6 +44,15 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones() - {"localtime"})
 
 
+def _told_from_schemas(path: Path) -> Path:
+    """Refuse a file that DuckDB, which calls an open one by its name up to the first dot, would confuse with a schema in it."""
+    if path.name.lstrip(".").partition(".")[0].lower() in ("core", "history", "marts", "ops"):
+        raise ValueError(
+            f"{path.name} has the name of a schema in it, which DuckDB could not tell apart; choose another"
+        )
+    return path
+
+
 def _zone(name: str) -> str:
     if name not in _zones():
         near = difflib.get_close_matches(name, sorted(_zones()), n=1, cutoff=0.6)
@@ -85,6 +94,7 @@ def _sendable_secret(secret: SecretStr) -> SecretStr:
 
 
 FromProject = Annotated[Path, AfterValidator(_from_project)]
+DatabaseFile = Annotated[FromProject, AfterValidator(_told_from_schemas)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Cron = Annotated[str, AfterValidator(_cron)]
 Address = Annotated[str, AfterValidator(_origin_is_safe)]
@@ -149,13 +159,13 @@ class Settings(BaseSettings):
         description="A TOML file that overrides resources/contract.toml key by key",
         examples=["contract.local.toml"],
     )
-    warehouse_path: FromProject = Field(
+    warehouse_path: DatabaseFile = Field(
         Path("data/warehouse.duckdb"),
         validate_default=True,
         description="The working file: the sync's own, not for analysts",
         examples=["data/warehouse.duckdb"],
     )
-    warehouse_published_path: FromProject = Field(
+    warehouse_published_path: DatabaseFile = Field(
         Path("data/analytics.duckdb"),
         validate_default=True,
         description="The published file that analysts open",
@@ -241,7 +251,9 @@ class Settings(BaseSettings):
             needed: dict[str, object] = {"appointedd_base_url": base_url, "appointedd_token_url": token_url}
             if not clients:
                 needed |= {"appointedd_client_id": client_id, "appointedd_client_secret": secret}
-            raise SettingsError("\n".join(_sentence(n, "is not set") for n, value in needed.items() if value is None))
+            is_missed = env_file() is None and os.environ.get(ENV_FILE_VARIABLE) is None
+            wrong = "is not set" + (f", and there is no {PROJECT_FOLDER / '.env'}" if is_missed else "")
+            raise SettingsError("\n".join(_sentence(n, wrong) for n, value in needed.items() if value is None))
         if len({c.name for c in clients}) != len(clients):
             raise SettingsError("APPOINTEDD_CLIENTS: two API clients have the same name; give each a name of its own.")
         return ApiAccess(base_url, token_url, clients)

@@ -829,6 +829,16 @@ def test_shell_reads_statements_from_standard_input(
     assert out.index("11") < out.index("22")
 
 
+def test_what_a_statement_sets_or_makes_is_there_for_the_next(loaded: Loaded) -> None:
+    text = """
+        from range(1200); set TimeZone = 'Asia/Tokyo'; use marts; create temp table mine as select count(*) as bookings from bookings;
+        select bookings, timestamptz '2026-03-02 00:00:00Z'::varchar as at from mine;
+    """
+    with shell.open_published(loaded.folder / "analytics.duckdb") as connection:
+        *_, last = shell.run(connection, text, 10)
+    assert last.rows == [(130, "2026-03-02 09:00:00+09")]
+
+
 def test_the_prompt_goes_on_after_mistakes(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
     typed = iter(["", "select 40", "+ 2 as answer;", "selec;", "^C", ".views", ".help", ".quit", "no"])
     prompts = []

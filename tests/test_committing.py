@@ -283,6 +283,15 @@ def test_a_runs_row_is_green_only_while_nothing_was_wrong(writer: Writer) -> Non
     assert told()[:3] == ("red", ["p"], ["w"])  # a red run never turns green again
 
 
+def test_the_sentences_of_a_run_stand_once_each_in_the_order_in_which_they_came(writer: Writer) -> None:
+    first, then = ["the cause", "what follows", "a third", "the cause"], ["what follows", "not replaced", "a fourth"]
+    writer.start_run("r1", "nightly", "cli", "0.1", LIMITS)
+    writer.end_run("r1", first, first, is_over=False)
+    writer.end_run("r1", then, then)
+    ((problems, warnings),) = rows(writer, "select problems, warnings from ops.runs")
+    assert problems == warnings == ["the cause", "what follows", "a third", "not replaced", "a fourth"]
+
+
 def test_documents_come_once_each_wherever_their_rows_have_moved(writer: Writer) -> None:
     put(writer, *(booking(f"b{n}", price=n) for n in range(5)), booking("b1", account="a0"))
     found: list[str] = []

@@ -45,6 +45,7 @@ from tests.equality import contract_with, night, settings_for
 
 COMMAND = str(Path(sys.executable).with_name("appointedd-warehouse"))
 LOOPBACK = Path(__file__).parent / "fixtures" / "loopback.pem"
+EXPIRED = LOOPBACK.with_name("expired.pem")
 CLIENT_ID = "canary-id:é"
 SECRET = "canary-secret ü+/=&%"
 # What the emulator's participants carry in their links, and what `plant` adds.
@@ -573,13 +574,13 @@ class _Quiet(ThreadingHTTPServer):
 
 
 @contextmanager
-def https(folder: Path) -> Iterator[tuple[Settings, list[str]]]:
+def https(folder: Path, certificate: Path = LOOPBACK) -> Iterator[tuple[Settings, list[str]]]:
     """A server with a certificate that nobody trusts: settings for it, and the paths that it has served."""
     server = _Quiet(("127.0.0.1", 0), _Answers)
     served: list[str] = []
     server.served = served  # type: ignore[attr-defined]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(LOOPBACK)
+    context.load_cert_chain(certificate)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -647,6 +648,13 @@ def test_a_certificate_named_in_ssl_cert_file_is_trusted(tmp_path: Path, monkeyp
 def test_an_untrusted_certificate_is_told_with_its_cure(tmp_path: Path) -> None:
     with https(tmp_path) as (settings, _), pytest.raises(ProductError, match="SSL_CERT_FILE"):
         read_accounts(settings)
+
+
+def test_an_expired_certificate_is_told_with_a_cure_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(EXPIRED))
+    with https(tmp_path, EXPIRED) as (settings, _), pytest.raises(ProductError, match="clock of this machine") as told:
+        read_accounts(settings)
+    assert "SSL_CERT_FILE" not in str(told.value)
 
 
 @pytest.mark.parametrize("kind", ["missing", "no certificate"])

@@ -12,6 +12,7 @@ from pydantic import SecretStr, ValidationError
 
 from resources import settings as module
 from resources.errors import SettingsError
+from resources.migrations import open_for_writing
 from resources.settings import PROJECT_FOLDER, Settings, env_file, load_settings
 
 CANARY = "canary-secret"
@@ -88,6 +89,18 @@ def test_each_missing_part_of_the_access_is_named_alone(environment: Set, gone: 
     assert CANARY not in line
 
 
+def test_a_missing_env_file_is_named_with_what_is_missing(
+    environment: Set, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("APPOINTEDD_ENV_FILE")
+    monkeypatch.setattr(module, "PROJECT_FOLDER", tmp_path)
+    with pytest.raises(SettingsError, match=f"is not set, and there is no {tmp_path / '.env'}"):
+        load_settings().api_access()
+    (tmp_path / ".env").touch()
+    with pytest.raises(SettingsError, match="is not set\\."):
+        load_settings().api_access()
+
+
 def test_an_empty_variable_is_none(environment: Set) -> None:
     environment(**ACCESS, SYNC_CONCURRENCY="", APPOINTEDD_CONTRACT="")
     s = load_settings()
@@ -108,6 +121,8 @@ WRONG = [
     ("SYNC_REQUESTS_PER_SECOND", "0", "greater than 0"),
     ("SYNC_REQUESTS_PER_SECOND", "nan", "greater than 0"),
     ("WAREHOUSE_MEMORY_LIMIT_MB", "12", "greater than or equal to 64"),
+    ("WAREHOUSE_PATH", "data/core.duckdb", "core.duckdb has the name of a schema in it"),
+    ("WAREHOUSE_PUBLISHED_PATH", "/srv/Marts.v2.db", "Marts.v2.db has the name of a schema in it"),
     ("SYNC_ACCOUNT_TIME_ZONES", "{", "is not valid JSON"),
     ("SYNC_ACCOUNT_TIME_ZONES", '{"north": "Europe/Nowhere"}', "(at north)"),
     ("APPOINTEDD_CLIENTS", "[{", "is not valid JSON"),
@@ -146,6 +161,18 @@ def test_what_is_wrong_is_said_in_a_line_with_an_example_and_no_secret(
     assert CANARY not in str(failure.value)
     assert failure.value.__cause__ is None
     assert failure.value.__suppress_context__
+
+
+def test_no_file_may_have_the_name_of_a_schema_in_it(environment: Set, tmp_path: Path) -> None:
+    with open_for_writing(tmp_path / "new.duckdb", 512) as connection:
+        found = connection.execute(
+            "select schema_name from duckdb_schemas() where not internal and schema_name <> 'main'"
+        ).fetchall()
+    assert {"core", "marts"} <= {schema for (schema,) in found}
+    for (schema,) in found:
+        environment(WAREHOUSE_PUBLISHED_PATH=f"data/{schema}.duckdb")
+        with pytest.raises(SettingsError, match="name of a schema"):
+            load_settings()
 
 
 def test_several_wrong_settings_are_told_at_once(environment: Set) -> None:
