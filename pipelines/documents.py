@@ -71,19 +71,25 @@ def _digest(content: bytes) -> str:
     return state.hexdigest()
 
 
-def related(relationships: Sequence[JsonObject], arounds: Sequence[Surroundings]) -> list[Sequence[Key]]:
+def related(
+    relationships: Sequence[JsonObject], arounds: Sequence[Surroundings], redacted: tuple[str, ...]
+) -> list[Sequence[Key]]:
     """For each record the (type, id) of the included resources that it names, directly or through one of them, in order.
 
-    No further (booking → participation → its customer): that would copy the world into each row.
+    No further (booking → participation → its customer): that would copy the world into each row. What a redacted relationship names goes with it.
     """
     kinds = frozenset[str]().union(*(around.kinds for around in set(arounds)))
-    leading = leading_names(relationships, kinds)
+
+    def is_left_out(name: str) -> bool:
+        return is_redacted(name, redacted)
+
+    leading = [name for name in leading_names(relationships, kinds) if not is_left_out(name)]
     if not leading:
         return [()] * len(relationships)
     found: list[Sequence[Key]] = []
     for own, around in zip(relationships, arounds, strict=True):
         keys = [key for name in leading if name in own for key in around.named(linkage_of(own[name]))]
-        beyond = [other for key in keys for other in around.further(key)]
+        beyond = [other for key in keys for other in around.further(key, is_left_out)]
         found.append(keys if len(keys) < 2 and not beyond else sorted({*keys, *beyond}))
     return found
 
@@ -99,7 +105,7 @@ def documents(
     A record that comes again in another order of its members has another hash; whether its content is another, the merge finds out
     (`resources.content`). Members named in `redacted` carry capability URLs (evidence 5.21); they are in neither.
     """
-    named = related(relationships, arounds)
+    named = related(relationships, arounds, redacted)
     pages: dict[Surroundings, dict[Key, bytes]] = {around: {} for around in set(arounds)}
     for around, page in pages.items():
         page.update(_encoded(around.included, redacted))
@@ -146,7 +152,7 @@ def documents_in_slots(sheaf: Sheaf, records: Resources, redacted: tuple[str, ..
     own_kept, around_kept = _cut(sheaf.raws, records, redacted), _cut(sent, included, redacted)
     starts = dict(zip(pages, accumulate((len(page.raws) for page in pages), initial=0), strict=False))
     owners = [page for page in pages for _ in page.raws]
-    named, beyond = _named(records, sheaf.pages), _named(included, owners)
+    named, beyond = _named(records, sheaf.pages, redacted), _named(included, owners, redacted)
     if any(beyond):
         for place, (keys, page) in enumerate(zip(named, sheaf.pages, strict=True)):
             further = [other for key in keys for other in beyond[starts[page] + page.keys[key]]]
@@ -166,10 +172,14 @@ def documents_in_slots(sheaf: Sheaf, records: Resources, redacted: tuple[str, ..
     )
 
 
-def _named(resources: Resources, pages: Sequence[Page]) -> list[Sequence[Key]]:
-    """For each resource in slots the (type, id) of the included resources that its own linkage names; each once."""
+def _named(resources: Resources, pages: Sequence[Page], redacted: tuple[str, ...]) -> list[Sequence[Key]]:
+    """As `related`, for resources in slots and what their own linkage names; each once."""
     kinds = frozenset[str]().union(*(page.kinds for page in set(pages)))
-    leading = [column for name, column in resources.linked.items() if not resources.leads_to(name).isdisjoint(kinds)]
+    leading = [
+        column
+        for name, column in resources.linked.items()
+        if not resources.leads_to(name).isdisjoint(kinds) and not is_redacted(name, redacted)
+    ]
     if not leading:
         return [()] * resources.count
     found: list[Sequence[Key]] = []

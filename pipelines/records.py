@@ -6,7 +6,7 @@ kept and its hash (`documents`). Sources: JSON:API 1.1 (resource objects, compou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -70,11 +70,11 @@ class Surroundings:
                     found.append(key)
         return found
 
-    def further(self, key: Key) -> tuple[Key, ...]:
-        """The (type, id) of the included resources that one of them names itself."""
+    def further(self, key: Key, is_left_out: Callable[[str], bool]) -> tuple[Key, ...]:
+        """The (type, id) of the included resources that one of them names itself, in relationships that are not left out."""
         if self._further is None:
             relationships = {key: object_at(resource, "relationships") for key, resource in self.included.items()}
-            leading = leading_names(relationships.values(), self.kinds)
+            leading = [name for name in leading_names(relationships.values(), self.kinds) if not is_left_out(name)]
             self._further = {
                 key: tuple(other for name in leading if name in own for other in self.named(linkage_of(own[name])))
                 for key, own in relationships.items()

@@ -90,7 +90,7 @@ def is_as_before(record: Json, included: list[Json] | None = None) -> bool:
 
 
 def related(record: Json, included: Included) -> list[Json]:
-    (keys,) = related_keys([object_at(record, "relationships")], [Surroundings(included)])
+    (keys,) = related_keys([object_at(record, "relationships")], [Surroundings(included)], ())
     return [included[key] for key in keys]
 
 

@@ -20,7 +20,7 @@ from pipelines.records import Fetched, index, read_document
 from pipelines.redaction import texts_of
 from pipelines.slots import Body, NotPlainError
 from pipelines.streams import BOOKINGS, BUILT_IN, CUSTOMERS
-from resources.contract import load_contract
+from resources.contract import Contract, load_contract
 from resources.envelope import decode
 from tests.test_fuzz import true_bodies
 
@@ -62,13 +62,13 @@ def in_slots(*pages: Body) -> Batch:
     return normalise_pages(BOOKINGS, CONTRACT, pages, {})
 
 
-def as_dictionaries(*pages: Body, stream: str = "bookings") -> Batch:
+def as_dictionaries(*pages: Body, stream: str = "bookings", contract: Contract = CONTRACT) -> Batch:
     fetched = []
     for one in pages:
         document = decode(one.body)
         included = index(document.get("included") or [])
         fetched += [Fetched(record, included, NOW) for record in document["data"]]
-    return normalise(BUILT_IN[stream], CONTRACT, fetched, {})
+    return normalise(BUILT_IN[stream], contract, fetched, {})
 
 
 @pytest.mark.parametrize("stream", [name for name in BUILT_IN if name != "accounts"])
@@ -160,6 +160,19 @@ def test_one_custom_field_that_is_a_resource_is_no_map_of_fields_where_its_id_is
         assert again.children["customer_custom_fields"].equals(fields)
         assert again.rows.equals(found.rows)
         assert again.drift == found.drift
+
+
+def test_what_a_redacted_relationship_names_is_not_kept_either() -> None:
+    redact = CONTRACT.redact.model_copy(update={"members": ("Questions", "host")})
+    contract = CONTRACT.model_copy(update={"redact": redact})
+    who = person("p1") | {"relationships": {"questions": {"data": [{"type": "answers", "id": "a1"}]}}}
+    one = booking(people=("p1",))
+    one["relationships"]["host"] = {"data": {"type": "staff", "id": "s1"}}
+    sent = page(one, included=[who, ANSWER, {"type": "staff", "id": "s1"}], separators=(",", ":"))
+    odd = page({**one, "id": 7}, *json.loads(sent.body)["data"], included=json.loads(sent.body)["included"])
+    for batch in (normalise_pages(BOOKINGS, contract, [sent], {}), as_dictionaries(odd, contract=contract)):
+        for kept in batch.rows.get_column("document"):
+            assert [resource["id"] for resource in json.loads(kept)["included"]] == ["p1"]
 
 
 def test_linkage_to_the_customers_themselves_says_who_in_slots_too() -> None:
