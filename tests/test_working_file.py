@@ -81,6 +81,7 @@ def test_a_run_whose_end_is_noted_stays_green_where_the_file_cannot_be_put_in_or
     with warehouse.writer("a test", wait_s=0) as writer:
         writer.start_run("r1", "nightly", "a test", "test", LIMITS)
         put(writer, resource("accounts", "a1"))
+        put(writer, booking(account="nobody"))
 
     def full(*_: object) -> None:
         raise duckdb.IOException("No space left on device")
@@ -89,6 +90,7 @@ def test_a_run_whose_end_is_noted_stays_green_where_the_file_cannot_be_put_in_or
     report = RunReport("r1", "nightly", [])
     publish_run(warehouse, report, "test")
     assert (report.published, report.problems) == (True, [])
+    assert any(finding.startswith("orphan_bookings: 1 rows") for finding in report.findings)
     assert "No space left on device" in caplog.text
     with connect(warehouse.path, read_only=True) as connection:
         assert connection.execute("select status, problems from ops.runs").fetchall() == [("green", [])]
@@ -184,8 +186,13 @@ def test_the_log_is_a_share_of_what_memory_may_hold(tmp_path: Path, memory_mb: i
 def test_a_migration_runs_once_and_keeps_a_copy_of_what_was(tmp_path: Path, sql: Path) -> None:
     warehouse = warehouse_in(tmp_path)
     copy = tmp_path / "warehouse.duckdb.before-900"
+    memory, locks = (
+        "select current_setting('memory_limit')",
+        "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)",
+    )
     with warehouse.writer("old", wait_s=0) as writer:
         put(writer, booking())
+        limit = rows(writer, memory)
     assert not list(tmp_path.glob("*.before-*"))
     (sql / "schema" / "900_more.sql").write_text(
         "create table core.more (x INTEGER); insert into core.more values (1);"
@@ -195,9 +202,35 @@ def test_a_migration_runs_once_and_keeps_a_copy_of_what_was(tmp_path: Path, sql:
             assert rows(writer, "select x from core.more") == [(1,)]
             assert rows(writer, "select name from ops.migrations where number = 900") == [("900_more",)]
             assert rows(writer, "select count(*) from core.bookings") == [(1,)]
+            assert rows(writer, memory) == limit
+            # DuckDB's own lock, which copying an open file would have dropped.
+            command = [sys.executable, "-c", locks, str(warehouse.path)]
+            assert "BlockingIOError" in subprocess.run(command, check=False, capture_output=True, text=True).stderr
     with connect(copy, read_only=True) as old:
         assert old.execute("select count(*) from core.bookings").fetchone() == (1,)
         assert old.execute("select count(*) from duckdb_tables() where table_name = 'more'").fetchone() == (0,)
+
+
+def test_a_file_that_is_written_anew_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, fsync, replace, done = tmp_path / "it's here" / "warehouse.duckdb", os.fsync, Path.replace, list[object]()
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        done.append(os.fstat(descriptor).st_ino)
+
+    def renamed(draft: Path, target: Path) -> Path:
+        done.append("renamed")
+        return replace(draft, target)
+
+    with warehouse_in(path.parent).writer("x", wait_s=0) as writer:
+        put(writer, booking())
+        monkeypatch.setattr(os, "fsync", synced)
+        monkeypatch.setattr(Path, "replace", renamed)
+        assert writer.write_anew()
+        assert done == [path.stat().st_ino, "renamed", path.parent.stat().st_ino]
+        assert rows(writer, "select count(*) from core.bookings") == [(1,)]
 
 
 def test_a_migration_that_fails_changes_nothing_and_can_be_mended(tmp_path: Path, sql: Path) -> None:
