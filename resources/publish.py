@@ -23,7 +23,6 @@ from resources.database import (
     not_written,
     put_in_order,
     refuse_other_tables,
-    transaction,
 )
 from resources.errors import PublishBlockedError, PublishedUnrecordedError, WarehouseError, in_one_line, writable
 from resources.files import check_space, draft_of, log_of, sync_to_disk
@@ -107,9 +106,7 @@ def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRI
 
 
 def _refuse_other_database(published: Path) -> None:
-    """Raise where what would be replaced is somebody's own database. What does not open, or is being written by a client, is taken for a published file."""
-    if not published.exists():
-        return
+    """Raise where what would be replaced is somebody's own database. What is missing, does not open, or is being written, is taken for a published file."""
     try:
         connection = connect(published, read_only=True)
     except WarehouseError as error:
@@ -137,8 +134,7 @@ def _opened(path: Path, memory_limit_mb: int) -> Iterator[duckdb.DuckDBPyConnect
 def _end(connection: duckdb.DuckDBPyConnection, at: datetime, run_id: str, version: str) -> None:
     """The run is over; one that had problems stays red."""
     Runs(connection).end_run(run_id, [], [])
-    with transaction(connection):
-        connection.execute("insert into ops.publications values (?, ?, ?)", [at, run_id, version])
+    connection.execute("insert into ops.publications values (?, ?, ?)", [at, run_id, version])
 
 
 def _try_marts(copy: duckdb.DuckDBPyConnection, published: Path) -> None:
