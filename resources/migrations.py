@@ -29,8 +29,8 @@ def open_for_writing(path: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnect
 
     Before an existing file is migrated a copy is kept beside it as `<name>.before-NNN`.
     """
+    remove_leftovers(path)  # first: they may be what fills the disk
     check_space(path.parent, 0)
-    remove_leftovers(path)
     connection = connect(path, read_only=False, memory_limit_mb=memory_limit_mb)
     try:
         refuse_other_tables("WAREHOUSE_PATH", path, connection)
@@ -89,7 +89,7 @@ def _compress_documents(connection: duckdb.DuckDBPyConnection) -> None:
         """
         select schema_name, table_name, sql, comment from duckdb_tables() as tables
         where exists (
-            from duckdb_columns() as columns where columns.table_oid = tables.table_oid and column_name = 'document' and data_type = 'JSON'
+            from duckdb_columns() as columns where columns.table_oid = tables.table_oid and column_name = 'document'
         )
         """
     ).fetchall()

@@ -162,11 +162,12 @@ def _copied(source: Path, target: Path) -> Iterator[Path]:
             folder.mkdir(mode=0o750)
             folder.chmod(0o750)  # the group may come to what is published, whatever the umask
         target.parent.mkdir(exist_ok=True)  # refused where it is a file
+        temporary = draft_of(target)
+        for left in (temporary, log_of(temporary)):  # by a run that was killed here; it may be what fills the disk
+            left.unlink(missing_ok=True)
     check_space(target.parent, source.stat().st_size)
-    temporary = draft_of(target)
     try:
         with writable("WAREHOUSE_PUBLISHED_PATH", target):
-            log_of(temporary).unlink(missing_ok=True)  # of a run that was killed here
             shutil.copyfile(source, temporary)
         yield temporary
         temporary.chmod(0o640)

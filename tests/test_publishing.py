@@ -338,13 +338,36 @@ def test_what_a_kill_left_behind_does_not_hinder(tmp_path: Path, full: Path) -> 
         assert analyst.execute("select run_id from ops.publications").fetchall() == [("r1",)]
 
 
-def test_a_copy_that_cannot_be_begun_is_told_by_its_setting(tmp_path: Path, full: Path) -> None:
-    warehouse = loaded(tmp_path, full)
+def test_a_copy_that_a_kill_left_takes_no_room_from_the_next(
+    tmp_path: Path, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse, real = loaded(tmp_path, full), shutil.disk_usage
     draft = warehouse.published_path.with_name(f".{warehouse.published_path.name}.new")
     draft.parent.mkdir()
-    draft.symlink_to(tmp_path / "nowhere" / "draft")
-    with pytest.raises(WarehouseError, match=r"^WAREHOUSE_PUBLISHED_PATH: .*cannot be written .*No such file"):
+    draft.write_bytes(b"half")
+
+    def usage(folder: Path) -> Any:
+        is_left = draft.exists() and draft.stat().st_size == len(b"half")
+        return real(folder)._replace(free=0) if is_left and folder == draft.parent else real(folder)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    assert warehouse.published_path.exists()
+
+
+def test_a_copy_that_ends_half_way_is_told_by_its_setting(
+    tmp_path: Path, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = loaded(tmp_path, full)
+
+    def refused(_: Path, draft: Path) -> None:
+        draft.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(draft))
+
+    monkeypatch.setattr(shutil, "copyfile", refused)
+    with pytest.raises(WarehouseError, match=r"^WAREHOUSE_PUBLISHED_PATH: .*cannot be written .*No space left"):
         publish(warehouse, "r1", "0.1", wait_s=0)
+    assert list(warehouse.published_path.parent.iterdir()) == []
 
 
 def test_the_reader_takes_what_is_free(tmp_path: Path, full: Path) -> None:

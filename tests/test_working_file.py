@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -19,6 +20,7 @@ from pipelines.sync import RunReport, publish_run
 from resources import sql_files
 from resources.database import connect, count_runs_of_whole_file, put_in_order
 from resources.errors import LeaseHeldError, SettingsError, WarehouseError
+from resources.files import LEAST_FREE_BYTES
 from resources.migrations import open_for_writing
 from resources.publish import publish
 from tests.commits import LIMITS, booking, put, resource, rows, warehouse_in
@@ -72,6 +74,22 @@ def test_a_disk_without_room_for_the_file_once_more_is_not_filled_by_putting_it_
         put_in_order(connection, warehouse.path)
         assert connection.execute("select current_setting('max_vacuum_tasks')").fetchone() == (0,)
     assert "no room" in caplog.text
+
+
+def test_room_is_looked_for_where_a_symbolic_link_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, path, real = tmp_path / "disk", tmp_path / "warehouse.duckdb", shutil.disk_usage
+    disk.mkdir()
+    path.symlink_to(disk / path.name)
+    with warehouse_in(tmp_path).writer("a test", wait_s=0):
+        pass
+    monkeypatch.setattr("resources.database.IN_ORDER_EVERY", -2)
+    needed = path.stat().st_size + LEAST_FREE_BYTES
+    for free, tasks in ((needed - 1, 0), (needed, 100)):
+        room = {disk: real(disk)._replace(free=free), tmp_path: real(disk)._replace(free=2 * needed * (tasks == 0))}
+        monkeypatch.setattr(shutil, "disk_usage", room.__getitem__)
+        with connect(path, read_only=False, memory_limit_mb=512) as connection:
+            put_in_order(connection, path)
+            assert connection.execute("select current_setting('max_vacuum_tasks')").fetchone() == (tasks,)
 
 
 def test_a_run_whose_end_is_noted_stays_green_where_the_file_cannot_be_put_in_order(
@@ -160,6 +178,20 @@ except (KeyboardInterrupt, RuntimeError) as error:
 
 
 # ---- the file ----------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_kill_left_is_gone_before_the_disk_is_asked_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse, real, draft = warehouse_in(tmp_path), shutil.disk_usage, tmp_path / ".warehouse.duckdb.new"
+    draft.write_bytes(b"half of a file that was written anew")
+
+    def usage(folder: Path) -> Any:
+        return real(folder)._replace(free=0) if draft.exists() else real(folder)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    with warehouse.writer("x", wait_s=0):
+        assert not draft.exists()
 
 
 def test_a_new_file_is_for_its_owner_alone_in_utc_and_old_clients_can_read_it(tmp_path: Path) -> None:
@@ -281,6 +313,22 @@ def test_what_is_no_warehouse_is_told_whatever_its_folder_is_called(tmp_path: Pa
     half = b"\0" * 8 + b"DUCK" + b"\0" * 1000
     (folder / "warehouse.duckdb").write_bytes(half)
     with pytest.raises(WarehouseError, match="cannot be opened"), warehouse_in(folder).writer("x", wait_s=0):
+        pytest.fail("opened")
+
+
+def test_an_empty_file_is_replaced_by_what_is_published_and_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
+    published = tmp_path / "public" / "analytics.duckdb"
+    published.parent.mkdir()
+    published.touch()
+    with warehouse_in(tmp_path).writer("x", wait_s=0) as writer:
+        put(writer, resource("accounts", "a1"))
+    publish(warehouse_in(tmp_path), "r1", "test", wait_s=0)
+    with connect(published, read_only=True) as analyst:
+        assert analyst.execute("select count(*) from core.accounts").fetchone() == (1,)
+    with (
+        pytest.raises(WarehouseError, match=r"WAREHOUSE_PATH: .* cannot be written"),
+        warehouse_in(published).writer("x", wait_s=0),
+    ):
         pytest.fail("opened")
 
 
