@@ -18,7 +18,7 @@ import pytest
 
 from pipelines.sync import RunReport, publish_run
 from resources import sql_files
-from resources.database import connect, count_runs_of_whole_file, put_in_order
+from resources.database import connect, count_runs_of_whole_file, put_in_order, transaction
 from resources.errors import LeaseHeldError, SettingsError, WarehouseError
 from resources.files import LEAST_FREE_BYTES
 from resources.migrations import open_for_writing
@@ -40,6 +40,17 @@ def test_no_connection_has_threads_of_its_own(tmp_path: Path) -> None:
         assert writer.connection.execute(asked).fetchone() == (1,)
     with warehouse.reader() as (connection, _):
         assert connection.execute(asked).fetchone() == (1,)
+
+
+def test_a_transaction_that_fails_leaves_nothing_and_the_connection_goes_on(tmp_path: Path) -> None:
+    with connect(tmp_path / "warehouse.duckdb", read_only=False) as connection:
+        with pytest.raises(duckdb.CatalogException), transaction(connection):
+            connection.execute("create table more (x INTEGER); from nowhere")
+        with transaction(connection):
+            connection.execute("create table more (y INTEGER)")
+        assert connection.execute("select column_name from duckdb_columns() where table_name = 'more'").fetchall() == [
+            ("y",)
+        ]
 
 
 def test_after_every_sixth_run_publishing_takes_the_place_of_replaced_rows_back_and_joins_row_groups(
