@@ -18,7 +18,7 @@ from pathlib import Path
 import duckdb
 
 from resources.errors import WarehouseError
-from resources.files import draft_of, has_space, keep_private, log_of, remove_leftovers, sync_to_disk
+from resources.files import draft_of, has_space, keep_private, log_of, sync_to_disk
 
 log = logging.getLogger(__name__)
 # DuckDB asks for pandas three times for each parameter of a statement. Where it is not installed Python searches its whole path each time, two thirds of
@@ -90,7 +90,6 @@ def put_in_order(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 def write_anew(path: Path, memory_limit_mb: int) -> None:
     """Write a closed file once more and put that in its place: in the old one the bytes of what was deleted stay readable. The caller holds the lease."""
     draft = draft_of(path)
-    remove_leftovers(path)
     try:
         with closing(connect(draft, read_only=False, memory_limit_mb=memory_limit_mb)) as connection:
             try:

@@ -68,9 +68,7 @@ def keep_private() -> None:
     DuckDB makes the log of a transaction (`.wal`) and what it spills to disk whenever it likes, with the mode that the process's umask leaves, and both
     hold personal data; whoever only reads spills, too. Setting their modes afterwards would leave them open for a moment, and for good after a kill.
     """
-    before = os.umask(0o077)
-    if before & ~0o077:
-        os.umask(before | 0o077)
+    os.umask(os.umask(0o077) | 0o077)
 
 
 def sync_to_disk(path: Path) -> None:

@@ -25,13 +25,12 @@ DOCUMENTS_ZSTD = 5
 
 
 def open_for_writing(path: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnection:
-    """The warehouse, made or migrated where needed. The caller holds the lease.
+    """The warehouse, made or migrated where needed. The caller holds the lease, which has made the folder.
 
     Before an existing file is migrated a copy is kept beside it as `<name>.before-NNN`.
     """
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    remove_leftovers(path)  # first: they may be what fills the disk
     check_space(path.parent, 0)
-    remove_leftovers(path)
     connection = connect(path, read_only=False, memory_limit_mb=memory_limit_mb)
     try:
         refuse_other_tables("WAREHOUSE_PATH", path, connection)
@@ -67,7 +66,7 @@ def _applied(connection: duckdb.DuckDBPyConnection) -> set[int]:
         connection.execute(
             "create table if not exists ops.migrations (number INTEGER, name VARCHAR, applied_at TIMESTAMPTZ)"
         )
-    return {n for (n,) in connection.execute("select number from ops.migrations where number > 0").fetchall()}
+    return {n for (n,) in connection.execute("select number from ops.migrations").fetchall()}
 
 
 def _keep_copy(path: Path, number: int) -> None:
@@ -90,7 +89,7 @@ def _compress_documents(connection: duckdb.DuckDBPyConnection) -> None:
         """
         select schema_name, table_name, sql, comment from duckdb_tables() as tables
         where exists (
-            from duckdb_columns() as columns where columns.table_oid = tables.table_oid and column_name = 'document' and data_type = 'JSON'
+            from duckdb_columns() as columns where columns.table_oid = tables.table_oid and column_name = 'document'
         )
         """
     ).fetchall()

@@ -23,7 +23,6 @@ from resources.database import (
     not_written,
     put_in_order,
     refuse_other_tables,
-    transaction,
 )
 from resources.errors import PublishBlockedError, PublishedUnrecordedError, WarehouseError, in_one_line, writable
 from resources.files import check_space, draft_of, log_of, sync_to_disk
@@ -107,9 +106,7 @@ def publish(warehouse: Warehouse, run_id: str, version: str, wait_s: float = WRI
 
 
 def _refuse_other_database(published: Path) -> None:
-    """Raise where what would be replaced is somebody's own database. What does not open, or is being written by a client, is taken for a published file."""
-    if not published.exists():
-        return
+    """Raise where what would be replaced is somebody's own database. What is missing, does not open, or is being written, is taken for a published file."""
     try:
         connection = connect(published, read_only=True)
     except WarehouseError as error:
@@ -137,8 +134,7 @@ def _opened(path: Path, memory_limit_mb: int) -> Iterator[duckdb.DuckDBPyConnect
 def _end(connection: duckdb.DuckDBPyConnection, at: datetime, run_id: str, version: str) -> None:
     """The run is over; one that had problems stays red."""
     Runs(connection).end_run(run_id, [], [])
-    with transaction(connection):
-        connection.execute("insert into ops.publications values (?, ?, ?)", [at, run_id, version])
+    connection.execute("insert into ops.publications values (?, ?, ?)", [at, run_id, version])
 
 
 def _try_marts(copy: duckdb.DuckDBPyConnection, published: Path) -> None:
@@ -166,11 +162,12 @@ def _copied(source: Path, target: Path) -> Iterator[Path]:
             folder.mkdir(mode=0o750)
             folder.chmod(0o750)  # the group may come to what is published, whatever the umask
         target.parent.mkdir(exist_ok=True)  # refused where it is a file
+        temporary = draft_of(target)
+        for left in (temporary, log_of(temporary)):  # by a run that was killed here; it may be what fills the disk
+            left.unlink(missing_ok=True)
     check_space(target.parent, source.stat().st_size)
-    temporary = draft_of(target)
     try:
         with writable("WAREHOUSE_PUBLISHED_PATH", target):
-            log_of(temporary).unlink(missing_ok=True)  # of a run that was killed here
             shutil.copyfile(source, temporary)
         yield temporary
         temporary.chmod(0o640)

@@ -94,6 +94,40 @@ def test_an_account_that_hides_during_a_short_page_loses_nothing_whatever_the_ov
     assert differences(settings.warehouse_path, world.truth()) == []
 
 
+@pytest.mark.parametrize("is_read", [False, True], ids=["is not read", "names its account no more"])
+def test_a_sweep_deletes_nothing_where_the_account_list_after_it(
+    is_read: bool, emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    settings = settings_for(emulator, tmp_path)
+    night(settings, streams=[BOOKINGS])
+    lost, is_begun = world.bookings.rows()[0], False
+    world.delete_booking(lost.id)
+    added = world.add_booking(lost.account_id)
+
+    def begin(request: Request) -> None:
+        nonlocal is_begun
+        is_begun |= request.path == LIST
+        if is_begun and is_read:
+            world.hide_account("emu-client", lost.account_id)
+
+    emulator.hooks.append(begin)
+    if not is_read:
+        failing = Fault(lambda r: is_begun and r.path == "/v2/accounts", Status(403), times=None)
+        emulator.faults.append(failing)
+    world.clock.advance(timedelta(days=1))
+    assert night(settings, kind="sweep", streams=[BOOKINGS]).problems != []
+    assert tombstones(settings.warehouse_path) == 0
+    # What it read stays; of an account that is hidden it read nothing.
+    found = query(settings.warehouse_path, "select count(*) from core.bookings where booking_id = ?", added.id)
+    assert found == [(0 if is_read else 1,)]
+    emulator.hooks.clear()
+    emulator.faults.clear()
+    world.show_account("emu-client", lost.account_id)
+    world.clock.advance(timedelta(days=1))
+    assert night(settings, kind="sweep", streams=[BOOKINGS]).problems == []
+    assert tombstones(settings.warehouse_path) == 1
+
+
 def test_an_empty_list_deletes_nothing(emulator: Emulator, world: World, tmp_path: Path) -> None:
     settings = settings_for(emulator, tmp_path)
     night(settings)

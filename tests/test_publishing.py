@@ -14,6 +14,7 @@ import subprocess
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -21,8 +22,10 @@ import pytest
 from pipelines.sync import RunReport, publish_run
 from resources.database import connect
 from resources.errors import LeaseHeldError, PublishBlockedError, WarehouseError
+from resources.files import LEAST_FREE_BYTES
 from resources.migrations import open_for_writing
-from resources.publish import publish
+from resources.publish import publish, run_checks
+from resources.sql_files import Check
 from resources.warehouse import Warehouse
 from tests.commits import LIMITS, booking, people, put, resource, rows, warehouse_in
 
@@ -129,6 +132,55 @@ def test_a_folder_that_cannot_be_synced_after_the_rename_is_told_as_that(
         assert rows(writer, "select status, len(problems) from ops.runs") == [("red", 1)]
 
 
+def test_what_is_published_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no log of another state lies beside it then or afterwards: with one, it could not be opened."""
+    warehouse, fsync, replace = loaded(tmp_path, full), os.fsync, Path.replace
+    published = warehouse.published_path
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    log, done = published.with_name(published.name + ".wal"), list[object]()
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        done.append(os.fstat(descriptor).st_ino)
+
+    def renamed(path: Path, target: Path) -> Path:
+        assert not log.exists()
+        renamed = replace(path, target)
+        log.touch()  # of a client that still has the old one open
+        done.append("renamed")
+        return renamed
+
+    log.write_bytes(b"of the file before")
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    publish(warehouse, "r2", "0.1", wait_s=0)
+    assert done == [published.stat().st_ino, "renamed", published.parent.stat().st_ino]
+    assert not log.exists()
+
+
+def test_a_disk_without_room_for_the_copy_is_told_before_it_is_full(
+    tmp_path: Path, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse, real, short = loaded(tmp_path, full), shutil.disk_usage, 0
+    published = warehouse.published_path
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    needed = warehouse.path.stat().st_size + LEAST_FREE_BYTES
+
+    def usage(folder: Path) -> Any:
+        return real(folder)._replace(free=needed - short) if folder == published.parent else real(folder)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    publish(warehouse, "r2", "0.1", wait_s=0)
+    before, short = published.read_bytes(), 1
+    with pytest.raises(
+        WarehouseError, match=rf"{re.escape(str(published.parent))} has \d+ MB free, and \d+ MB are needed"
+    ):
+        publish(warehouse, "r3", "0.1", wait_s=0)
+    assert published.read_bytes() == before
+
+
 def test_a_run_s_row_holds_each_sentence_in_one_line(tmp_path: Path, full: Path) -> None:
     with loaded(tmp_path, full).writer("looking", wait_s=0) as writer:
         writer.end_run("r1", ["a\nb"], ["c\u2028d"])
@@ -222,6 +274,14 @@ def test_warnings_are_told_and_hold_nothing_back(tmp_path: Path, full: Path) -> 
     assert warehouse.published_path.exists()
 
 
+def test_a_finding_counts_all_rows_and_shows_the_first_in_one_line(tmp_path: Path, full: Path) -> None:
+    check = Check("odd", "bookings", False, "They are odd.", "select 'a' || chr(10) || 'b', n from range(7) numbers(n)")
+    with loaded(tmp_path, full).writer("looking", wait_s=0) as writer:
+        (finding,) = run_checks(writer.connection, [check])
+    shown = "; ".join(f"a\ufffdb, {n}" for n in range(5))
+    assert str(finding) == f"odd: 7 rows. They are odd. First: {shown}"
+
+
 def test_publishing_waits_for_the_writer(tmp_path: Path, full: Path) -> None:
     warehouse = loaded(tmp_path, full)
     with warehouse.writer("busy", wait_s=0), pytest.raises(LeaseHeldError, match="busy"):
@@ -229,12 +289,18 @@ def test_publishing_waits_for_the_writer(tmp_path: Path, full: Path) -> None:
     assert not warehouse.published_path.exists()
 
 
+@pytest.mark.parametrize("mart", ["torn", "data_status"], ids=["that is not there", "that does not answer"])
 def test_a_copy_whose_views_cannot_be_read_is_not_published(
-    tmp_path: Path, full: Path, monkeypatch: pytest.MonkeyPatch
+    mart: str, tmp_path: Path, full: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warehouse = loaded(tmp_path, full)
     publish(warehouse, "r1", "0.1", wait_s=0)
     before = warehouse.published_path.read_bytes()
+    with warehouse.writer("spoiling", wait_s=0) as writer:
+        spoilt = "select 1 as one where error('torn') is null"  # which is found by asking alone
+        writer.connection.execute(
+            f"create or replace view marts.data_status as {spoilt if mart == 'data_status' else 'select 1'}"
+        )
     opened: list[duckdb.DuckDBPyConnection] = []
 
     def noted(path: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnection:
@@ -242,10 +308,10 @@ def test_a_copy_whose_views_cannot_be_read_is_not_published(
         return opened[-1]
 
     monkeypatch.setattr("resources.publish.open_for_writing", noted)
-    monkeypatch.setattr("resources.publish.marts", lambda: ("bookings", "torn"))
+    monkeypatch.setattr("resources.publish.marts", lambda: ("bookings", mart))
     with pytest.raises(PublishBlockedError) as blocked:
         publish(warehouse, "r2", "0.1", wait_s=0)
-    assert f"{warehouse.published_path} was left as it was: marts.torn of its new copy cannot be read" in str(
+    assert f"{warehouse.published_path} was left as it was: marts.{mart} of its new copy cannot be read" in str(
         blocked.value
     )
     assert len(opened) == 2
@@ -258,11 +324,50 @@ def test_a_copy_whose_views_cannot_be_read_is_not_published(
 
 def test_what_a_kill_left_behind_does_not_hinder(tmp_path: Path, full: Path) -> None:
     warehouse = loaded(tmp_path, full)
-    stray = warehouse.published_path.parent / f".{warehouse.published_path.name}.new"
-    stray.parent.mkdir()
-    stray.write_bytes(b"left behind by a kill")
+    draft = warehouse.published_path.with_name(f".{warehouse.published_path.name}.new")
+    log = draft.with_name(draft.name + ".wal")
+    draft.parent.mkdir()
+    shutil.copy(warehouse.path, draft)
+    killed = "insert into ops.publications values (now(), 'killed', '0')"
+    script = f"import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute({killed!r}); os._exit(0)"
+    subprocess.run([sys.executable, "-c", script, str(draft)], check=True)
+    assert log.exists()
     publish(warehouse, "r1", "0.1", wait_s=0)
-    assert not stray.exists()
+    assert [p.name for p in draft.parent.iterdir()] == [warehouse.published_path.name]
+    with connect(warehouse.published_path, read_only=True) as analyst:
+        assert analyst.execute("select run_id from ops.publications").fetchall() == [("r1",)]
+
+
+def test_a_copy_that_a_kill_left_takes_no_room_from_the_next(
+    tmp_path: Path, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse, real = loaded(tmp_path, full), shutil.disk_usage
+    draft = warehouse.published_path.with_name(f".{warehouse.published_path.name}.new")
+    draft.parent.mkdir()
+    draft.write_bytes(b"half")
+
+    def usage(folder: Path) -> Any:
+        is_left = draft.exists() and draft.stat().st_size == len(b"half")
+        return real(folder)._replace(free=0) if is_left and folder == draft.parent else real(folder)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    publish(warehouse, "r1", "0.1", wait_s=0)
+    assert warehouse.published_path.exists()
+
+
+def test_a_copy_that_ends_half_way_is_told_by_its_setting(
+    tmp_path: Path, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = loaded(tmp_path, full)
+
+    def refused(_: Path, draft: Path) -> None:
+        draft.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(draft))
+
+    monkeypatch.setattr(shutil, "copyfile", refused)
+    with pytest.raises(WarehouseError, match=r"^WAREHOUSE_PUBLISHED_PATH: .*cannot be written .*No space left"):
+        publish(warehouse, "r1", "0.1", wait_s=0)
+    assert list(warehouse.published_path.parent.iterdir()) == []
 
 
 def test_the_reader_takes_what_is_free(tmp_path: Path, full: Path) -> None:

@@ -89,7 +89,12 @@ def test_what_a_killed_run_had_spilled_is_gone_with_the_next(warehouse: Warehous
         assert spilled(warehouse.path)
     assert spilled(warehouse.path), "a kill leaves it"
     draft = warehouse.path.with_name(".warehouse.duckdb.new")
-    draft.write_bytes(b"half")
+    of_draft = [draft, draft.with_name(draft.name + ".wal"), draft.with_name(draft.name + ".tmp") / "duckdb_temp_0"]
+    not_ours = warehouse.path.with_name("warehouse.duckdb.tmp") / "mine"
+    of_draft[-1].parent.mkdir()
+    for one in (*of_draft, not_ours):
+        one.write_bytes(b"half")
     with closing(open_for_writing(opened, 64)):
         assert spilled(warehouse.path) == []
-        assert not draft.exists()
+        assert [one for one in of_draft if one.exists()] == []
+        assert not_ours.exists()

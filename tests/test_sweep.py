@@ -256,9 +256,14 @@ def test_totals_of_accounts_are_compared_in_a_sweep_and_not_nightly(tmp_path: Pa
         emulator.faults.append(
             Fault(lambda r: r.path == LIST and victim in str(r.query), Replace(counts_one_more), times=None)
         )
+        swept = "select max(until) from ops.windows where stream = 'bookings' and account_id = ? and kind = 'sweep'"
+        before, count = query(settings.warehouse_path, swept, victim), live(settings.warehouse_path, victim)
+        world.delete_booking(world.bookings.rows(victim)[-1].id)
         world.clock.advance(timedelta(hours=1))
         report = night(settings, contract, "sweep", publish=True)
         assert any(f"records of account {victim}" in p for p in problems_of(report, "bookings"))
+        assert live(settings.warehouse_path, victim) == count
+        assert query(settings.warehouse_path, swept, victim) == before
         assert report.publish_problem is not None
         assert "confirmed_differences_bookings" in report.publish_problem
         emulator.faults.clear()
@@ -604,10 +609,12 @@ def test_what_one_api_client_lost_and_another_lists_lives_on(tmp_path: Path, cli
         hide_from(emulator, client, {booking.id for booking in world.bookings.rows(ids[1])[:20]})
         for _ in range(2):
             world.clock.advance(timedelta(days=1))
-            assert night(settings, kind="sweep").problems == []
+            report = night(settings, kind="sweep")
+            assert (report.problems, report.warnings) == ([], [])
             assert differences(settings.warehouse_path, world.truth()) == []
-        # What both have lost is gone.
-        delete_from(world, ids[1], 3)
+        # What both have lost is gone, and an account of which one of them shows nothing is not hidden.
+        hide_from(emulator, client, {booking.id for booking in world.bookings.rows(ids[1])})
+        delete_from(world, ids[1], 5)
         assert night(settings, kind="sweep").problems == []
         assert differences(settings.warehouse_path, world.truth()) == []
 
@@ -622,8 +629,11 @@ def test_an_api_client_that_fails_keeps_what_only_it_may_show(tmp_path: Path, pa
         is_south = asked_by(world, "south")
         emulator.faults.append(Fault(lambda r: r.path == path and is_south(r), Status(403), times=None))
         world.clock.advance(timedelta(days=1))
+        swept = "select max(until) from ops.windows where stream = 'bookings' and account_id = ? and kind = 'sweep'"
+        before = query(settings.warehouse_path, swept, ids[1])
         report = night(settings, kind="sweep")
         assert report.problems
+        assert query(settings.warehouse_path, swept, ids[1]) == before
         (bookings,) = [one for one in report.streams if one.stream == "bookings"]
         assert [w for w in bookings.warnings if "nothing of them was called deleted" in w]
         assert differences(settings.warehouse_path, world.truth()) == []

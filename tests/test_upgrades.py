@@ -117,6 +117,10 @@ def test_the_fixture_is_the_file_that_was_released(old: Path) -> None:
 
 def test_the_oldest_file_is_brought_up_to_date_and_keeps_every_row(old: Path, tmp_path: Path) -> None:
     before = contents(old)
+    # What a kill left of a copy, open to others.
+    half = tmp_path / f".warehouse.duckdb.before-{OLD_VERSION + 1:03d}.new"
+    half.touch()
+    half.chmod(0o644)
     with warehouse_at(old).writer("an upgrade", wait_s=0) as writer:
         found = [f for f in run_checks(writer.connection, checks()) if f.count]
     assert [str(f) for f in found if f.check.is_blocking] == []
@@ -129,6 +133,7 @@ def test_the_oldest_file_is_brought_up_to_date_and_keeps_every_row(old: Path, tm
     for copy in copies:
         assert copy.stat().st_mode & 0o777 == 0o600
         assert contents(copy) == before
+    assert not half.exists()
 
     # The second opening has nothing to do.
     done = contents(old)
@@ -406,6 +411,7 @@ def test_documents_are_stored_anew_and_nothing_else_is_different(old: Path, tmp_
     assert compressions(old, "core.bookings") == {"DICT_FSST"}
     open_for_writing(old, 512).close()
     new = tmp_path / "new" / "warehouse.duckdb"
+    new.parent.mkdir()
     open_for_writing(new, 512).close()
     assert catalogue(old) == catalogue(new)
     for table in ("core.bookings", "core.customers", "history.records"):

@@ -11,14 +11,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
 from pipelines.sync import RunReport, publish_run
 from resources import sql_files
-from resources.database import connect, count_runs_of_whole_file, put_in_order
+from resources.database import connect, count_runs_of_whole_file, put_in_order, transaction
 from resources.errors import LeaseHeldError, SettingsError, WarehouseError
+from resources.files import LEAST_FREE_BYTES
 from resources.migrations import open_for_writing
 from resources.publish import publish
 from tests.commits import LIMITS, booking, put, resource, rows, warehouse_in
@@ -38,6 +40,17 @@ def test_no_connection_has_threads_of_its_own(tmp_path: Path) -> None:
         assert writer.connection.execute(asked).fetchone() == (1,)
     with warehouse.reader() as (connection, _):
         assert connection.execute(asked).fetchone() == (1,)
+
+
+def test_a_transaction_that_fails_leaves_nothing_and_the_connection_goes_on(tmp_path: Path) -> None:
+    with connect(tmp_path / "warehouse.duckdb", read_only=False) as connection:
+        with pytest.raises(duckdb.CatalogException), transaction(connection):
+            connection.execute("create table more (x INTEGER); from nowhere")
+        with transaction(connection):
+            connection.execute("create table more (y INTEGER)")
+        assert connection.execute("select column_name from duckdb_columns() where table_name = 'more'").fetchall() == [
+            ("y",)
+        ]
 
 
 def test_after_every_sixth_run_publishing_takes_the_place_of_replaced_rows_back_and_joins_row_groups(
@@ -74,6 +87,22 @@ def test_a_disk_without_room_for_the_file_once_more_is_not_filled_by_putting_it_
     assert "no room" in caplog.text
 
 
+def test_room_is_looked_for_where_a_symbolic_link_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, path, real = tmp_path / "disk", tmp_path / "warehouse.duckdb", shutil.disk_usage
+    disk.mkdir()
+    path.symlink_to(disk / path.name)
+    with warehouse_in(tmp_path).writer("a test", wait_s=0):
+        pass
+    monkeypatch.setattr("resources.database.IN_ORDER_EVERY", -2)
+    needed = path.stat().st_size + LEAST_FREE_BYTES
+    for free, tasks in ((needed - 1, 0), (needed, 100)):
+        room = {disk: real(disk)._replace(free=free), tmp_path: real(disk)._replace(free=2 * needed * (tasks == 0))}
+        monkeypatch.setattr(shutil, "disk_usage", room.__getitem__)
+        with connect(path, read_only=False, memory_limit_mb=512) as connection:
+            put_in_order(connection, path)
+            assert connection.execute("select current_setting('max_vacuum_tasks')").fetchone() == (tasks,)
+
+
 def test_a_run_whose_end_is_noted_stays_green_where_the_file_cannot_be_put_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -81,6 +110,7 @@ def test_a_run_whose_end_is_noted_stays_green_where_the_file_cannot_be_put_in_or
     with warehouse.writer("a test", wait_s=0) as writer:
         writer.start_run("r1", "nightly", "a test", "test", LIMITS)
         put(writer, resource("accounts", "a1"))
+        put(writer, booking(account="nobody"))
 
     def full(*_: object) -> None:
         raise duckdb.IOException("No space left on device")
@@ -89,6 +119,7 @@ def test_a_run_whose_end_is_noted_stays_green_where_the_file_cannot_be_put_in_or
     report = RunReport("r1", "nightly", [])
     publish_run(warehouse, report, "test")
     assert (report.published, report.problems) == (True, [])
+    assert any(finding.startswith("orphan_bookings: 1 rows") for finding in report.findings)
     assert "No space left on device" in caplog.text
     with connect(warehouse.path, read_only=True) as connection:
         assert connection.execute("select status, problems from ops.runs").fetchall() == [("green", [])]
@@ -160,6 +191,20 @@ except (KeyboardInterrupt, RuntimeError) as error:
 # ---- the file ----------------------------------------------------------------------------------------------------------------
 
 
+def test_what_a_kill_left_is_gone_before_the_disk_is_asked_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse, real, draft = warehouse_in(tmp_path), shutil.disk_usage, tmp_path / ".warehouse.duckdb.new"
+    draft.write_bytes(b"half of a file that was written anew")
+
+    def usage(folder: Path) -> Any:
+        return real(folder)._replace(free=0) if draft.exists() else real(folder)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    with warehouse.writer("x", wait_s=0):
+        assert not draft.exists()
+
+
 def test_a_new_file_is_for_its_owner_alone_in_utc_and_old_clients_can_read_it(tmp_path: Path) -> None:
     warehouse = warehouse_in(tmp_path / "new" / "folder")
     with warehouse.writer("a test", wait_s=0) as writer:
@@ -184,8 +229,13 @@ def test_the_log_is_a_share_of_what_memory_may_hold(tmp_path: Path, memory_mb: i
 def test_a_migration_runs_once_and_keeps_a_copy_of_what_was(tmp_path: Path, sql: Path) -> None:
     warehouse = warehouse_in(tmp_path)
     copy = tmp_path / "warehouse.duckdb.before-900"
+    memory, locks = (
+        "select current_setting('memory_limit')",
+        "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)",
+    )
     with warehouse.writer("old", wait_s=0) as writer:
         put(writer, booking())
+        limit = rows(writer, memory)
     assert not list(tmp_path.glob("*.before-*"))
     (sql / "schema" / "900_more.sql").write_text(
         "create table core.more (x INTEGER); insert into core.more values (1);"
@@ -195,9 +245,35 @@ def test_a_migration_runs_once_and_keeps_a_copy_of_what_was(tmp_path: Path, sql:
             assert rows(writer, "select x from core.more") == [(1,)]
             assert rows(writer, "select name from ops.migrations where number = 900") == [("900_more",)]
             assert rows(writer, "select count(*) from core.bookings") == [(1,)]
+            assert rows(writer, memory) == limit
+            # DuckDB's own lock, which copying an open file would have dropped.
+            command = [sys.executable, "-c", locks, str(warehouse.path)]
+            assert "BlockingIOError" in subprocess.run(command, check=False, capture_output=True, text=True).stderr
     with connect(copy, read_only=True) as old:
         assert old.execute("select count(*) from core.bookings").fetchone() == (1,)
         assert old.execute("select count(*) from duckdb_tables() where table_name = 'more'").fetchone() == (0,)
+
+
+def test_a_file_that_is_written_anew_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, fsync, replace, done = tmp_path / "it's here" / "warehouse.duckdb", os.fsync, Path.replace, list[object]()
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        done.append(os.fstat(descriptor).st_ino)
+
+    def renamed(draft: Path, target: Path) -> Path:
+        done.append("renamed")
+        return replace(draft, target)
+
+    with warehouse_in(path.parent).writer("x", wait_s=0) as writer:
+        put(writer, booking())
+        monkeypatch.setattr(os, "fsync", synced)
+        monkeypatch.setattr(Path, "replace", renamed)
+        assert writer.write_anew()
+        assert done == [path.stat().st_ino, "renamed", path.parent.stat().st_ino]
+        assert rows(writer, "select count(*) from core.bookings") == [(1,)]
 
 
 def test_a_migration_that_fails_changes_nothing_and_can_be_mended(tmp_path: Path, sql: Path) -> None:
@@ -248,6 +324,22 @@ def test_what_is_no_warehouse_is_told_whatever_its_folder_is_called(tmp_path: Pa
     half = b"\0" * 8 + b"DUCK" + b"\0" * 1000
     (folder / "warehouse.duckdb").write_bytes(half)
     with pytest.raises(WarehouseError, match="cannot be opened"), warehouse_in(folder).writer("x", wait_s=0):
+        pytest.fail("opened")
+
+
+def test_an_empty_file_is_replaced_by_what_is_published_and_a_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
+    published = tmp_path / "public" / "analytics.duckdb"
+    published.parent.mkdir()
+    published.touch()
+    with warehouse_in(tmp_path).writer("x", wait_s=0) as writer:
+        put(writer, resource("accounts", "a1"))
+    publish(warehouse_in(tmp_path), "r1", "test", wait_s=0)
+    with connect(published, read_only=True) as analyst:
+        assert analyst.execute("select count(*) from core.accounts").fetchone() == (1,)
+    with (
+        pytest.raises(WarehouseError, match=r"WAREHOUSE_PATH: .* cannot be written"),
+        warehouse_in(published).writer("x", wait_s=0),
+    ):
         pytest.fail("opened")
 
 
