@@ -49,6 +49,19 @@ def object_at(parent: object, name: str) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
+def list_of(value: object) -> list[Any]:
+    """The elements of a list in whatever form it came: null is an empty one, a single value is one of one.
+
+    An object of objects is one that is keyed by id, and one whose names are numbers is how PHP writes a list with gaps.
+    """
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict) and "attributes" not in value:
+        is_keyed = all(type(one) is dict for one in value.values()) or all(name.isdecimal() for name in value)
+        return list(value.values()) if is_keyed else [value]
+    return [] if value is None else [value]
+
+
 class Surroundings:
     """What came with a page's records, looked at once for all of them: `kinds` are the types that there are."""
 

@@ -286,6 +286,23 @@ def test_a_list_of_the_customers_does_not_hide_their_participations(tmp_path: Pa
         assert differences(settings.warehouse_path, here.truth()) == []
 
 
+def test_participants_that_are_keyed_by_their_ids_are_read(tmp_path: Path) -> None:
+    here = world(customers=20, bookings=60, events=5)
+    with Emulator(here, Switches(participants="attribute")) as emulator:
+
+        def keyed(document: Document) -> None:
+            for row in document["data"]:
+                people = row["attributes"]["customers"]
+                row["attributes"]["customers"] = {one["customerBookingId"]: one for one in people}
+
+        emulator.faults.append(always(edited(keyed), "/v2/bookings"))
+        code, out = cli(environment(emulator, tmp_path), "connect")
+        assert code == 0, out
+        settings, contract = settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")
+        assert night(settings, contract).problems == []
+        assert differences(settings.warehouse_path, here.truth()) == []
+
+
 def test_a_relationship_of_links_alone_is_told_with_the_include_that_may_bring_it(
     plain: Emulator, tmp_path: Path
 ) -> None:

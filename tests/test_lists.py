@@ -191,6 +191,11 @@ def test_tags() -> None:
         assert notes(odd) == {"tags"}
     assert row(of(CUSTOMERS, resource("customers")))["whole_customer_tags"] is False
     assert row(of(CUSTOMERS, resource("customers", tags=[])))["whole_customer_tags"] is True
+    for gaps in ({"1": "vip", "3": "new"}, {"7": {"name": "vip"}, "9": {"name": "new"}}):
+        batch = of(CUSTOMERS, resource("customers", tags=gaps))
+        assert batch.children["customer_tags"].get_column("tag").to_list() == ["vip", "new"]
+        assert row(batch)["whole_customer_tags"] is True
+        assert not batch.drift
     some = of(CUSTOMERS, resource("customers", "c1", tags="vip"), resource("customers", "c2"))
     assert some.rows.get_column("whole_customer_tags").to_list() == [True, False]
     assert not some.drift
@@ -221,6 +226,18 @@ FORMS: list[tuple[str, Json, list[Json], str]] = [
         "p1",
     ),
     ("embedded without ids", booking(customers=[{**PARTICIPATION, "id": "c1"}]), [], "customer:c1:1"),
+    (
+        "embedded, keyed by id",
+        booking(customers={"p1": {**PARTICIPATION, "customerId": "c1", "customerBookingId": "p1"}}),
+        [],
+        "p1",
+    ),
+    (
+        "named, in a list with gaps of PHP",
+        booking(related={"customerBookings": {"data": {"2": IDENTIFIER}}}),
+        [RESOURCE_OBJECT],
+        "p1",
+    ),
 ]
 
 
@@ -285,7 +302,13 @@ def test_missing_linkage_is_no_empty_list(related: Json) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [booking(related={"customerBookings": {"data": []}}), booking(customers=[]), booking(customers=None)]
+    "record",
+    [
+        booking(related={"customerBookings": {"data": []}}),
+        booking(customers=[]),
+        booking(customers=None),
+        booking(customers={}),
+    ],
 )
 def test_an_empty_list_is_whole(record: Json) -> None:
     batch = of(BOOKINGS, record)
@@ -443,6 +466,7 @@ def test_answers_without_ids_are_told_by_label_and_number() -> None:
             [("r1", "Room"), ("r2", None)],
         ),
         (booking(related={"resource": {"data": {"type": "resources", "id": "r1"}}}), [("r1", "Room")]),
+        (booking(resources={"0": "r1", "2": {"id": "r2", "name": "Bay"}}), [("r1", None), ("r2", "Bay")]),
     ],
 )
 def test_bookable_resources(record: Json, expected: list[tuple[str, str | None]]) -> None:
