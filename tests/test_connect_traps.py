@@ -286,6 +286,25 @@ def test_a_list_of_the_customers_does_not_hide_their_participations(tmp_path: Pa
         assert differences(settings.warehouse_path, here.truth()) == []
 
 
+def test_a_reference_that_names_accounts_by_their_slugs_is_taken_out(tmp_path: Path) -> None:
+    here = world(customers=40, bookings=90, events=12)
+    slugs = {account.id: account.slug for account in here.accounts}
+
+    def by_slug(document: Document) -> None:
+        for row in document["data"]:
+            if account := row.get("relationships", {}).get("account"):
+                account["data"]["id"] = slugs[account["data"]["id"]]
+
+    with Emulator(here, Switches(account_filter=ALL)) as emulator:
+        emulator.faults.append(always(edited(by_slug)))
+        code, out = cli(environment(emulator, tmp_path), "connect")
+        assert code == 0, out
+        settings, contract = settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")
+        assert "account" not in contract.account_reference.relationships
+        assert night(settings, contract).problems == []
+        assert differences(settings.warehouse_path, here.truth()) == []
+
+
 def test_participants_that_are_keyed_by_their_ids_are_read(tmp_path: Path) -> None:
     here = world(customers=20, bookings=60, events=5)
     with Emulator(here, Switches(participants="attribute")) as emulator:
