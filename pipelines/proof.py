@@ -63,6 +63,7 @@ class Proof:
         self.read: dict[Slice, tuple[int, int]] = {}
         self.bad_values: Counter[DriftKey] = Counter()
         self.rows_count = 0
+        self.is_any_listed = False
         self.present: set[str] = set()
         self.reason = ""
         self.at: datetime | None = None
@@ -90,6 +91,8 @@ class Proof:
         self._watch_children(piece, part.batch)
         self._watch_quarantine(piece, part)
         self.rows_count += part.batch.rows.height
+        listed = self.run.listed[piece.api_client]
+        self.is_any_listed |= not set(part.batch.rows.get_column("account_id")).isdisjoint(listed)
         self.at = part.fetched_at
         self.present |= part.batch.present
         self.bad_values += Counter({k: n for k, n in part.batch.drift.items() if k.kind == "bad_value"})
@@ -145,6 +148,15 @@ class Proof:
         read = sum(count for count, _ in self.read.values())
         for problem in unfit(self.stream.name, self.bad_values, read):
             self.problem(problem)
+
+    def tell_of_strangers(self) -> None:
+        """After the last slice: where no row at all belongs to a listed account, what rows name as their account is something else."""
+        if self.rows_count >= FEW_VALUES and not self.is_any_listed:
+            self.problem(
+                f"{self.stream.name}: none of {self.rows_count} records belongs to an account that is listed, so what they name as their account is none, "
+                f"such as its slug. Correct account_reference in the contract (appointedd-warehouse connect does), remove the file at WAREHOUSE_PATH, which "
+                f"holds them under wrong accounts, and sync again."
+            )
 
     def missing(self, filled: Collection[str]) -> list[str]:
         """After the last slice: the names of members that no record had, though stored rows have values in their columns (`filled`)."""

@@ -94,6 +94,31 @@ def test_an_account_that_hides_during_a_short_page_loses_nothing_whatever_the_ov
     assert differences(settings.warehouse_path, world.truth()) == []
 
 
+def test_rows_of_accounts_that_nobody_lists_alone_are_told(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    slugs = {account.id: account.slug for account in world.accounts}
+
+    def by_slug(document: dict[str, Any]) -> None:
+        for row in document["data"]:
+            account = row["relationships"]["account"]["data"]
+            account["id"] = slugs[account["id"]]
+
+    emulator.faults.append(Fault(on(LIST), changed(by_slug), times=None))
+    (problem,) = night(settings_for(emulator, tmp_path)).problems
+    assert problem.startswith("bookings: none of 150 records belongs to an account that is listed")
+
+
+def test_one_listed_account_among_others_is_enough(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    (kept,) = (account.id for account in world.accounts.rows()[:1])
+
+    def elsewhere(document: dict[str, Any]) -> None:
+        for row in document["data"]:
+            account = row["relationships"]["account"]["data"]
+            account["id"] = account["id"] if account["id"] == kept else "gone"
+
+    emulator.faults.append(Fault(on(LIST), changed(elsewhere), times=None))
+    assert night(settings_for(emulator, tmp_path)).problems == []
+
+
 def test_an_empty_list_deletes_nothing(emulator: Emulator, world: World, tmp_path: Path) -> None:
     settings = settings_for(emulator, tmp_path)
     night(settings)
