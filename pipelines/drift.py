@@ -20,6 +20,10 @@ class DriftKey:
     detail: str
 
 
+# One list holds a record several times, with other content each time though it did not change: its ids are not unique, or the server joins it with others.
+REPEATED = DriftKey("bad_value", "id", "the same record several times, otherwise each time")
+
+
 class Notes:
     """Drift of one batch. `places`: for each kind of it, the first record's place."""
 

@@ -119,6 +119,24 @@ def test_one_listed_account_among_others_is_enough(emulator: Emulator, world: Wo
     assert night(settings_for(emulator, tmp_path)).problems == []
 
 
+def test_a_booking_that_comes_once_for_each_participant_is_told(tmp_path: Path) -> None:
+    world = World(seed=7, accounts=3, customers=60, bookings=150, events=6, years=2)
+
+    def joined(document: dict[str, Any]) -> None:
+        rows, document["data"] = document["data"], []
+        for row in rows:
+            people = row["attributes"]["customers"]
+            for one in ([p] for p in people) if people else ([],):
+                document["data"].append({**row, "attributes": row["attributes"] | {"customers": one}})
+
+    with Emulator(world, Switches(participants="attribute")) as emulator:
+        emulator.faults.append(Fault(on(LIST), changed(joined), times=None))
+        (problem,) = night(
+            settings_for(emulator, tmp_path), contract_with(tmp_path, "abilities.include = false")
+        ).problems
+    assert "records are the same ones several times, otherwise each time" in problem
+
+
 def test_an_empty_list_deletes_nothing(emulator: Emulator, world: World, tmp_path: Path) -> None:
     settings = settings_for(emulator, tmp_path)
     night(settings)
