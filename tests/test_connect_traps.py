@@ -480,6 +480,32 @@ def test_records_that_no_column_can_read_are_a_need(
     assert learned.confidence["customers"][0] == "none"
 
 
+def _dear(row: Document) -> None:
+    row["attributes"]["price"] = (
+        f"{row['attributes']['price'] * 40:,.2f}"  # 1,234.50, and 12.00 where it is below a thousand
+    )
+
+
+def _labelled(row: Document) -> None:
+    row["attributes"]["tags"] = [{"label": tag} for tag in ("regular", "new")]
+
+
+@pytest.mark.parametrize(
+    ("listed", "change", "said"),
+    [("bookings", _dear, "price: text that is no money"), ("customers", _labelled, "tags: dict where a tag is due")],
+)
+def test_values_of_which_some_fit_no_column_are_a_need(
+    plain: Emulator, tmp_path: Path, listed: str, change: Callable[[Document], None], said: str
+) -> None:
+    def edit(document: Document) -> None:
+        for row in document["data"]:
+            change(row)
+
+    (need,) = learned_from(plain, tmp_path, always(edited(edit), f"/v2/{listed}")).needs
+    assert said in need
+    assert "runs red" in need
+
+
 def test_statuses_that_are_numbers_are_no_need(plain: Emulator, tmp_path: Path) -> None:
     codes: dict[str, int] = {}
 

@@ -120,6 +120,12 @@ class _Contact:
             # What comes with its rows by the contract's own `include` came when all was sent together.
             for look in probe.answers_to(one):
                 probe.add_included(one, look)
+        unread = {
+            finding.stream for finding in learned.findings if finding.need and finding.ability in ("forms", "instants")
+        }
+        for one in live:
+            if one.name not in unread:
+                learned.add(*columns.unfit_in_part(one, self._settled()))
         learned.add(shapes.secrets(lists, self.contract), shapes.singles(probe, changing))
         settled = self._settled()
         # Where no next link can be followed, it was told already what the pages do not tell.
