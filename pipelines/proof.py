@@ -241,7 +241,8 @@ class Proof:
         text = (
             f"{self.stream.name}: participants {came}. Give the contract the name and the include path that bring them "
             f"(streams.{self.stream.name}.columns.participants, .include, abilities.include); where it has them, next links may lose the include: run "
-            f"appointedd-warehouse connect."
+            f"appointedd-warehouse connect. Several that differ under one id on a page count as not come: where ids begin anew in each account, make one API "
+            f"client for each."
         )
         contract = self.run.contract
         if contract.abilities.include and contract.streams[self.stream.name].include:

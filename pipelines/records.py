@@ -35,12 +35,19 @@ class Fetched:
 
 
 def index(included: Iterable[Any]) -> Included:
-    """Included resources by (type, id); those without either cannot be named by any linkage and are left to the drift report."""
-    return {
-        (r["type"], record_id): r
-        for r in included
-        if isinstance(r, dict) and isinstance(r.get("type"), str) and (record_id := identifier_id(r))
-    }
+    """Included resources by (type, id); those without either cannot be named by any linkage and are left to the drift report.
+
+    Two that differ under one key, as where ids begin anew in each account, count as not come: nobody knows which one is meant.
+    """
+    found: dict[Key, JsonObject] = {}
+    ambiguous = set()
+    for one in included:
+        if isinstance(one, dict) and isinstance(one.get("type"), str) and (record_id := identifier_id(one)):
+            key = (one["type"], record_id)
+            if found.setdefault(key, one).get("attributes") != one.get("attributes"):
+                ambiguous.add(key)
+            found[key] = one
+    return {key: one for key, one in found.items() if key not in ambiguous} if ambiguous else found
 
 
 def object_at(parent: object, name: str) -> JsonObject:

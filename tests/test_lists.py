@@ -288,6 +288,15 @@ def test_linkage_without_its_resource_is_partial() -> None:
     assert open_lists(batch) == ["p1"]
 
 
+def test_of_two_that_differ_under_one_id_none_came() -> None:
+    record = booking(related={"customerBookings": {"data": [IDENTIFIER]}})
+    other = {**RESOURCE_OBJECT, "attributes": {"status": "No Show"}}
+    for included, came in (([RESOURCE_OBJECT, other], False), ([RESOURCE_OBJECT, RESOURCE_OBJECT], True)):
+        (one,) = of(BOOKINGS, sent(record, included)).children["booking_customers"].to_dicts()
+        assert (one["customer_booking_id"], one["is_partial"]) == ("p1", not came)
+        assert one["status"] == ("arrived" if came else None)
+
+
 def test_a_participant_with_unreadable_attributes_is_partial_and_told() -> None:
     record = booking(related={"customerBookings": {"data": [IDENTIFIER]}})
     batch = of(BOOKINGS, sent(record, [{**IDENTIFIER, "attributes": "none"}]))
