@@ -407,6 +407,9 @@ def test_records_that_live_on_outside_of_their_list_are_told(
     report = night(settings, kind="sweep")
     assert report.problems == []
     assert any("6 records were not in the list" in warning for warning in report.warnings)
+    assert any("abilities.single = false" in warning for warning in report.warnings), (
+        "what to do where they were deleted"
+    )
     assert differences(settings.warehouse_path, world.truth()) == []
 
 
