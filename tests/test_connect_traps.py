@@ -110,6 +110,19 @@ def test_a_list_that_is_cut_and_names_no_next_page_is_a_need(
     assert ("document.total" if tells is _total else "a programmer must teach it") in need
 
 
+@pytest.mark.parametrize(("most", "size", "is_used"), [(60, "50", True), (5, "100", False)])
+def test_a_page_size_is_one_that_every_list_lets_through(
+    plain: Emulator, tmp_path: Path, most: int, size: str, is_used: bool
+) -> None:
+    def is_too_much(request: Request) -> bool:
+        return request.path == "/v2/bookings" and int(request.query.get("page[size]", "1")) > most
+
+    learned = learned_from(plain, tmp_path, Fault(is_too_much, Status(400), times=None))
+    assert learned.needs == []
+    assert found(learned, "parameters", "page_size_value") == size
+    assert (found(learned, "abilities", "page_size") is not False) is is_used
+
+
 def test_a_total_that_ignores_filters_is_compared_with_nothing(
     plain: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
