@@ -17,7 +17,7 @@ import polars as pl
 from pipelines.accounts import Listings
 from pipelines.by_account import honours_filter
 from pipelines.completeness import may_be_limit
-from pipelines.drift import REPEATED, DriftKey
+from pipelines.drift import FEW_VALUES, DriftKey, unfit
 from pipelines.normalise import Batch, empty
 from pipelines.parts import ReadPart
 from pipelines.plan import BEGINNING, Slice
@@ -28,22 +28,6 @@ from resources.errors import ApiError, SliceError, told
 log = logging.getLogger(__name__)
 # A share of records in quarantine above this is no longer one odd record, but a contract that does not fit.
 QUARANTINE_SHARE = 0.01
-# The same of values that do not fit one column: they stay in `document`, so it takes more of them, and never a handful, to make a run red.
-VALUES_SHARE = 0.1
-FEW_VALUES = 20
-
-
-def unfit(stream: str, drift: Counter[DriftKey], read: int) -> list[str]:
-    """A sentence for each kind of values that do not fit their column in more than odd ones of so many records that were read."""
-    return [
-        f"{stream}: {count} of {read} records are the same ones several times, otherwise each time, so only the last version of each is kept. Their ids are "
-        f"not unique, or the API joins them with something: name a parameter that lists each once in streams.{stream}.queries, or ask the vendor."
-        if key == REPEATED
-        else f"{stream}: {count} values of {key.path!r} in {read} records do not fit their column ({key.detail}), so it is empty there; "
-        f"they stay in document. Correct the name or the form in the contract, then run appointedd-warehouse renormalise."
-        for key, count in sorted(drift.items(), key=lambda item: str(item[0]))
-        if key.kind == "bad_value" and count >= FEW_VALUES and count > VALUES_SHARE * read
-    ]
 
 
 class Proof:

@@ -15,8 +15,8 @@ from decimal import Decimal
 from pipelines.connect.findings import Confidence, Finding, Line
 from pipelines.connect.matching import Match, Matches, Member, fits, match, members_of
 from pipelines.connect.probe import Seen
+from pipelines.drift import FEW_VALUES, VALUES_SHARE
 from pipelines.normalise import normalise
-from pipelines.proof import FEW_VALUES, VALUES_SHARE
 from pipelines.records import Fetched, JsonObject, index, object_at
 from pipelines.streams import ACCOUNTS, Stream
 from resources.contract import Contract, Names
