@@ -177,7 +177,7 @@ def _told(
     if context.run.tags.get(RANGE_START) != context.run.tags.get(RANGE_END):
         # Dagster repeats the result for each day of a range, and these are of all its days.
         metadata = {f"range_{name}" if isinstance(v, int | float) else name: v for name, v in metadata.items()}
-    metadata |= describe(run.warehouse, "core", stream.table)
+    metadata |= describe(run.warehouse, "core", stream.name)
     # Looked at in a nightly too, since Dagster marks the day that it was launched for.
     window, problems = chosen_days(context.run.tags, run.settings), list(dict.fromkeys(run.problems + report.problems))
     if window is not None and window.until > run.end:
@@ -207,7 +207,7 @@ def accounts(
     for problem in run.problems:
         context.log.error(problem)
     report = run.accounts_report
-    return dg.MaterializeResult(metadata=_metadata(report) | describe(run.warehouse, "core", ACCOUNTS.table))
+    return dg.MaterializeResult(metadata=_metadata(report) | describe(run.warehouse, "core", ACCOUNTS.name))
 
 
 def stream_asset(stream: Stream, partitions_def: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:

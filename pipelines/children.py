@@ -32,7 +32,7 @@ from pipelines.lists import (
 from pipelines.members import Values, types_of
 from pipelines.participants import participants
 from pipelines.records import MISSING, included_of, kinds_in, object_at
-from pipelines.redaction import json_texts
+from pipelines.redaction import is_redacted, json_texts
 from pipelines.slots import plain
 from pipelines.streams import BOOKINGS, CUSTOMERS
 
@@ -56,20 +56,20 @@ def children(listing: Listing) -> Lists:
     return lists
 
 
-def _name(value: object) -> Any:
-    return value.get("name") if isinstance(value, dict) else None
+def _name(value: object, redacted: tuple[str, ...]) -> Any:
+    return value.get("name") if isinstance(value, dict) and not is_redacted("name", redacted) else None
 
 
 # Customers ----------------------------------------------------------------------------------------------------------------------
 
 
 def _tags(listing: Listing, lists: Lists) -> None:
-    names = listing.contract.streams[CUSTOMERS.name].columns["tags"]
+    names, redacted = listing.contract.streams[CUSTOMERS.name].columns["tags"], listing.contract.redact.members
     sent, whole = listed(listing.members.values(names), len(listing.accounts))
     owners, tags = [], []
     for place, elements in enumerate(sent):
         for element in map(plain, elements):
-            text = element if isinstance(element, str) else _name(element)
+            text = element if isinstance(element, str) else _name(element, redacted)
             if isinstance(text, str) and text:
                 owners.append(place)
                 tags.append(text)
@@ -163,7 +163,7 @@ def _day(listing: Listing, value: object, field_id: str, place: int) -> date | N
 
 
 def _resources(listing: Listing, lists: Lists) -> None:
-    aliases = listing.contract.streams[BOOKINGS.name].columns["resources"]
+    aliases, redacted = listing.contract.streams[BOOKINGS.name].columns["resources"], listing.contract.redact.members
     sent, whole = listed(listing.members.values(aliases), len(listing.accounts))
     owners, elements = flat(sent)
     found = identifiers(elements, types_of(elements))
@@ -175,12 +175,12 @@ def _resources(listing: Listing, lists: Lists) -> None:
         named = [row for row, resource_id in enumerate(found) if resource_id is not None]
         owners, elements, found = ([column[row] for row in named] for column in (owners, elements, found))
     if kinds_in(elements).isdisjoint(listing.members.kinds):
-        names = list(map(_name, elements))
+        names = [_name(element, redacted) for element in elements]
     else:
         names = []
         for place, element in zip(owners, map(plain, elements), strict=True):
             resource = included_of(element, listing.members.arounds[place].included)
-            names.append(object_at(resource, "attributes").get("name") if resource else _name(element))
+            names.append(_name(object_at(resource, "attributes") if resource else element, redacted))
     lists.wholes["booking_resources"] = whole
     lists.sheets["booking_resources"] = {
         OWNER: owners,

@@ -18,7 +18,7 @@ import polars as pl
 from pipelines.drift import Notes
 from pipelines.members import Members, Values, types_of
 from pipelines.records import MISSING
-from pipelines.redaction import json_texts
+from pipelines.redaction import is_redacted, json_texts
 from pipelines.slots import Identifier, plain
 from pipelines.streams import Column, Kind
 from resources.contract import Contract, spelling
@@ -146,21 +146,29 @@ class Judge:
             if column.kind == "json":
                 sheet[column.name] = json_texts(values, self.redacted)
                 continue
-            texts = self._formed(column, values, types, members.places, members.present(names))
+            texts = self._formed(column, values, types, members, names)
             if column.kind == "status":
                 sheet[f"{column.name}_raw"] = texts
                 texts = self._in_words(column.name, texts, members.places, level)
             sheet[column.name] = texts
         return sheet
 
-    def _formed(self, column: Column, values: Values, types: set[type], places: Sequence[int], path: str) -> Values:
+    def _formed(
+        self, column: Column, values: Values, types: set[type], members: Members, aliases: tuple[str, ...]
+    ) -> Values:
         """Values in the form that their column is built from; None, and drift, where one has the wrong JSON type."""
         forms = self.forms[column.kind]
         texts = identifiers(values, types) if column.kind == "reference" else formed(values, types, forms)
         if not all(forms.get(one) in _SURE for one in types - {_NULL}):
-            for place, value, text in zip(places, values, texts, strict=True):
-                if text is None and value is not None and (column.kind != "reference" or value != []):
-                    self.notes.add("bad_value", path, f"{type(value).__name__} where {column.kind} is due", place)
+            odd = [
+                row
+                for row, (value, text) in enumerate(zip(values, texts, strict=True))
+                if text is None and value is not None and (column.kind != "reference" or value != [])
+            ]
+            names = members.names(aliases) if odd else []
+            for row in odd:
+                told = f"{type(values[row]).__name__} where {column.kind} is due"
+                self.notes.add("bad_value", names[row], told, members.places[row])
         return texts
 
     def _in_words(self, name: str, texts: Values, places: Sequence[int], level: str) -> Values:
@@ -182,9 +190,10 @@ class Judge:
         return [value or None if type(value) is str else None for value in values]
 
     def note_unknown(self, members: Members, prefix: str) -> None:
-        """Members that map to no column, and relationships that are none."""
+        """Members that map to no column, unless they are taken out, and relationships that are none."""
         for stranger in members.strangers:
             path = f"{prefix}{stranger.level}.{stranger.name}"
-            self.notes.add_many("unknown_member", path, "maps to no column", stranger.places)
+            if not is_redacted(stranger.name, self.redacted):
+                self.notes.add_many("unknown_member", path, "maps to no column", stranger.places)
         for name, kind, place in members.odd:
             self.notes.add("bad_value", f"{prefix}relationships.{name}", f"{kind} where a relationship is due", place)

@@ -138,14 +138,14 @@ def _shape_again(
 ) -> None:
     """Shape one stream again, take out of it what is redacted now, and put into the report what came of it."""
     seen, columns = Seen(), [column.name for column in stream.columns]
-    filled = writer.filled(stream.table, columns)
+    filled = writer.filled(stream.name, columns)
     shape_now = shape_of(stream, contract)
     writer.note_shape(stream.name, shape_now, of_all_rows=False)  # it may be stopped half-way
     read, changed = renormalise_stream(writer, stream, contract, zones, seen=seen)
     writer.note_shape(stream.name, shape_now, of_all_rows=True)
     report.rows.append((stream.name, read, changed, erase_redacted(writer, stream, contract)))
     report.own_problems += unfit(stream.name, seen.drift, read)
-    report.emptied += _emptied(stream, contract, filled - writer.filled(stream.table, columns))
+    report.emptied += _emptied(stream, contract, filled - writer.filled(stream.name, columns))
     if seen.at is not None:
         found = [(k.kind, k.path, k.detail, count, seen.examples.get(k)) for k, count in seen.drift.items()]
         writer.note_drift(stream.name, found, seen.at)

@@ -65,7 +65,7 @@ class Lane:
         self.sweeps = Sweeps(self.committer, self.stopped.is_set)
         updated = run.contract.streams[asked.stream.name].columns.get("updated_at", ())
         self.splitter = Splitter(run.settings.sync_concurrency, run.settings.history_start_at, updated)
-        self.filled = writer.filled(asked.stream.table, [c.name for c in asked.stream.columns])
+        self.filled = writer.filled(asked.stream.name, [c.name for c in asked.stream.columns])
 
     @contextmanager
     def counted(self) -> Iterator[Lane]:
@@ -137,14 +137,14 @@ class Lane:
         self.proof.tell_of_strangers()
         missing = self.proof.missing(self.filled)
         if missing and self.proof.at is not None:
-            self.writer.note_missing(self.stream.table, missing, self.proof.at)
+            self.writer.note_missing(self.stream.name, missing, self.proof.at)
             self.report.drift["missing_member"] += len(missing)
 
     def _tell_of_undated(self) -> None:
         """What no window of change time shows waits for the next sweep; who reads the tables must know that there is such a thing."""
         if not any(client.has(self.stream.name, "filters") for client in self.run.clients.values()):
             return
-        count = self.writer.undated_count(self.stream.table)
+        count = self.writer.undated_count(self.stream.name)
         if count:
             self.proof.warning(
                 f"{self.stream.name}: {count} stored records have no change time, so a nightly sees neither new ones of their kind nor what changes in "

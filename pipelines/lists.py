@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines.columns import Form, Judge, Sheet, as_is
 from pipelines.members import Around, Members, Values, known_members, types_of
-from pipelines.records import MISSING, JsonObject, identifier_id, list_of, object_at
+from pipelines.records import MISSING, JsonObject, Key, identifier_id, list_of, object_at
 from pipelines.redaction import redacted_names
 from pipelines.slots import Sheaf, plain
 from pipelines.streams import Stream
@@ -115,9 +115,9 @@ def _opened(element: Any, around: Around) -> Any:
     """The members and the relationships of one element; None where it is no object, `MISSING` where it is an identifier and nothing came for it."""
     if not isinstance(element, dict):
         return None
-    kind, own_id, resource = element.get("type"), identifier_id(element), element
-    if isinstance(kind, str) and own_id is not None and element.keys() <= _IDENTIFIER:
-        resource = around.included.get((kind, own_id), MISSING)
+    own_id, resource = identifier_id(element), element
+    if key := _named(element):
+        resource = around.included.get(key, MISSING)
         if resource is MISSING:
             return MISSING
     elif not isinstance(element.get("attributes"), dict):
@@ -128,11 +128,17 @@ def _opened(element: Any, around: Around) -> Any:
     return {**attributes, **({} if own_id is None else {"id": own_id})}, object_at(resource, "relationships")
 
 
+def _named(element: JsonObject) -> Key | None:
+    """What a resource identifier names; None where an element is no mere identifier."""
+    kind, own_id = element.get("type"), identifier_id(element)
+    return (kind, own_id) if isinstance(kind, str) and own_id and element.keys() <= _IDENTIFIER else None
+
+
 def unlisted(
     sent: JsonObject, names: Mapping[str, tuple[str, ...]], key: str, marks: Container[str], redacted: tuple[str, ...]
 ) -> list[Any]:
-    """An object of name: value instead of a list, as the list that it stands for; one with a member in `marks` is itself an element."""
-    if "attributes" in sent or any(name in marks for name in sent):
+    """An object of name: value instead of a list, as the list that it stands for; an identifier, and one with a member in `marks`, is itself an element."""
+    if "attributes" in sent or _named(sent) or any(name in marks for name in sent):
         return [sent]
     secret = redacted_names(redacted)
     own_id, value = first_name(names, key), first_name(names, "value")

@@ -135,10 +135,13 @@ class Members:
                 break
         return (None, types) if types == {_ABSENT} else (found, types)
 
-    def present(self, aliases: Iterable[str]) -> str:
-        """The first of these names that a resource has a member for; empty where none has one."""
-        found = (a for a in aliases for name, _ in _readings(a) if name in self._own or name in self._links)
-        return next(found, "")
+    def names(self, aliases: Sequence[str]) -> list[str]:
+        """For each resource the alias under which `values` finds its value; empty where it has none."""
+        found = [""] * len(self.places)
+        for alias in reversed(aliases):
+            if (values := self.values((alias,))) is not None:
+                found = [name if value is MISSING else alias for name, value in zip(found, values, strict=True)]
+        return found
 
     def _values(self, name: str, rest: tuple[str, ...]) -> Values:
         """As `lookup`: an attribute goes before a relationship, even where the path inside it leads nowhere."""
@@ -190,7 +193,7 @@ def _linkages(sent: Values) -> Values:
 
 
 def known_members(contract: Contract, columns: Mapping[str, Iterable[str]]) -> frozenset[str]:
-    """The members of a resource that are no news: those of columns, of the account, and those that are taken out."""
+    """The members of a resource that are no news: those of columns and of the account."""
     reference = contract.account_reference
     names = {name for aliases in columns.values() for alias in aliases for name, _ in _readings(alias)}
-    return frozenset(names | {*reference.attributes, *reference.relationships, *contract.redact.members, "booking"})
+    return frozenset(names | {*reference.attributes, *reference.relationships, "booking"})

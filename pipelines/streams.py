@@ -63,7 +63,10 @@ class Child:
 
 @dataclass(frozen=True)
 class Stream:
-    """One kind of API record. `id_column` is None where the account is the record. A generic stream has no columns of its own but the instants."""
+    """One kind of API record. `name` is that of its table in the schema `core`, too. `id_column` is None where the account is the record.
+
+    A generic stream has no columns of its own but the instants.
+    """
 
     name: str
     id_column: str | None
@@ -77,15 +80,10 @@ class Stream:
         return ("account_id", self.id_column) if self.id_column else ("account_id",)
 
     @property
-    def table(self) -> str:
-        """Name of the stream's table in the schema `core`."""
-        return self.name
-
-    @property
     def target(self) -> Table:
         """Where the stream's batches go."""
         list_of = {child.table: child.list_of for child in self.children if child.list_of}
-        return Table(self.table, self.key, {child.table: child.key for child in self.children}, list_of)
+        return Table(self.name, self.key, {child.table: child.key for child in self.children}, list_of)
 
 
 def _columns(**kinds: Kind) -> tuple[Column, ...]:
@@ -247,7 +245,7 @@ def unnamed(stream: Stream, contract: Contract) -> dict[str, list[str] | None]:
     if stream.is_generic:
         return {}
     names = contract.streams[stream.name].tables()
-    found: dict[str, list[str] | None] = {stream.table: _without_names(stream.columns, names["columns"])}
+    found: dict[str, list[str] | None] = {stream.name: _without_names(stream.columns, names["columns"])}
     for child in stream.children:
         if not all(names[table][column] for table, column in child.lists):
             found[child.table] = None
@@ -282,4 +280,6 @@ def shape_of(stream: Stream, contract: Contract) -> str:
     shaping = [SHAPING, own.tables(), own.date_fields, contract.redact.members, words]
     if contract.document.money_in_minor_units and any(column.kind == "money" for column in columns):
         shaping.append("minor units")
+    if stream.name == BOOKINGS.name:  # their types tell customers whom a booking names from participations
+        shaping.append(contract.streams[CUSTOMERS.name].types)
     return blake2b(json.dumps(shaping, sort_keys=True).encode(), digest_size=8).hexdigest()

@@ -7,6 +7,7 @@ one answer says (`pages`, `marks`), totals (`pipelines.completeness`).
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
 
 from resources.abilities import Abilities
 from resources.errors import AbilityRefusedError, BrokenAnswerError, UnprovenEndError
@@ -170,7 +171,7 @@ def forgotten(
 def grows(page: Page, asked: str, page_size: str) -> bool:
     """Whether a next link asks for pages longer than was `asked`, and than this page is: the page of its number begins behind rows that no page showed."""
     linked = page.next_query.get(page_size, ())
-    return asked not in linked and any(text.isdecimal() and int(text) > page.count for text in linked)
+    return asked not in linked and any(text.isdecimal() and Decimal(text) > page.count for text in linked)
 
 
 def steps_over(page: Page, place: Mapping[str, Sequence[str]], shifting: Collection[str]) -> bool:
@@ -183,6 +184,6 @@ def steps_over(page: Page, place: Mapping[str, Sequence[str]], shifting: Collect
         return False
     for name in shifting:
         here, there = place.get(name, ("0",))[0], page.next_query.get(name, ("",))[0]
-        if here.isdecimal() and there.isdecimal() and int(there) - int(here) > page.count:
+        if here.isdecimal() and there.isdecimal() and Decimal(there) - Decimal(here) > page.count:
             return True
     return False

@@ -47,6 +47,9 @@ RESERVED = frozenset(
     }
 )
 
+# Members that hold a document of JSON:API together.
+_ENVELOPE = ("data", "included", "type", "id", "attributes", "relationships")
+
 Names = tuple[str, ...]
 
 
@@ -295,13 +298,19 @@ def load_contract(own_file: Path | None = None) -> Contract:
 
 
 def _refuse_contradictions(contract: Contract, file: Path) -> None:
-    """Raise `ContractError` where the account list is not to be read, or where a column reads a member that is not to be stored."""
+    """Raise `ContractError` where the account list is not to be read, or where a member that is needed is not to be stored."""
     if not contract.streams["accounts"].enabled:
         raise ContractError(
             f"{file}: streams.accounts.enabled cannot be false, since each run goes by the account list. Take the line out; SYNC_ACCOUNTS chooses accounts."
         )
     secret = set(map(spelling, contract.redact.members))
-    read = [
+    if envelope := secret.intersection(_ENVELOPE):
+        raise ContractError(
+            f"{file}: redact.members names {', '.join(sorted(envelope))}, of which every record of JSON:API is made, so nothing could be read again from what "
+            f"is stored. Name the members inside it."
+        )
+    read = [(f"account_reference.{place}", name) for place, names in contract.account_reference for name in names]
+    read += [
         (f"streams.{stream}.{table}.{column}", name)
         for stream, own in contract.streams.items()
         for table, columns in own.tables().items()
@@ -311,5 +320,5 @@ def _refuse_contradictions(contract: Contract, file: Path) -> None:
     for place, name in read:
         if spelling(name) in secret or not secret.isdisjoint(map(spelling, name.split("."))):
             raise ContractError(
-                f"{file}: redact.members takes out what {place} reads, {name!r}. Take it out of one of the two: a column without names stays empty."
+                f"{file}: redact.members takes out what {place} reads, {name!r}. Take it out of one of the two; a column without names stays empty."
             )

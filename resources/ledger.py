@@ -37,18 +37,20 @@ def write(connection: duckdb.DuckDBPyConnection, commit: Commit, counts: Sequenc
     _insert(connection, "reconciliations", _evidence(commit))
     _write_brakes(connection, commit)
     _write_ledger(connection, commit, counts)
-    if commit.shape is not None and any(own.inserted or own.updated for own in counts):
-        note_shape(connection, commit.table.stream, commit.shape)
+    if commit.shape is not None:
+        is_used = any(own.inserted or own.updated for own in counts)
+        note_shape(connection, commit.table.stream, commit.shape, is_used=is_used)
 
 
-def note_shape(connection: duckdb.DuckDBPyConnection, stream: str, shape: str) -> None:
-    """Note that rows of a stream are shaped by a contract, the first time that one does."""
+def note_shape(connection: duckdb.DuckDBPyConnection, stream: str, shape: str, *, is_used: bool = True) -> None:
+    """Note that rows of a stream are shaped by a contract, the first time that one does; one that has shaped no row is only noted until the next."""
+    connection.execute("delete from ops.shapes where stream = ? and first_used_at is null", [stream])
     connection.execute(
         """
-        insert into ops.shapes select $stream, $shape, now()
+        insert into ops.shapes select $stream, $shape, case when $is_used then now() end
         where not exists (from ops.shapes where stream = $stream and contract_hash = $shape)
         """,
-        {"stream": stream, "shape": shape},
+        {"stream": stream, "shape": shape, "is_used": is_used},
     )
 
 

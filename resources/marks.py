@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
@@ -101,7 +102,7 @@ def _leads_further(links: Record, asked: str, names: Document, page_size: str) -
     before, behind = (dict(_parts(link)[1]) for link in (first, last))
     for name, value in behind.items():
         own = before.get(name, "1" if name in names.shifting_parameters else "")
-        if name != page_size and value.isdecimal() and own.isdecimal() and int(value) > int(own):
+        if name != page_size and value.isdecimal() and own.isdecimal() and Decimal(value) > Decimal(own):
             return True
     return False
 

@@ -116,8 +116,8 @@ def make_rows(folder: Path, bookings: int) -> None:
         assert not report.problems, report.problems
     with connect(settings.warehouse_path, read_only=True) as connection:
         for stream in BUILT_IN.values():
-            for table in (stream.table, *stream.target.children):
-                order = "updated_at desc" if table == stream.table else "all"
+            for table in (stream.name, *stream.target.children):
+                order = "updated_at desc" if table == stream.name else "all"
                 target = folder / f"{table}.parquet"
                 connection.execute(f"copy (from core.{table} order by {order}) to '{target}' (compression zstd)")
     settings.warehouse_path.unlink()
@@ -135,7 +135,7 @@ class Rows:
     def read(cls, folder: Path, stream: Stream) -> Rows:
         # DuckDB's JSON is binary to polars; a sync's frames hold it as text.
         as_text = cs.binary().cast(pl.String)
-        rows = pl.read_parquet(folder / f"{stream.table}.parquet").drop(BOOKKEEPING).with_columns(as_text)
+        rows = pl.read_parquet(folder / f"{stream.name}.parquet").drop(BOOKKEEPING).with_columns(as_text)
         whole = {f"whole_{child}": pl.lit(value=True) for child in stream.target.children}
         whole |= {f"except_{child}": pl.lit(None, pl.List(pl.String)) for child in stream.target.list_of}
         children = {

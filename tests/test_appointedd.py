@@ -223,6 +223,8 @@ def test_a_next_link_that_comes_round_again_is_an_error() -> None:
 
 
 SINCE = "filter[updatedAfter]"
+# More digits than Python makes a number of by itself.
+ENDLESS = "9" * 5_000
 
 
 def linked(**changes: Any) -> Callable[[Json], Json]:
@@ -250,6 +252,7 @@ def linked(**changes: Any) -> Callable[[Json], Json]:
         (SINCE, linked(query={"page[number]": "2"}, only=("page[number]", "page[size]")), "ability 'filters'"),
         ("sort", linked(query={"page[number]": "2", "sort": None}), "goes on without it .ability 'sort'"),
         ("page[size]", linked(query={"page[number]": "3", "page[size]": None}), "without it .ability 'page_size'"),
+        ("page[size]", linked(query={"page[number]": "2", "page[size]": ENDLESS}), "without it .ability 'page_size'"),
     ],
 )
 def test_a_next_link_that_has_lost_a_parameter_is_not_followed(lost: str, change: Any, told: str) -> None:
@@ -284,6 +287,15 @@ def test_a_next_link_that_carries_its_list_in_its_own_way_is_followed(change: An
         with suppress(DeadCursorError):  # the emulator's own cursors need the rest
             next(pages)
         assert len(b.asked("customers")) == 2
+
+
+def test_a_link_that_counts_on_beyond_all_measure_steps_over_rows() -> None:
+    with bench(Switches(paging="offset")) as b:
+        b.answer(linked(query={"page[offset]": ENDLESS}))
+        end = Status(200, body=b'{"data": [], "links": {"next": null}}', content_type="application/vnd.api+json")
+        b.fault(end, lambda r: ENDLESS in r.query.values())
+        with pytest.raises(UnprovenEndError, match="no more than 10"):
+            b.pages()
 
 
 def test_null_for_a_list_is_an_empty_one_only_where_the_contract_says_so() -> None:
@@ -379,6 +391,7 @@ def test_links_without_pagination_prove_nothing(links: Json) -> None:
             "counts more records",
         ),
         ({"links": {"first": "/x?page=1", "last": "/x?page=3"}}, "links.last", "leads to another page"),
+        ({"links": {"first": "/x?page=1", "last": f"/x?page={ENDLESS}"}}, "links.last", "leads to another page"),
         (
             {"links": {"self": "/x?page[size]=9", "last": {"href": "/x?page[size]=10&page[offset]=20"}}},
             "links.last",

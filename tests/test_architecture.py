@@ -250,7 +250,7 @@ def test_dtypes_are_those_of_the_schema(catalogue: duckdb.DuckDBPyConnection) ->
     }
     bookkeeping = {"deleted_at", "deletion_evidence", "document", "content_hash", "fetched_at", "slice_id"}
     for stream in BUILT_IN.values():
-        tables = {stream.table: (stream.key, stream.columns)}
+        tables = {stream.name: (stream.key, stream.columns)}
         tables |= {c.table: ((*stream.key, *c.key), c.columns) for c in stream.children}
         for table, (key, columns) in tables.items():
             declared = dict(

@@ -333,6 +333,8 @@ def test_rows_without_a_change_time_leave_a_filter_unproven() -> None:
         ({"ratelimit-policy": "100;w=60"}, 100 / 60),
         ({"ratelimit-policy": '"burst";q=50;w=10'}, 5.0),
         ({"x-ratelimit-limit": "300"}, None),
+        ({"ratelimit-policy": f"100;w={'9' * 5_000}"}, None),
+        ({"ratelimit-policy": f"{'9' * 400};w=60"}, None),
         ({"content-type": "x"}, None),
     ],
 )

@@ -378,22 +378,50 @@ def test_an_order_that_leaves_rows_without_a_change_time_out_is_not_asked_for(
     assert not any(found(learned, "abilities", "sort") and found(learned, "streams", s, "sort") for s in ALL)
 
 
+def _cursor_skips_rows_of_one_instant(stream: str, query: Query, names: set[str]) -> None:
+    if query.sort == "updated" and query.after is not None:
+        query.after = (query.after[0], "~")
+
+
 def test_an_order_whose_cursor_skips_rows_of_one_instant_is_not_asked_for(
     tmp_path: Path, twist: Callable[[Twist], None]
 ) -> None:
-    def skips(stream: str, query: Query, names: set[str]) -> None:
-        if query.sort == "updated" and query.after is not None:
-            query.after = (query.after[0], "~")
-
     here = world(customers=40, bookings=90)
     here.bulk_update(6)
     with Emulator(here) as emulator:
         assert found(learned_from(emulator, tmp_path), "streams", "bookings", "sort") == "updated"
-        twist(skips)
+        twist(_cursor_skips_rows_of_one_instant)
         learned = learned_from(emulator, tmp_path)
     assert learned.needs == []
     assert found(learned, "streams", "bookings", "sort") == ""
     assert found(learned, "streams", "bookings", "filters")
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "told"),
+    [
+        (_include_turns_the_filter, "filters = true", "rows of the window did not come"),
+        (_cursor_skips_rows_of_one_instant, 'sort = "updated"', "rows of one instant"),
+    ],
+)
+def test_what_loses_rows_and_stands_in_a_persons_own_line_is_a_need(
+    tmp_path: Path, twist: Callable[[Twist], None], change: Twist, line: str, told: str
+) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(f"[streams.bookings]\n{line}\n")
+    here = world(customers=40, bookings=90)
+    here.bulk_update(6)
+    twist(change)
+    with Emulator(here) as emulator:
+        code, out = cli(environment(emulator, tmp_path), "connect")
+        assert code == 1
+        assert line in own.read_text()
+        (need,) = [one for one in out.splitlines() if one.startswith("to fill in: ")]
+        assert f"streams.bookings.{line.partition(' ')[0]}: your own line says" in need
+        assert told in need
+        # What it asks for is enough.
+        own.write_text("")
+        assert cli(environment(emulator, tmp_path), "connect")[0] == 0
 
 
 # ---- next links that forget --------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import email.utils
 import json
 import random
+import tomllib
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -392,9 +393,8 @@ def test_an_order_that_a_person_switched_off_keeps_no_pages_together(
     assert [need.partition(":")[0] for need in learned.needs] == ["bookings"]
 
 
-def test_an_order_that_keeps_pages_together_is_asked_for_by_the_name_that_was_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def steady_by_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """Customers show under which name an order is asked for; bookings wander but by their ids."""
     read, page, shuffled = QueryReader.read, Selection.page, random.Random(1)
     kept: list[Any] = []
@@ -421,9 +421,30 @@ def test_an_order_that_keeps_pages_together_is_asked_for_by_the_name_that_was_fo
     monkeypatch.setattr(Selection, "page", wander)
     naming = Naming(parameters={"sort": "sort_by"})
     with Emulator(world(accounts=2, customers=30, bookings=130), Switches(paging="number", naming=naming)) as emulator:
-        learned = learned_from(emulator, tmp_path)
+        yield emulator
+
+
+def test_an_order_that_keeps_pages_together_is_asked_for_by_the_name_that_was_found(
+    steady_by_id: Emulator, tmp_path: Path
+) -> None:
+    learned = learned_from(steady_by_id, tmp_path)
     assert [found(learned, "parameters", "sort"), found(learned, "streams", "bookings", "sort")] == ["sort_by", "id"]
     assert learned.needs == []
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [("streams.bookings", 'sort = ""'), pytest.param("abilities", "sort = false", marks=pytest.mark.long)],
+)
+def test_an_order_that_keeps_pages_together_and_is_switched_off_by_a_person_is_told(
+    steady_by_id: Emulator, tmp_path: Path, table: str, line: str
+) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(f"[{table}]\n{line}\n")
+    learned = learn(settings_for(steady_by_id, tmp_path), load_contract(own), None, past_of(own.read_text()))
+    (need,) = learned.needs
+    assert need.startswith(f"{table}.sort: your own line says {json.dumps(tomllib.loads(line)['sort'])}, with which")
+    assert found(learned, "streams", "bookings", "sort") == "id"
 
 
 @pytest.mark.parametrize(("always_next", "paging"), [(True, "number"), (True, "offset"), (False, "number")])

@@ -141,6 +141,7 @@ def test_every_column_has_a_name_in_the_contract_and_no_name_is_idle(stream: Str
         ("[streams.bookings.participant_columns]\nnotes = ['note']", {"bookings"}),
         ("[streams.bookings.answer_columns]\nvalue = ['said']", {"bookings"}),
         ("[statuses.participant]\nlate = ['Late']", {"bookings", "events"}),
+        ("[streams.customers]\ntypes = ['clients']", {"bookings"}),
         ("[redact]\nmembers = ['secret']", set(BUILT_IN)),
         ("[streams.bookings]\npath = 'slots'\n[parameters]\nsort = ''\n[plausible]\nsort = []", set()),
     ],
@@ -183,7 +184,7 @@ def test_every_column_has_its_type_and_comment_in_the_schema() -> None:
     expected: dict[str, dict[str, tuple[str, bool]]] = {}
     for stream in BUILT_IN.values():
         for table, key, columns in [
-            (stream.table, stream.key, stream.columns),
+            (stream.name, stream.key, stream.columns),
             *((c.table, stream.key + c.key, c.columns) for c in stream.children),
         ]:
             expected[table] = dict.fromkeys(key, ("VARCHAR", False)) | {
@@ -193,7 +194,7 @@ def test_every_column_has_its_type_and_comment_in_the_schema() -> None:
                 expected[table][column.name] = (SQL_TYPES[column.kind], True)
                 if column.kind == "status":
                     expected[table][f"{column.name}_raw"] = ("VARCHAR", True)
-        expected[stream.table] |= {
+        expected[stream.name] |= {
             "deletion_evidence": ("VARCHAR", True),
             "document": ("JSON", True),
             "content_hash": ("VARCHAR", False),
@@ -222,10 +223,19 @@ def test_no_query_parameter_is_needed() -> None:
         ('[redact]\nmembers = ["price"]\n', "streams.bookings"),
         ('[redact]\nmembers = ["answer"]\n', "streams.bookings.answer_columns.value"),
         ('[redact]\nmembers = ["venue"]\n[streams.events.columns]\ntitle = ["place.venue"]\n', "streams.events.columns.title"),
+        ('[redact]\nmembers = ["account-id"]\n', "account_reference.attributes reads, 'accountId'"),
     ],
 )  # fmt: skip
-def test_a_column_cannot_read_what_is_not_to_be_stored(tmp_path: Path, own: str, place: str) -> None:
+def test_nothing_can_be_read_from_what_is_not_to_be_stored(tmp_path: Path, own: str, place: str) -> None:
     file = tmp_path / "own.toml"
     file.write_text(own, encoding="utf-8")
     with pytest.raises(ContractError, match=rf"own\.toml: redact\.members takes out what {place}"):
+        load_contract(file)
+
+
+@pytest.mark.parametrize("name", ["data", "Included", "attributes"])
+def test_what_every_record_is_made_of_cannot_be_redacted(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(f'[redact]\nmembers = ["secret", "{name}"]\n', encoding="utf-8")
+    with pytest.raises(ContractError, match=rf"own\.toml: redact\.members names {name.lower()}, of which every record"):
         load_contract(file)

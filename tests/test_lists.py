@@ -485,6 +485,18 @@ def test_bookable_resources(record: Json, expected: list[tuple[str, str | None]]
     assert row(batch)["whole_booking_resources"] is True
 
 
+def test_a_name_that_is_not_to_be_stored_is_none_that_a_list_gives() -> None:
+    redact = CONTRACT.redact.model_copy(update={"members": ("Name",)})
+    contract = CONTRACT.model_copy(update={"redact": redact})
+    linkage = {"resources": {"data": [{"type": "resources", "id": "r1"}]}}
+    came = [{"type": "resources", "id": "r1", "attributes": {"name": "Ada"}}]
+    for one in (sent(booking(related=linkage), came), booking(bookables=[{"id": "r1", "name": "Ada"}])):
+        batch = of(BOOKINGS, one, contract=contract)
+        assert batch.children["booking_resources"].select("resource_id", "resource_name").rows() == [("r1", None)]
+    tagged = of(CUSTOMERS, resource("customers", tags=[{"name": "vip"}]), contract=contract)
+    assert tagged.children["customer_tags"].is_empty()
+
+
 def test_a_resource_without_id_leaves_the_list_open() -> None:
     batch = of(BOOKINGS, booking(bookables=[{"name": "?"}, {"id": "r1"}]))
     assert batch.children["booking_resources"].get_column("resource_id").to_list() == ["r1"]

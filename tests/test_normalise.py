@@ -241,7 +241,10 @@ def test_minor_units_that_do_not_fit_are_never_rounded(value: object) -> None:
 
 @pytest.mark.parametrize("member", ["status", "booking_status"])
 def test_a_value_of_the_wrong_type_is_told_under_its_own_name(member: str) -> None:
-    assert notes(of(BOOKINGS, booking(**{member: {"code": "x"}}))) == {member}
+    odd = booking(**{member: {"code": "x"}})
+    assert notes(of(BOOKINGS, odd)) == {member}
+    others = [booking(record_id=name, **{name: "confirmed"}) for name in ("status", "booking_status")]
+    assert notes(of(BOOKINGS, *others, odd)) == {member}
 
 
 def test_text_stays_as_it_is() -> None:
@@ -475,6 +478,7 @@ def test_unknown_members_are_drift_and_known_ones_are_not() -> None:
     record = booking(
         zoomUrl="https://z", related={"location": {"data": None}, "customerBookings": {"data": [IDENTIFIER]}}
     )
+    record["attributes"]["cancellation-url"] = "https://z"  # as the contract does not spell what it takes out
     included = {**RESOURCE_OBJECT, "attributes": {**PARTICIPATION, "seat": "4a"}}
     batch = of(BOOKINGS, sent(record, [included]), sent({**record, "id": "x2"}, [included]))
     assert {(k.path, n) for k, n in batch.drift.items() if k.kind == "unknown_member"} == {
@@ -657,7 +661,7 @@ def test_code_that_reads_records_otherwise_has_another_number() -> None:
         records = [Fetched(one["record"], index(one["included"]), NOW) for one in lines if one["stream"] == stream.name]
         accounts = normalise(stream, CONTRACT, records, {}, "a1").rows.get_column("account_id").unique()
         batch = normalise(stream, CONTRACT, records, dict.fromkeys(accounts, "Europe/London"), "a1")
-        for name, frame in {stream.table: batch.rows, **batch.children}.items():
+        for name, frame in {stream.name: batch.rows, **batch.children}.items():
             rows = sorted(
                 json.dumps(row, default=str, sort_keys=True)
                 for row in frame.drop("document", "content_hash", strict=False).iter_rows(named=True)

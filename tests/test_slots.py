@@ -140,6 +140,28 @@ def test_custom_fields_that_are_resources_are_the_same_in_both_forms(linkage: An
         assert found.drift == other.drift
 
 
+def test_one_custom_field_that_is_a_resource_is_no_map_of_fields_where_its_id_is_no_alias() -> None:
+    own = CONTRACT.streams["customers"]
+    names = own.custom_field_columns | {"field_id": ("fieldId",)}
+    own = own.model_copy(update={"custom_field_columns": names})
+    contract = CONTRACT.model_copy(update={"streams": CONTRACT.streams | {"customers": own}})
+    customer = {"type": "customers", "id": "c1", "attributes": {}}
+    customer["relationships"] = {
+        "account": {"data": {"type": "accounts", "id": "a1"}},
+        "customFields": {"data": {"type": "fields", "id": "1"}},
+    }
+    field = {"type": "fields", "id": "1", "attributes": {"fieldId": "f", "value": "x"}}
+    for included in ([field], []):
+        found = normalise_pages(CUSTOMERS, contract, [page(customer, included=included)], {})
+        (kept,) = found.rows.get_column("document")
+        again = normalise(CUSTOMERS, contract, [read_document(kept, NOW)], {})
+        fields = found.children["customer_custom_fields"]
+        assert fields.select("field_id", "value_text").rows() == ([("f", "x")] if included else [])
+        assert again.children["customer_custom_fields"].equals(fields)
+        assert again.rows.equals(found.rows)
+        assert again.drift == found.drift
+
+
 def test_linkage_to_the_customers_themselves_says_who_in_slots_too() -> None:
     one = booking()
     one["relationships"]["customerBookings"] = {"data": [{"type": "customers", "id": "c1"}]}

@@ -15,11 +15,12 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Line:
-    """One key of the contract with the value that was found, and why in a few words."""
+    """One key of the contract with the value that was found, and why in a few words. `is_due`: with another value a sync may end red, or miss rows."""
 
     key: Key
     value: Any
     why: str
+    is_due: bool = False
 
     @property
     def dotted(self) -> str:

@@ -5,13 +5,15 @@ What lives here: the order of the questions, and what is concluded for the whole
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from pipelines.connect import belonging, changes, columns, empty, ends, ordering, paging, people, shapes, together
 from pipelines.connect.described import endpoints
+from pipelines.connect.edit import at
 from pipelines.connect.findings import NO_PAST, Confidence, Finding, Learned, Line, Past
 from pipelines.connect.matching import Matches, members_of
 from pipelines.connect.paths import Paths
@@ -132,6 +134,7 @@ class _Contact:
         if not any(finding.need for finding in learned.findings if finding.ability == paging.NEXT_LINK):
             learned.add(*ends.ends(probe, lists, settled))
         learned.add(*ordering.wandering(probe, lists, settled))
+        learned.add(*self._overruled())
         # An error may come from something before the API, without its headers.
         newest = next(look for look in reversed(probe.answers) if is_list(look))
         learned.add(self._clock(newest.fetched_at), self._pace(newest.headers))
@@ -224,6 +227,18 @@ class _Contact:
         return matched
 
     # The whole
+
+    def _overruled(self) -> Iterator[Finding]:
+        """A person's own lines that say otherwise than is due; they stay, as all of them do."""
+        settled = self._settled().model_dump()
+        for line in self.learned.lines:
+            own = at(settled, line.key)
+            if line.is_due and own != line.value:
+                need = (
+                    f"{line.dotted}: your own line says {json.dumps(own)}, with which a sync may end red or miss rows ({line.why}). Make it "
+                    f"{json.dumps(line.value)}, or take it out."
+                )
+                yield Finding("", "your own lines", line.dotted, line.why, "may miss rows", "none", need=need)
 
     def _clock(self, told_at: datetime | None) -> Finding:
         """The API's clock, by which completeness is measured, against this machine's."""

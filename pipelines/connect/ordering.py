@@ -64,7 +64,7 @@ def _order_of(probe: Probe, seen: Seen, contract: Contract, known: str) -> tuple
             continue
         if lost := _left_out(probe, seen, pages) or _lost_between(probe, seen, parameter, pages):
             why = f"{parameter}={value} {lost}"
-            return _no_order(seen, "none that is whole", why, why), known
+            return _no_order(seen, "none that is whole", why, why, is_due=True), known
         for look in pages.values():
             probe.add_sample(seen, look)
         line = Line(("streams", seen.name, "sort"), value, "rows came in this order")
@@ -75,8 +75,8 @@ def _order_of(probe: Probe, seen: Seen, contract: Contract, known: str) -> tuple
     return _no_order(seen, "none by change time", told, "no order by change time was honoured"), known
 
 
-def _no_order(seen: Seen, found: str, told: str, why: str) -> Finding:
-    off = Line(("streams", seen.name, "sort"), "", why)
+def _no_order(seen: Seen, found: str, told: str, why: str, *, is_due: bool = False) -> Finding:
+    off = Line(("streams", seen.name, "sort"), "", why, is_due)
     return Finding(seen.name, "order", found, told, "asks for no order", "none", (off,))
 
 
@@ -152,9 +152,9 @@ def wandering(probe: Probe, lists: Sequence[Seen], contract: Contract) -> list[F
         if kept:
             why = "rows came in the same order twice, as they do not without it"
             lines = (
-                Line(("abilities", "sort"), True, why),
-                Line(("parameters", "sort"), parameter, why),
-                Line(("streams", one.name, "sort"), kept, why),
+                Line(("abilities", "sort"), True, why, is_due=True),
+                Line(("parameters", "sort"), parameter, why, is_due=True),
+                Line(("streams", one.name, "sort"), kept, why, is_due=True),
             )
             found.append(Finding(one.name, ability, f"kept by {kept}", told, "asks for that order", "certain", lines))
             continue

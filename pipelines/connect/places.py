@@ -126,7 +126,7 @@ def rate_limit(headers: Mapping[str, str]) -> tuple[str, float | None]:
     for value in told.values():
         # RateLimit-Policy: 100;w=60 (draft-ietf-httpapi-ratelimit-headers), or "q=100;w=60"
         parts = dict(p.strip().split("=", 1) for p in value.split(";") if "=" in p)
-        quota = parts.get("q") or value.split(";", 1)[0].split(",")[0].strip()
-        if parts.get("w", "").isdecimal() and quota.isdecimal() and int(parts["w"]) > 0:
-            return text, int(quota) / int(parts["w"])
+        quota = count_of(parts.get("q") or value.split(";", 1)[0].split(",")[0].strip())
+        if quota is not None and (seconds := count_of(parts.get("w"))):
+            return text, quota / seconds
     return text, None

@@ -108,7 +108,10 @@ class _Stream:
         if not self.has_window or "filters" in off:
             outcome += ", and reads it as a whole each time"
         told = "; ".join(dict.fromkeys(off.values()))
-        lines = tuple(Line(("streams", name, key), LEFT_OFF[key], f"sent together, {why}") for key, why in off.items())
+        lines = tuple(
+            Line(("streams", name, key), LEFT_OFF[key], f"sent together, {why}", is_due=True)
+            for key, why in off.items()
+        )
         return Finding(name, ABILITY, f"not {left_off}", told, outcome, "certain", lines)
 
     def _unserved(self, cut: _Cut) -> Finding:
