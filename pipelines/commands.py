@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from datetime import date, tzinfo
 
 from pipelines import plan
+from pipelines.drift import unfit
 from pipelines.ending import noted_end
 from pipelines.plan import Request, Window
-from pipelines.proof import unfit
 from pipelines.renormalise import Seen, erase_redacted, renormalise_stream
 from pipelines.run import new_run_id, open_run
 from pipelines.streams import ACCOUNTS, BUILT_IN, Stream, generic, shape_of, streams_of

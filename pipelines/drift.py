@@ -1,7 +1,8 @@
 """What is unlike the contract, counted, each kind with the first record that shows it.
 
-What lives here: the ledger that the rooms of shaping write into. What does not: any judgement of a value. Records are told by their place in the batch, because
-columns are read one after the other: whichever is read first, the example stays the first record that was sent.
+What lives here: the ledger that the rooms of shaping write into, and how much of it is too much. What does not: any judgement of a single value.
+Records are told by their place in the batch, because columns are read one after the other: whichever is read first, the example stays the first
+record that was sent.
 """
 
 from __future__ import annotations
@@ -9,6 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+# A share of values that do not fit one column above this is no longer an odd value: they stay in `document`, so it takes many, and never a handful.
+VALUES_SHARE = 0.1
+FEW_VALUES = 20
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,10 @@ class DriftKey:
     kind: str
     path: str
     detail: str
+
+
+# One list holds a record several times, with other content each time though it did not change: its ids are not unique, or the server joins it with others.
+REPEATED = DriftKey("bad_value", "id", "the same record several times, otherwise each time")
 
 
 class Notes:
@@ -45,3 +54,16 @@ class Notes:
         key = DriftKey("bad_value", path, detail)
         self.drift[key] += len(places)
         self.places.setdefault(key, places[0])
+
+
+def unfit(stream: str, drift: Counter[DriftKey], read: int) -> list[str]:
+    """A sentence for each kind of values that do not fit their column in more than odd ones of so many records that were read."""
+    return [
+        f"{stream}: {count} of {read} records are the same ones several times, otherwise each time, so only the last version of each is kept. Their ids are "
+        f"not unique, or the API joins them with something: name a parameter that lists each once in streams.{stream}.queries, or ask the vendor."
+        if key == REPEATED
+        else f"{stream}: {count} values of {key.path!r} in {read} records do not fit their column ({key.detail}), so it is empty there; "
+        f"they stay in document. Correct the name or the form in the contract, then run appointedd-warehouse renormalise."
+        for key, count in sorted(drift.items(), key=lambda item: str(item[0]))
+        if key.kind == "bad_value" and count >= FEW_VALUES and count > VALUES_SHARE * read
+    ]

@@ -134,6 +134,7 @@ class Lane:
         if self.request.kind == "nightly" and "updated_at" in self.filled:
             self._tell_of_undated()
         self.proof.tell_of_unfit()
+        self.proof.tell_of_strangers()
         missing = self.proof.missing(self.filled)
         if missing and self.proof.at is not None:
             self.writer.note_missing(self.stream.name, missing, self.proof.at)

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines.columns import Form, Judge, Sheet, as_is
 from pipelines.members import Around, Members, Values, known_members, types_of
-from pipelines.records import MISSING, JsonObject, Key, identifier_id, object_at
+from pipelines.records import MISSING, JsonObject, Key, identifier_id, list_of, object_at
 from pipelines.redaction import redacted_names
 from pipelines.slots import Sheaf, plain
 from pipelines.streams import Stream
@@ -54,10 +54,10 @@ class Listing:
 
 
 def listed(values: Values | None, count: int) -> tuple[list[list[Any]], list[bool]]:
-    """For each resource the elements of a list, and whether it came at all; a single value counts as a list of one."""
+    """For each resource the elements of a list, and whether it came at all; see `list_of`."""
     if values is None:
         return [[] for _ in range(count)], [False] * count
-    lists = [v if isinstance(v, list) else [] if v is MISSING or v is None else [v] for v in values]
+    lists = [[] if v is MISSING else list_of(v) for v in values]
     return lists, [value is not MISSING for value in values]
 
 

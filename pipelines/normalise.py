@@ -16,7 +16,7 @@ from itertools import accumulate
 import polars as pl
 
 from pipelines.columns import Sheet
-from pipelines.drift import DriftKey, Notes
+from pipelines.drift import REPEATED, DriftKey, Notes
 from pipelines.extract import Extract, Loose, Slotted, extract, left_as_sent
 from pipelines.lists import OWNER
 from pipelines.members import Values
@@ -225,6 +225,8 @@ def combine(batches: Sequence[Batch]) -> Batch:
         frame, key = frame.drop(POSITION), [*stream.key, *child.key]
         total.children[child.table] = frame.unique(key, keep="last", maintain_order=True)
         _note_lost_children(total, child.table, frame, key)
+    if lost:
+        _note_lost_versions(total, rows)
     for batch in batches:
         total.quarantine += batch.quarantine
         total.drift += batch.drift
@@ -254,6 +256,16 @@ def together(batches: Mapping[str, Batch]) -> tuple[pl.DataFrame, dict[str, pl.D
         rows, who = kept, [*stream.key, "slice_id"]
         children = {n: f.join(kept.select(who), on=who, how="semi") for n, f in children.items()}
     return rows, {name: frame.drop("slice_id") for name, frame in children.items()}, lost
+
+
+def _note_lost_versions(total: Batch, rows: pl.DataFrame) -> None:
+    """Drift where a record came several times, otherwise each time. One that changed between two pages has another `updated_at` there."""
+    version = [*total.stream.key, "updated_at"]
+    distinct = rows.drop_nulls("updated_at").unique([*version, "content_hash"], maintain_order=True)
+    twice = distinct.filter(distinct.select(version).is_duplicated())
+    if twice.height:
+        total.drift[REPEATED] += twice.height
+        total.examples[REPEATED] = str(twice.get_column(total.stream.key[-1])[0])
 
 
 def _note_lost_children(total: Batch, table: str, frame: pl.DataFrame, key: list[str]) -> None:

@@ -17,7 +17,7 @@ import polars as pl
 from pipelines.accounts import Listings
 from pipelines.by_account import honours_filter
 from pipelines.completeness import may_be_limit
-from pipelines.drift import DriftKey
+from pipelines.drift import FEW_VALUES, DriftKey, unfit
 from pipelines.normalise import Batch, empty
 from pipelines.parts import ReadPart
 from pipelines.plan import BEGINNING, Slice
@@ -28,19 +28,6 @@ from resources.errors import ApiError, SliceError, told
 log = logging.getLogger(__name__)
 # A share of records in quarantine above this is no longer one odd record, but a contract that does not fit.
 QUARANTINE_SHARE = 0.01
-# The same of values that do not fit one column: they stay in `document`, so it takes more of them, and never a handful, to make a run red.
-VALUES_SHARE = 0.1
-FEW_VALUES = 20
-
-
-def unfit(stream: str, drift: Counter[DriftKey], read: int) -> list[str]:
-    """A sentence for each kind of values that do not fit their column in more than odd ones of so many records that were read."""
-    return [
-        f"{stream}: {count} values of {key.path!r} in {read} records do not fit their column ({key.detail}), so it is empty there; "
-        f"they stay in document. Correct the name or the form in the contract, then run appointedd-warehouse renormalise."
-        for key, count in sorted(drift.items(), key=lambda item: str(item[0]))
-        if key.kind == "bad_value" and count >= FEW_VALUES and count > VALUES_SHARE * read
-    ]
 
 
 class Proof:
@@ -63,6 +50,7 @@ class Proof:
         self.read: dict[Slice, tuple[int, int]] = {}
         self.bad_values: Counter[DriftKey] = Counter()
         self.rows_count = 0
+        self.is_any_listed = False
         self.present: set[str] = set()
         self.reason = ""
         self.at: datetime | None = None
@@ -90,6 +78,8 @@ class Proof:
         self._watch_children(piece, part.batch)
         self._watch_quarantine(piece, part)
         self.rows_count += part.batch.rows.height
+        listed = self.run.listed[piece.api_client]
+        self.is_any_listed |= not set(part.batch.rows.get_column("account_id")).isdisjoint(listed)
         self.at = part.fetched_at
         self.present |= part.batch.present
         self.bad_values += Counter({k: n for k, n in part.batch.drift.items() if k.kind == "bad_value"})
@@ -145,6 +135,15 @@ class Proof:
         read = sum(count for count, _ in self.read.values())
         for problem in unfit(self.stream.name, self.bad_values, read):
             self.problem(problem)
+
+    def tell_of_strangers(self) -> None:
+        """After the last slice: where no row at all belongs to a listed account, what rows name as their account is something else."""
+        if self.rows_count >= FEW_VALUES and not self.is_any_listed:
+            self.problem(
+                f"{self.stream.name}: none of {self.rows_count} records belongs to an account that is listed, so what they name as their account is none, "
+                f"such as its slug. Correct account_reference in the contract (appointedd-warehouse connect does), remove the file at WAREHOUSE_PATH, which "
+                f"holds them under wrong accounts, and sync again."
+            )
 
     def missing(self, filled: Collection[str]) -> list[str]:
         """After the last slice: the names of members that no record had, though stored rows have values in their columns (`filled`)."""
@@ -226,7 +225,8 @@ class Proof:
         text = (
             f"{self.stream.name}: participants {came}. Give the contract the name and the include path that bring them "
             f"(streams.{self.stream.name}.columns.participants, .include, abilities.include); where it has them, next links may lose the include: run "
-            f"appointedd-warehouse connect."
+            f"appointedd-warehouse connect. Several that differ under one id on a page count as not come: where ids begin anew in each account, make one API "
+            f"client for each."
         )
         contract = self.run.contract
         if contract.abilities.include and contract.streams[self.stream.name].include:

@@ -35,18 +35,38 @@ class Fetched:
 
 
 def index(included: Iterable[Any]) -> Included:
-    """Included resources by (type, id); those without either cannot be named by any linkage and are left to the drift report."""
-    return {
-        (r["type"], record_id): r
-        for r in included
-        if isinstance(r, dict) and isinstance(r.get("type"), str) and (record_id := identifier_id(r))
-    }
+    """Included resources by (type, id); those without either cannot be named by any linkage and are left to the drift report.
+
+    Two that differ under one key, as where ids begin anew in each account, count as not come: nobody knows which one is meant.
+    """
+    found: dict[Key, JsonObject] = {}
+    ambiguous = set()
+    for one in included:
+        if isinstance(one, dict) and isinstance(one.get("type"), str) and (record_id := identifier_id(one)):
+            key = (one["type"], record_id)
+            if found.setdefault(key, one).get("attributes") != one.get("attributes"):
+                ambiguous.add(key)
+            found[key] = one
+    return {key: one for key, one in found.items() if key not in ambiguous} if ambiguous else found
 
 
 def object_at(parent: object, name: str) -> JsonObject:
     """An object member, or an empty one where there is none."""
     value = parent.get(name) if isinstance(parent, dict) else None
     return value if isinstance(value, dict) else {}
+
+
+def list_of(value: object) -> list[Any]:
+    """The elements of a list in whatever form it came: null is an empty one, a single value is one of one.
+
+    An object of objects is one that is keyed by id, and one whose names are numbers is how PHP writes a list with gaps.
+    """
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict) and "attributes" not in value:
+        is_keyed = all(type(one) is dict for one in value.values()) or all(name.isdecimal() for name in value)
+        return list(value.values()) if is_keyed else [value]
+    return [] if value is None else [value]
 
 
 class Surroundings:

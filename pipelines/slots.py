@@ -178,7 +178,10 @@ def _columns(names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> dict[str,
 
 
 class Page:
-    """One page in slots. `keys`: (type, id) → place among `included`; `raws`: the bytes of each included resource."""
+    """One page in slots. `keys`: (type, id) → place among `included`; `raws`: the bytes of each included resource.
+
+    Raises `NotPlainError` where two resources of one key differ (see `records.index`).
+    """
 
     def __init__(self, included: Sequence[Any], raws: Sequence[Raw], fetched_at: datetime) -> None:
         self.resources = included
@@ -186,6 +189,10 @@ class Page:
         self.fetched_at = fetched_at
         self.keys: Mapping[Key, int] = {(one.type, one.id): place for place, one in enumerate(included)}
         self.kinds = frozenset(one.type for one in included)
+        if len(self.keys) < len(included) and any(
+            bytes(raws[self.keys[one.type, one.id]]) != bytes(raw) for one, raw in zip(included, raws, strict=True)
+        ):
+            raise NotPlainError
 
     @cached_property
     def included(self) -> Included:

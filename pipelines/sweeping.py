@@ -81,7 +81,8 @@ class Sweeps:
             self.proof.warning(
                 f"{self.stream.name}: {outcome.living_count} records were not in the list, though the API has them by id. They were read and stay, but of "
                 f"those that the list leaves out and that were never read nobody can know. Seen again in the next sweep, it is the list's own way: see "
-                f"streams.{self.stream.name}.queries in the contract."
+                f"streams.{self.stream.name}.queries in the contract. If they were deleted and the API shows them by id all the same, with a deletedAt, say: "
+                f"abilities.single = false there, and streams.{self.stream.name}.filters = false where changes bring them, too."
             )
         for late in outcome.found:
             self.committer.add(piece, late)

@@ -110,6 +110,19 @@ def test_a_list_that_is_cut_and_names_no_next_page_is_a_need(
     assert ("document.total" if tells is _total else "a programmer must teach it") in need
 
 
+@pytest.mark.parametrize(("most", "size", "is_used"), [(60, "50", True), (5, "100", False)])
+def test_a_page_size_is_one_that_every_list_lets_through(
+    plain: Emulator, tmp_path: Path, most: int, size: str, is_used: bool
+) -> None:
+    def is_too_much(request: Request) -> bool:
+        return request.path == "/v2/bookings" and int(request.query.get("page[size]", "1")) > most
+
+    learned = learned_from(plain, tmp_path, Fault(is_too_much, Status(400), times=None))
+    assert learned.needs == []
+    assert found(learned, "parameters", "page_size_value") == size
+    assert (found(learned, "abilities", "page_size") is not False) is is_used
+
+
 def test_a_total_that_ignores_filters_is_compared_with_nothing(
     plain: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,6 +292,42 @@ def test_a_list_of_the_customers_does_not_hide_their_participations(tmp_path: Pa
                 row["relationships"]["customers"] = {"data": customers[row["id"]]}
 
         emulator.faults.append(always(edited(named_twice), "/v2/bookings"))
+        code, out = cli(environment(emulator, tmp_path), "connect")
+        assert code == 0, out
+        settings, contract = settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")
+        assert night(settings, contract).problems == []
+        assert differences(settings.warehouse_path, here.truth()) == []
+
+
+def test_a_reference_that_names_accounts_by_their_slugs_is_taken_out(tmp_path: Path) -> None:
+    here = world(customers=40, bookings=90, events=12)
+    slugs = {account.id: account.slug for account in here.accounts}
+
+    def by_slug(document: Document) -> None:
+        for row in document["data"]:
+            if account := row.get("relationships", {}).get("account"):
+                account["data"]["id"] = slugs[account["data"]["id"]]
+
+    with Emulator(here, Switches(account_filter=ALL)) as emulator:
+        emulator.faults.append(always(edited(by_slug)))
+        code, out = cli(environment(emulator, tmp_path), "connect")
+        assert code == 0, out
+        settings, contract = settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")
+        assert "account" not in contract.account_reference.relationships
+        assert night(settings, contract).problems == []
+        assert differences(settings.warehouse_path, here.truth()) == []
+
+
+def test_participants_that_are_keyed_by_their_ids_are_read(tmp_path: Path) -> None:
+    here = world(customers=20, bookings=60, events=5)
+    with Emulator(here, Switches(participants="attribute")) as emulator:
+
+        def keyed(document: Document) -> None:
+            for row in document["data"]:
+                people = row["attributes"]["customers"]
+                row["attributes"]["customers"] = {one["customerBookingId"]: one for one in people}
+
+        emulator.faults.append(always(edited(keyed), "/v2/bookings"))
         code, out = cli(environment(emulator, tmp_path), "connect")
         assert code == 0, out
         settings, contract = settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")
@@ -470,6 +519,32 @@ def test_records_that_no_column_can_read_are_a_need(
     assert [need for need in learned.needs if said in need]
     assert {need.partition(":")[0] for need in learned.needs} == {"customers"}
     assert learned.confidence["customers"][0] == "none"
+
+
+def _dear(row: Document) -> None:
+    row["attributes"]["price"] = (
+        f"{row['attributes']['price'] * 40:,.2f}"  # 1,234.50, and 12.00 where it is below a thousand
+    )
+
+
+def _labelled(row: Document) -> None:
+    row["attributes"]["tags"] = [{"label": tag} for tag in ("regular", "new")]
+
+
+@pytest.mark.parametrize(
+    ("listed", "change", "said"),
+    [("bookings", _dear, "price: text that is no money"), ("customers", _labelled, "tags: dict where a tag is due")],
+)
+def test_values_of_which_some_fit_no_column_are_a_need(
+    plain: Emulator, tmp_path: Path, listed: str, change: Callable[[Document], None], said: str
+) -> None:
+    def edit(document: Document) -> None:
+        for row in document["data"]:
+            change(row)
+
+    (need,) = learned_from(plain, tmp_path, always(edited(edit), f"/v2/{listed}")).needs
+    assert said in need
+    assert "runs red" in need
 
 
 def test_statuses_that_are_numbers_are_no_need(plain: Emulator, tmp_path: Path) -> None:

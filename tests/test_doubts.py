@@ -128,6 +128,49 @@ def test_a_sweep_deletes_nothing_where_the_account_list_after_it(
     assert tombstones(settings.warehouse_path) == 1
 
 
+def test_rows_of_accounts_that_nobody_lists_alone_are_told(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    slugs = {account.id: account.slug for account in world.accounts}
+
+    def by_slug(document: dict[str, Any]) -> None:
+        for row in document["data"]:
+            account = row["relationships"]["account"]["data"]
+            account["id"] = slugs[account["id"]]
+
+    emulator.faults.append(Fault(on(LIST), changed(by_slug), times=None))
+    (problem,) = night(settings_for(emulator, tmp_path)).problems
+    assert problem.startswith("bookings: none of 150 records belongs to an account that is listed")
+
+
+def test_one_listed_account_among_others_is_enough(emulator: Emulator, world: World, tmp_path: Path) -> None:
+    (kept,) = (account.id for account in world.accounts.rows()[:1])
+
+    def elsewhere(document: dict[str, Any]) -> None:
+        for row in document["data"]:
+            account = row["relationships"]["account"]["data"]
+            account["id"] = account["id"] if account["id"] == kept else "gone"
+
+    emulator.faults.append(Fault(on(LIST), changed(elsewhere), times=None))
+    assert night(settings_for(emulator, tmp_path)).problems == []
+
+
+def test_a_booking_that_comes_once_for_each_participant_is_told(tmp_path: Path) -> None:
+    world = World(seed=7, accounts=3, customers=60, bookings=150, events=6, years=2)
+
+    def joined(document: dict[str, Any]) -> None:
+        rows, document["data"] = document["data"], []
+        for row in rows:
+            people = row["attributes"]["customers"]
+            for one in ([p] for p in people) if people else ([],):
+                document["data"].append({**row, "attributes": row["attributes"] | {"customers": one}})
+
+    with Emulator(world, Switches(participants="attribute")) as emulator:
+        emulator.faults.append(Fault(on(LIST), changed(joined), times=None))
+        (problem,) = night(
+            settings_for(emulator, tmp_path), contract_with(tmp_path, "abilities.include = false")
+        ).problems
+    assert "records are the same ones several times, otherwise each time" in problem
+
+
 def test_an_empty_list_deletes_nothing(emulator: Emulator, world: World, tmp_path: Path) -> None:
     settings = settings_for(emulator, tmp_path)
     night(settings)
@@ -398,6 +441,9 @@ def test_records_that_live_on_outside_of_their_list_are_told(
     report = night(settings, kind="sweep")
     assert report.problems == []
     assert any("6 records were not in the list" in warning for warning in report.warnings)
+    assert any("abilities.single = false" in warning for warning in report.warnings), (
+        "what to do where they were deleted"
+    )
     assert differences(settings.warehouse_path, world.truth()) == []
 
 

@@ -191,6 +191,11 @@ def test_tags() -> None:
         assert notes(odd) == {"tags"}
     assert row(of(CUSTOMERS, resource("customers")))["whole_customer_tags"] is False
     assert row(of(CUSTOMERS, resource("customers", tags=[])))["whole_customer_tags"] is True
+    for gaps in ({"1": "vip", "3": "new"}, {"7": {"name": "vip"}, "9": {"name": "new"}}):
+        batch = of(CUSTOMERS, resource("customers", tags=gaps))
+        assert batch.children["customer_tags"].get_column("tag").to_list() == ["vip", "new"]
+        assert row(batch)["whole_customer_tags"] is True
+        assert not batch.drift
     some = of(CUSTOMERS, resource("customers", "c1", tags="vip"), resource("customers", "c2"))
     assert some.rows.get_column("whole_customer_tags").to_list() == [True, False]
     assert not some.drift
@@ -221,6 +226,18 @@ FORMS: list[tuple[str, Json, list[Json], str]] = [
         "p1",
     ),
     ("embedded without ids", booking(customers=[{**PARTICIPATION, "id": "c1"}]), [], "customer:c1:1"),
+    (
+        "embedded, keyed by id",
+        booking(customers={"p1": {**PARTICIPATION, "customerId": "c1", "customerBookingId": "p1"}}),
+        [],
+        "p1",
+    ),
+    (
+        "named, in a list with gaps of PHP",
+        booking(related={"customerBookings": {"data": {"2": IDENTIFIER}}}),
+        [RESOURCE_OBJECT],
+        "p1",
+    ),
 ]
 
 
@@ -271,6 +288,15 @@ def test_linkage_without_its_resource_is_partial() -> None:
     assert open_lists(batch) == ["p1"]
 
 
+def test_of_two_that_differ_under_one_id_none_came() -> None:
+    record = booking(related={"customerBookings": {"data": [IDENTIFIER]}})
+    other = {**RESOURCE_OBJECT, "attributes": {"status": "No Show"}}
+    for included, came in (([RESOURCE_OBJECT, other], False), ([RESOURCE_OBJECT, RESOURCE_OBJECT], True)):
+        (one,) = of(BOOKINGS, sent(record, included)).children["booking_customers"].to_dicts()
+        assert (one["customer_booking_id"], one["is_partial"]) == ("p1", not came)
+        assert one["status"] == ("arrived" if came else None)
+
+
 def test_a_participant_with_unreadable_attributes_is_partial_and_told() -> None:
     record = booking(related={"customerBookings": {"data": [IDENTIFIER]}})
     batch = of(BOOKINGS, sent(record, [{**IDENTIFIER, "attributes": "none"}]))
@@ -285,7 +311,13 @@ def test_missing_linkage_is_no_empty_list(related: Json) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [booking(related={"customerBookings": {"data": []}}), booking(customers=[]), booking(customers=None)]
+    "record",
+    [
+        booking(related={"customerBookings": {"data": []}}),
+        booking(customers=[]),
+        booking(customers=None),
+        booking(customers={}),
+    ],
 )
 def test_an_empty_list_is_whole(record: Json) -> None:
     batch = of(BOOKINGS, record)
@@ -443,6 +475,7 @@ def test_answers_without_ids_are_told_by_label_and_number() -> None:
             [("r1", "Room"), ("r2", None)],
         ),
         (booking(related={"resource": {"data": {"type": "resources", "id": "r1"}}}), [("r1", "Room")]),
+        (booking(resources={"0": "r1", "2": {"id": "r2", "name": "Bay"}}), [("r1", None), ("r2", "Bay")]),
     ],
 )
 def test_bookable_resources(record: Json, expected: list[tuple[str, str | None]]) -> None:

@@ -280,6 +280,15 @@ def test_what_came_with_a_page_in_another_form_is_left_to_dictionaries(spoilt: b
         in_slots(Body(b'{"data":[],%b}' % spoilt, NOW))
 
 
+def test_two_that_differ_under_one_id_are_left_to_dictionaries() -> None:
+    twice = [person("p1", status="Arrived"), person("p1", status="Arrived")]
+    batch = normalise_pages(BOOKINGS, CONTRACT, [page(booking(people=("p1",)), included=twice)], {})
+    assert batch.children["booking_customers"].get_column("status").to_list() == ["arrived"]
+    twice[1]["attributes"]["status"] = "No Show"
+    with pytest.raises(NotPlainError):
+        normalise_pages(BOOKINGS, CONTRACT, [page(booking(people=("p1",)), included=twice)], {})
+
+
 def test_an_included_resource_is_kept_with_whoever_names_it_directly_or_through_another() -> None:
     customer = {"type": "customers", "id": "c1", "attributes": {"firstName": "Ada"}}
     linked = person("p1") | {"relationships": {"customer": {"data": {"type": "customers", "id": "c1"}}}}

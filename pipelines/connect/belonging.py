@@ -8,7 +8,7 @@ store rows under an account that is not theirs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pipelines.connect.described import unique
@@ -16,7 +16,7 @@ from pipelines.connect.findings import Finding, Line, Past
 from pipelines.connect.matching import fold
 from pipelines.connect.places import account_members
 from pipelines.connect.probe import Probe, Seen, is_list
-from pipelines.records import JsonObject
+from pipelines.records import JsonObject, identifier_id, object_at
 from resources.contract import Contract
 
 ABILITY = "account filter"
@@ -25,22 +25,28 @@ UNDECIDED = ("one account only", TOO_FEW, ONE_HAS_ROWS)
 UNKNOWN_ACCOUNT = "appointedd-warehouse-asks"
 
 
-def reference(
-    seen: Sequence[Seen], account_ids: set[str], account_types: Collection[str], contract: Contract
-) -> tuple[list[Finding], set[str]]:
+def reference(seen: Sequence[Seen], accounts: Seen, contract: Contract) -> tuple[list[Finding], set[str]]:
     """How rows name their account, and the streams whose rows do not.
 
     A name that the contract knows comes before one that only fits by its values. An attribute that it does not know must also be called like an account: a
-    count of places, say, may happen to be the id of one.
+    count of places, say, may happen to be the id of one. A name that the contract knows and that holds another word for an account, such as its slug, is
+    taken out: a sync would take that word for an id.
     """
     known = contract.account_reference
     relationships, attributes = list(known.relationships), list(known.attributes)
-    findings, unnamed = [], set()
+    findings, unnamed, used = [], set(), set()
+    misused: dict[tuple[str, str], str] = {}
+    other_words = {
+        word
+        for row in accounts.rows.values()
+        for value in object_at(row, "attributes").values()
+        if (word := identifier_id(value))
+    }
     for one in seen:
         if not one.rows:
             findings.append(Finding(one.name, "account of a row", "not known", "the list is empty", "as it is", "low"))
             continue
-        by_relationship, by_attribute = account_members(one.rows.values(), account_ids, account_types)
+        by_relationship, by_attribute = account_members(one.rows.values(), set(accounts.rows), accounts.types)
         words = {fold(path).removesuffix("s") for path in contract.plausible.paths["accounts"]}
         fitting = [
             *(("relationship", n) for n in by_relationship if n in known.relationships),
@@ -50,19 +56,30 @@ def reference(
         ]
         if not fitting:
             unnamed.add(one.name)
+            by_relationship, by_attribute = account_members(one.rows.values(), other_words)
+            misused |= {("relationship", n): one.name for n in by_relationship if n in known.relationships}
+            misused |= {("attribute", n): one.name for n in by_attribute if n in known.attributes}
             continue
         kind, name = fitting[0]
+        used.add((kind, name))
         group = relationships if kind == "relationship" else attributes
         if name not in group:
             group.insert(0, name)
         told = f"in all {len(one.rows)} rows it holds the id of a listed account"
         outcome = "puts each row under that account"
         findings.append(Finding(one.name, "account of a row", f"{kind} {name}", told, outcome, "certain"))
-    if findings:
-        groups, why = (
-            {"relationships": relationships, "attributes": attributes},
-            "its values are ids of listed accounts",
+    why = "its values are ids of listed accounts"
+    for (kind, name), stream in misused.items():
+        if (kind, name) in used:
+            continue
+        (relationships if kind == "relationship" else attributes).remove(name)
+        why = f"{name} holds another word for an account than its id"
+        outcome = "does not read it"
+        findings.append(
+            Finding(stream, "account of a row", f"{kind} {name}", "it holds no id of an account", outcome, "certain")
         )
+    if findings:
+        groups = {"relationships": relationships, "attributes": attributes}
         lines = tuple(Line(("account_reference", group), names, why) for group, names in groups.items())
         findings[0] = replace(findings[0], lines=lines)
     return findings, unnamed

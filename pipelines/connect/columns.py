@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from pipelines.connect.findings import Confidence, Finding, Line
 from pipelines.connect.matching import Match, Matches, Member, fits, match, members_of
 from pipelines.connect.probe import Seen
-from pipelines.records import JsonObject, object_at
+from pipelines.drift import FEW_VALUES, VALUES_SHARE
+from pipelines.normalise import normalise
+from pipelines.records import Fetched, JsonObject, index, object_at
 from pipelines.streams import ACCOUNTS, Stream
 from resources.contract import Contract, Names
 from resources.schemas import EMPTY
@@ -23,6 +26,8 @@ LISTS = {
     "customers": {"custom_fields": "list", "tags": "list"},
     "bookings": {"resources": "list", "participants": "people"},
 }
+# Fewer values that fit no column in a sample may be odd ones.
+FEW_UNFIT = 5
 # What a record is made of; all else belongs under attributes.
 ENVELOPE = frozenset({"id", "type", "attributes", "relationships", "links", "meta", "lid"})
 
@@ -170,6 +175,23 @@ def wrong_forms(
         f'value, such as ["price.amount"], or [] for an empty column: {cures}.'
     )
     return [Finding(stream, "forms", forms, "values of its records", "would leave them empty", "none", need=need)]
+
+
+def unfit_in_part(seen: Seen, contract: Contract) -> list[Finding]:
+    """A need where the records seen, shaped as a sync shapes them, have values that fit no column and are enough to make it red, though others fit."""
+    included, at = index(seen.included), datetime.now(UTC)
+    records = [Fetched(row, included, at) for row in seen.rows.values()]
+    drift = normalise(seen.stream, contract, records, {}, "the account").drift
+    least = max(FEW_VALUES if seen.is_all else FEW_UNFIT, VALUES_SHARE * len(records))
+    odd = [(key, count) for key, count in drift.items() if key.kind == "bad_value" and count >= least]
+    if not odd:
+        return []
+    forms = "; ".join(f"{key.path}: {key.detail}, {count} of {len(records)}" for key, count in odd)
+    need = (
+        f"{seen.name}: values come in forms that their columns do not take ({forms}), so they would be empty there and runs red. Name other members "
+        f"that hold them, or [] for an empty column, in streams.{seen.name} of the contract."
+    )
+    return [Finding(seen.name, "forms", forms, "values of its records", "would leave them empty", "none", need=need)]
 
 
 def links_alone(seen: Seen) -> list[Finding]:

@@ -105,7 +105,7 @@ class _Contact:
         for one in lists:
             learned.add(shapes.types(one))
             columns.match_columns(one, self.contract)
-        unnamed = self._reference(changing, accounts)
+        unnamed = self._reference(changing)
         if changing:
             learned.add(*ordering.order(probe, changing, self.contract))
         for one in lists:
@@ -122,6 +122,12 @@ class _Contact:
             # What comes with its rows by the contract's own `include` came when all was sent together.
             for look in probe.answers_to(one):
                 probe.add_included(one, look)
+        unread = {
+            finding.stream for finding in learned.findings if finding.need and finding.ability in ("forms", "instants")
+        }
+        for one in live:
+            if one.name not in unread:
+                learned.add(*columns.unfit_in_part(one, self._settled()))
         learned.add(shapes.secrets(lists, self.contract), shapes.singles(probe, changing))
         settled = self._settled()
         # Where no next link can be followed, it was told already what the pages do not tell.
@@ -167,9 +173,9 @@ class _Contact:
             self.learned.add(Finding("accounts", "accounts", "none", told, "would fail", "none", need=need))
         return list(accounts.rows)
 
-    def _reference(self, changing: Sequence[Seen], accounts: Sequence[str]) -> set[str]:
+    def _reference(self, changing: Sequence[Seen]) -> set[str]:
         """How rows name their account; the names found are the contract's from here on, so that no column takes them."""
-        findings, unnamed = belonging.reference(changing, set(accounts), self.seen["accounts"].types, self.contract)
+        findings, unnamed = belonging.reference(changing, self.seen["accounts"], self.contract)
         self.learned.add(*findings)
         names = {line.key[-1]: tuple(line.value) for f in findings for line in f.lines}
         reference = self.contract.account_reference.model_copy(update=names)

@@ -63,6 +63,13 @@ def page_size(probe: Probe, seen: Sequence[Seen], contract: Contract) -> Finding
     sizes = {int(size) for size in (contract.parameters.page_size_value, *contract.plausible.page_size_values)}
     sizes |= {min(size, LARGEST_TRIED) for size in maxima[:1]}
     value, told = _largest(probe, subject, found, sorted(sizes), there)
+    while any(not is_list(probe.get(one.path, {found: value})) for one in seen if one.first is not None):
+        sizes = {size for size in sizes if size < int(value)}
+        if not sizes:
+            told = f"no size that was tried is let through by every list, {value} neither"
+            off = Line(("abilities", "page_size"), False, told)
+            return Finding("", "page size", "none works", told, "sends no page size", "certain", (off,))
+        value, told = _largest(probe, subject, found, sorted(sizes), there)
     probe.size = {found: value}
     lines = (
         Line(("abilities", "page_size"), True, "a page of the size asked for came"),

@@ -15,7 +15,7 @@ from pipelines.connect.described import unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.matching import Matches, fold, members_of
 from pipelines.connect.probe import Probe, Seen, is_list, rows_of
-from pipelines.records import JsonObject, identifier_id, included_of, index, object_at
+from pipelines.records import JsonObject, identifier_id, included_of, index, list_of, object_at
 from pipelines.streams import Stream
 from resources.appointedd import Look
 from resources.contract import Contract
@@ -101,7 +101,7 @@ def _list_of(seen: Seen, row: JsonObject) -> list[Any]:
     for name in seen.columns.get("participants", ()):
         value = object_at(row, "attributes").get(name, object_at(object_at(row, "relationships"), name).get("data"))
         if value is not None:
-            return value if isinstance(value, list) else [value]
+            return list_of(value)
     return []
 
 
