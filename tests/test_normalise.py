@@ -417,6 +417,13 @@ def test_the_newest_version_wins_and_only_its_children_stay(versions: list[Fetch
     assert (batch.read_count, batch.duplicate_count) == (3, 1)
 
 
+def test_a_batch_of_many_and_one_of_few_do_not_mix_their_children() -> None:
+    many = [version(5, record_id="x2"), version(1, "01"), version(7, record_id="x3")]
+    batches = [normalise(BOOKINGS, CONTRACT, group, {}, None) for group in (many, [version(9, "02")])]
+    people = combine(batches).children["booking_customers"].filter(pl.col("customer_id") != "same")
+    assert sorted(people.select("booking_id", "customer_id").rows()) == [("x1", "c9"), ("x2", "c5"), ("x3", "c7")]
+
+
 @pytest.mark.parametrize("versions", VERSIONS)
 def test_of_slices_that_commit_together_each_keeps_what_none_brought_newer(versions: list[Fetched]) -> None:
     other = version(5, record_id="x2")
