@@ -153,6 +153,25 @@ def test_one_listed_account_among_others_is_enough(emulator: Emulator, world: Wo
     assert night(settings_for(emulator, tmp_path)).problems == []
 
 
+def test_a_quiet_night_with_rows_of_a_closed_account_alone_is_green(
+    emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    settings = settings_for(emulator, tmp_path)
+    closed = world.accounts.rows()[0].id
+
+    def without(document: dict[str, Any]) -> None:
+        document["data"] = [account for account in document["data"] if account["id"] != closed]
+
+    night(settings)
+    world.clock.advance(timedelta(days=2))
+    night(settings)
+    for one in world.bookings.rows(closed)[:25]:
+        world.change_booking(one.id)
+    emulator.faults.append(Fault(on("/v2/accounts"), changed(without), times=None))
+    report = night(settings, streams=[BOOKINGS])
+    assert (report.problems, report.streams[-1].counts.read) == ([], 25)
+
+
 def test_a_booking_that_comes_once_for_each_participant_is_told(tmp_path: Path) -> None:
     world = World(seed=7, accounts=3, customers=60, bookings=150, events=6, years=2)
 
