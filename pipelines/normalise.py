@@ -259,10 +259,16 @@ def together(batches: Mapping[str, Batch]) -> tuple[pl.DataFrame, dict[str, pl.D
 
 
 def _note_lost_versions(total: Batch, rows: pl.DataFrame) -> None:
-    """Drift where a record came several times, otherwise each time. One that changed between two pages has another `updated_at` there."""
-    version = [*total.stream.key, "updated_at"]
-    distinct = rows.drop_nulls("updated_at").unique([*version, "content_hash"], maintain_order=True)
-    twice = distinct.filter(distinct.select(version).is_duplicated())
+    """Drift where a record came several times on end, otherwise each time. One that changed between two pages has another `updated_at` there.
+
+    A second walk of the list brings each record again, but not on end: what is written anew for each answer, such as a signed link, says nothing there.
+    """
+    version, other = [*total.stream.key, "updated_at"], pl.col("content_hash")
+    beside = [
+        pl.all_horizontal(other != other.shift(step), *(pl.col(name) == pl.col(name).shift(step) for name in version))
+        for step in (1, -1)
+    ]
+    twice = rows.filter(pl.any_horizontal(beside))
     if twice.height:
         total.drift[REPEATED] += twice.height
         total.examples[REPEATED] = str(twice.get_column(total.stream.key[-1])[0])

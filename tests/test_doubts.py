@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,24 @@ def test_a_quiet_night_with_rows_of_a_closed_account_alone_is_green(
     emulator.faults.append(Fault(on("/v2/accounts"), changed(without), times=None))
     report = night(settings, streams=[BOOKINGS])
     assert (report.problems, report.streams[-1].counts.read) == ([], 25)
+
+
+@pytest.mark.parametrize("member", ["meta", "attributes"])
+def test_a_second_walk_that_brings_each_record_otherwise_is_no_repetition(
+    world: World, tmp_path: Path, member: str
+) -> None:
+    """Numbered pages without a total are walked twice, and a signed link, say, is another in each answer."""
+    numbers = count()
+
+    def signed(document: dict[str, Any]) -> None:
+        link = f"https://photos.example/?signature={next(numbers)}"
+        for row in document["data"]:
+            row[member] = row.get(member, {}) | {"photo": link}
+
+    with Emulator(world, Switches(paging="number")) as emulator:
+        emulator.faults.append(Fault(on(LIST), changed(signed), times=None))
+        report = night(settings_for(emulator, tmp_path), streams=[BOOKINGS])
+    assert (report.problems, report.streams[-1].counts.read) == ([], 300)
 
 
 def test_a_booking_that_comes_once_for_each_participant_is_told(tmp_path: Path) -> None:
