@@ -297,6 +297,14 @@ def test_of_two_that_differ_under_one_id_none_came() -> None:
         assert one["status"] == ("arrived" if came else None)
 
 
+@pytest.mark.parametrize("less", [IDENTIFIER, {**IDENTIFIER, "attributes": {"status": PARTICIPATION["status"]}}])
+def test_of_two_under_one_id_the_one_that_only_says_less_is_passed_over(less: Json) -> None:
+    record = booking(related={"customerBookings": {"data": [IDENTIFIER]}})
+    for included in ([RESOURCE_OBJECT, less], [less, RESOURCE_OBJECT]):
+        (one,) = of(BOOKINGS, sent(record, included)).children["booking_customers"].to_dicts()
+        assert (one["status"], one["is_partial"]) == ("arrived", False)
+
+
 def test_a_participant_with_unreadable_attributes_is_partial_and_told() -> None:
     record = booking(related={"customerBookings": {"data": [IDENTIFIER]}})
     batch = of(BOOKINGS, sent(record, [{**IDENTIFIER, "attributes": "none"}]))
