@@ -60,7 +60,8 @@ class Lane:
         self.again: PlanAgain | None = None
         self.failed: set[Slice] = set()
         self.progress = Progress(asked.stream.name, tell)
-        self.proof = Proof(run, asked.stream, asked.report, listings, writer.watermarks(ACCOUNTS.name).keys())
+        known = frozenset(writer.watermarks(ACCOUNTS.name)).union(*run.listed.values())
+        self.proof = Proof(run, asked.stream, asked.report, listings, known)
         self.committer = Committer(self.proof, writer)
         self.sweeps = Sweeps(self.committer, self.stopped.is_set)
         updated = run.contract.streams[asked.stream.name].columns.get("updated_at", ())

@@ -81,7 +81,7 @@ class Proof:
         self._watch_children(piece, part.batch)
         self._watch_quarantine(piece, part)
         self.rows_count += part.batch.rows.height
-        self.is_any_known |= not set(part.batch.rows.get_column("account_id")).isdisjoint(self.known)
+        self.is_any_known |= not part.batch.accounts.isdisjoint(self.known)
         self.at = part.fetched_at
         self.present |= part.batch.present
         self.bad_values += Counter({k: n for k, n in part.batch.drift.items() if k.kind == "bad_value"})
@@ -139,15 +139,16 @@ class Proof:
             self.problem(problem)
 
     def tell_of_strangers(self) -> None:
-        """After the last slice: where no row at all belongs to an account that was ever listed, what rows name as their account is something else.
+        """After the last slice: where no record at all belongs to an account that was ever listed, what rows name as their account is something else.
 
-        One that is closed is listed no more, and in a quiet night its rows may be all that changed.
+        One that is closed is listed no more, and in a quiet night its rows may be all that changed. `SYNC_ACCOUNTS` would leave out all that came.
         """
-        if self.rows_count >= FEW_VALUES and not self.is_any_known:
+        count = sum(read - odd for read, odd in self.read.values())
+        if count >= FEW_VALUES and not self.is_any_known:
             self.problem(
-                f"{self.stream.name}: none of {self.rows_count} records belongs to an account that is listed or ever was, so what they name as their account "
+                f"{self.stream.name}: none of {count} records belongs to an account that is listed or ever was, so what they name as their account "
                 f"is none, such as its slug. Correct account_reference in the contract (appointedd-warehouse connect does), move away the file at "
-                f"WAREHOUSE_PATH, which holds them under wrong accounts, and sync again."
+                f"WAREHOUSE_PATH, which holds them under wrong accounts or not at all, and sync again."
             )
 
     def missing(self, filled: Collection[str]) -> list[str]:

@@ -129,7 +129,10 @@ def test_a_sweep_deletes_nothing_where_the_account_list_after_it(
     assert tombstones(settings.warehouse_path) == 1
 
 
-def test_rows_of_accounts_that_nobody_lists_alone_are_told(emulator: Emulator, world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_chosen", [False, True])
+def test_rows_of_accounts_that_nobody_lists_alone_are_told(
+    emulator: Emulator, world: World, tmp_path: Path, is_chosen: bool
+) -> None:
     slugs = {account.id: account.slug for account in world.accounts}
 
     def by_slug(document: dict[str, Any]) -> None:
@@ -138,7 +141,8 @@ def test_rows_of_accounts_that_nobody_lists_alone_are_told(emulator: Emulator, w
             account["id"] = slugs[account["id"]]
 
     emulator.faults.append(Fault(on(LIST), changed(by_slug), times=None))
-    (problem,) = night(settings_for(emulator, tmp_path)).problems
+    chosen = list(slugs)[:2] if is_chosen else []
+    (problem,) = night(settings_for(emulator, tmp_path, sync_accounts=chosen)).problems
     assert problem.startswith("bookings: none of 150 records belongs to an account that is listed")
 
 
