@@ -445,6 +445,24 @@ def test_answers_and_custom_fields_may_be_resources() -> None:
     assert notes(batch) == {"custom_fields"}
 
 
+@pytest.mark.parametrize(
+    "keyed",
+    [
+        {"f1": {"value": "Chess"}, "f2": {"value": 3}},
+        {"0": {"fieldId": "f1", "questionId": "f1", "value": "Chess"}, "2": {"id": "f2", "value": 3}},
+        {"f1": "Chess", "f2": 3},
+    ],
+)
+def test_fields_and_answers_as_an_object(keyed: Json) -> None:
+    fields = of(CUSTOMERS, resource("customers", customFields=keyed)).children["customer_custom_fields"]
+    assert fields.select("field_id", "value_text", "value_kind").rows() == [
+        ("f1", "Chess", "text"),
+        ("f2", None, "number"),
+    ]
+    answers = of(BOOKINGS, booking(customers=[{"questions": keyed}])).children["booking_answers"]
+    assert answers.select("question_id", "answer_text").rows() == [("f1", "Chess"), ("f2", "3")]
+
+
 def test_answers_without_ids_are_told_by_label_and_number() -> None:
     questions = [
         {"label": "Why?", "value": ""},
