@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from itertools import accumulate
+from typing import Any
 
 import polars as pl
 from msgspec import Raw
@@ -20,6 +21,7 @@ from pipelines.records import (
     JsonObject,
     Key,
     Surroundings,
+    index,
     leading_names,
     linkage_of,
     object_at,
@@ -57,10 +59,19 @@ def cleaned(texts: Sequence[str], redacted: tuple[str, ...]) -> dict[int, tuple[
     found = {}
     for place in texts_of([text.encode() for text in texts], redacted)[1]:
         value = as_object(texts[place].encode())
-        kept = encode(without(value, redacted))
+        kept = encode(_still_named(without(value, redacted)))
         if kept != encode(value):
             found[place] = kept.decode(), _digest(kept)
     return found
+
+
+def _still_named(value: Any) -> Any:
+    """A kept document without the included resources that it names no more; any other value as it is."""
+    if not isinstance(value, dict) or value.keys() != {"data", "included"} or not isinstance(value["included"], list):
+        return value
+    around = Surroundings(index(value["included"]))
+    (keys,) = related([object_at(value["data"], "relationships")], [around], ())
+    return {**value, "included": [around.included[key] for key in keys]}
 
 
 def _digest(content: bytes) -> str:

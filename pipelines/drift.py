@@ -25,7 +25,8 @@ class DriftKey:
     detail: str
 
 
-# One list holds a record several times, with other content each time though it did not change: its ids are not unique, or the server joins it with others.
+# One list holds a record several times on end, with other content each time though it did not change: its ids are not unique, or the server joins it with
+# others.
 REPEATED = DriftKey("bad_value", "id", "the same record several times, otherwise each time")
 
 

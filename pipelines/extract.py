@@ -33,7 +33,10 @@ class NoAccountError(Exception):
 
 @dataclass
 class Extract:
-    """A batch as columns of raw values. `ids`: of the records that became rows, by place. The sheets of children name their owner by that place."""
+    """A batch as columns of raw values. `ids`: of the records that became rows, by place. The sheets of children name their owner by that place.
+
+    `accounts`: those of all records, also of those that are left out.
+    """
 
     ids: list[str]
     rows: Sheet
@@ -42,6 +45,7 @@ class Extract:
     quarantine: list[tuple[str, str, datetime]]
     read_count: int
     present: set[str]
+    accounts: set[str]
 
 
 class Sent(Protocol):
@@ -144,6 +148,7 @@ def extract(
     """Records as columns; raises `NoAccountError`, and `NotPlainError` of records in slots. The arguments are those of `normalise`."""
     names = contract.streams[stream.name]
     accounts = _accounts(sent, stream, contract, default_account)
+    met = set(accounts)
     if keeps is not None and not all(account in keeps for account in accounts):
         kept = [place for place, account in enumerate(accounts) if account in keeps]
         sent, accounts = sent.chosen(kept), [accounts[place] for place in kept]
@@ -158,7 +163,7 @@ def extract(
     rows |= {"document": texts, "content_hash": hashes, "fetched_at": sent.fetched_at}
     rows |= {f"whole_{table}": wholes for table, wholes in lists.wholes.items()}
     rows |= {f"except_{table}": excepts for table, excepts in lists.excepts.items()}
-    return Extract(sent.ids, rows, lists.sheets, judge.notes, sent.quarantine, sent.read_count, present)
+    return Extract(sent.ids, rows, lists.sheets, judge.notes, sent.quarantine, sent.read_count, present, met)
 
 
 def _known(contract: Contract, stream: Stream) -> frozenset[str]:

@@ -20,7 +20,7 @@ from pipelines.progress import Progress, Tell
 from pipelines.proof import Proof
 from pipelines.run import Run, StreamReport, counted
 from pipelines.splitting import CoarseFilterError, Splitter
-from pipelines.streams import Stream
+from pipelines.streams import ACCOUNTS, Stream
 from pipelines.sweeping import Sweeps
 from resources.errors import AbilityRefusedError, ApiError, told
 from resources.warehouse import Writer
@@ -60,7 +60,8 @@ class Lane:
         self.again: PlanAgain | None = None
         self.failed: set[Slice] = set()
         self.progress = Progress(asked.stream.name, tell)
-        self.proof = Proof(run, asked.stream, asked.report, listings)
+        known = frozenset(writer.watermarks(ACCOUNTS.name)).union(*run.listed.values())
+        self.proof = Proof(run, asked.stream, asked.report, listings, known)
         self.committer = Committer(self.proof, writer)
         self.sweeps = Sweeps(self.committer, self.stopped.is_set)
         updated = run.contract.streams[asked.stream.name].columns.get("updated_at", ())

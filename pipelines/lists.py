@@ -137,12 +137,18 @@ def _named(element: JsonObject) -> Key | None:
 def unlisted(
     sent: JsonObject, names: Mapping[str, tuple[str, ...]], key: str, marks: Container[str], redacted: tuple[str, ...]
 ) -> list[Any]:
-    """An object of name: value instead of a list, as the list that it stands for; an identifier, and one with a member in `marks`, is itself an element."""
+    """An object of name: value, or of id: element, instead of a list, as the list that it stands for.
+
+    An identifier, and one with a member in `marks`, is itself an element.
+    """
     if "attributes" in sent or _named(sent) or any(name in marks for name in sent):
         return [sent]
     secret = redacted_names(redacted)
     own_id, value = first_name(names, key), first_name(names, "value")
-    return [{own_id: name, value: one} for name, one in sent.items() if spelling(name) not in secret]
+    kept = {name: one for name, one in sent.items() if spelling(name) not in secret}
+    if all(isinstance(one, dict) and not one.keys().isdisjoint(names["value"]) for one in kept.values()):
+        return [{own_id: name, **one} if one.keys().isdisjoint(names[key]) else one for name, one in kept.items()]
+    return [{own_id: name, value: one} for name, one in kept.items()]
 
 
 def first_name(names: Mapping[str, tuple[str, ...]], column: str) -> str:

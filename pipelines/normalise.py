@@ -43,7 +43,8 @@ class Batch:
     each child, `whole_<child>`: whether the record's list of that child is known to be complete; for a child with several lists for one record
     (`Child.list_of`) also `except_<child>`: the lists of which the contrary is known. `children`: one row for each child that those
     records list, with `is_partial` where only the linkage came. Before `combine`, `position` ties children to the version that listed them.
-    `present`: columns for which a record had a member, if only a null. `shape`: of the contract that it was read by (`streams.shape_of`).
+    `present`: columns for which a record had a member, if only a null. `accounts`: of all records, also of those that `keeps` leaves out.
+    `shape`: of the contract that it was read by (`streams.shape_of`).
     `read_count` counts records, `duplicate_count` those that a newer version of the same key replaced.
     """
 
@@ -57,6 +58,7 @@ class Batch:
     drift: Counter[DriftKey] = field(default_factory=Counter)
     examples: dict[DriftKey, str] = field(default_factory=dict)
     present: set[str] = field(default_factory=set)
+    accounts: set[str] = field(default_factory=set)
 
 
 def column_names(columns: Iterable[Column]) -> list[str]:
@@ -195,6 +197,7 @@ def _batch(stream: Stream, found: Extract, shape: str) -> Batch:
         drift=found.notes.drift,
         examples={key: found.ids[place] for key, place in found.notes.places.items()},
         present=found.present,
+        accounts=found.accounts,
     )
 
 
@@ -229,6 +232,7 @@ def combine(batches: Sequence[Batch]) -> Batch:
         total.quarantine += batch.quarantine
         total.drift += batch.drift
         total.present |= batch.present
+        total.accounts |= batch.accounts
         total.examples = batch.examples | total.examples
     return total
 
@@ -257,10 +261,16 @@ def together(batches: Mapping[str, Batch]) -> tuple[pl.DataFrame, dict[str, pl.D
 
 
 def _note_lost_versions(total: Batch, rows: pl.DataFrame) -> None:
-    """Drift where a record came several times, otherwise each time. One that changed between two pages has another `updated_at` there."""
-    version = [*total.stream.key, "updated_at"]
-    distinct = rows.drop_nulls("updated_at").unique([*version, "content_hash"], maintain_order=True)
-    twice = distinct.filter(distinct.select(version).is_duplicated())
+    """Drift where a record came several times on end, otherwise each time. One that changed between two pages has another `updated_at` there.
+
+    A second walk of the list brings each record again, but not on end: what is written anew for each answer, such as a signed link, says nothing there.
+    """
+    version, other = [*total.stream.key, "updated_at"], pl.col("content_hash")
+    beside = [
+        pl.all_horizontal(other != other.shift(step), *(pl.col(name) == pl.col(name).shift(step) for name in version))
+        for step in (1, -1)
+    ]
+    twice = rows.filter(pl.any_horizontal(beside))
     if twice.height:
         total.drift[REPEATED] += twice.height
         total.examples[REPEATED] = str(twice.get_column(total.stream.key[-1])[0])

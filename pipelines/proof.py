@@ -31,13 +31,16 @@ QUARANTINE_SHARE = 0.01
 
 
 class Proof:
-    """Watches the parts of one plan's slices; lives as long as its walker."""
+    """Watches the parts of one plan's slices; lives as long as its walker. `known`: the accounts that were ever listed."""
 
-    def __init__(self, run: Run, stream: Stream, report: StreamReport, listings: Listings) -> None:
+    def __init__(
+        self, run: Run, stream: Stream, report: StreamReport, listings: Listings, known: Collection[str]
+    ) -> None:
         self.run = run
         self.stream = stream
         self.report = report
         self.listings = listings
+        self.known = known
         # Slices of which something is missing: what they brought is committed, their window is not.
         self.incomplete: set[Slice] = set()
         # The last part of each piece in which too many records could not become rows, until it is known whether they are too many of all that was read.
@@ -50,7 +53,7 @@ class Proof:
         self.read: dict[Slice, tuple[int, int]] = {}
         self.bad_values: Counter[DriftKey] = Counter()
         self.rows_count = 0
-        self.is_any_listed = False
+        self.is_any_known = False
         self.present: set[str] = set()
         self.reason = ""
         self.at: datetime | None = None
@@ -78,8 +81,7 @@ class Proof:
         self._watch_children(piece, part.batch)
         self._watch_quarantine(piece, part)
         self.rows_count += part.batch.rows.height
-        listed = self.run.listed[piece.api_client]
-        self.is_any_listed |= not set(part.batch.rows.get_column("account_id")).isdisjoint(listed)
+        self.is_any_known |= not part.batch.accounts.isdisjoint(self.known)
         self.at = part.fetched_at
         self.present |= part.batch.present
         self.bad_values += Counter({k: n for k, n in part.batch.drift.items() if k.kind == "bad_value"})
@@ -137,12 +139,16 @@ class Proof:
             self.problem(problem)
 
     def tell_of_strangers(self) -> None:
-        """After the last slice: where no row at all belongs to a listed account, what rows name as their account is something else."""
-        if self.rows_count >= FEW_VALUES and not self.is_any_listed:
+        """After the last slice: where no record at all belongs to an account that was ever listed, what rows name as their account is something else.
+
+        One that is closed is listed no more, and in a quiet night its rows may be all that changed. `SYNC_ACCOUNTS` would leave out all that came.
+        """
+        count = sum(read - odd for read, odd in self.read.values())
+        if count >= FEW_VALUES and not self.is_any_known:
             self.problem(
-                f"{self.stream.name}: none of {self.rows_count} records belongs to an account that is listed, so what they name as their account is none, "
-                f"such as its slug. Correct account_reference in the contract (appointedd-warehouse connect does), remove the file at WAREHOUSE_PATH, which "
-                f"holds them under wrong accounts, and sync again."
+                f"{self.stream.name}: none of {count} records belongs to an account that is listed or ever was, so what they name as their account "
+                f"is none, such as its slug. Correct account_reference in the contract (appointedd-warehouse connect does), move away the file at "
+                f"WAREHOUSE_PATH, which holds them under wrong accounts or not at all, and sync again."
             )
 
     def missing(self, filled: Collection[str]) -> list[str]:

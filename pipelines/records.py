@@ -37,16 +37,19 @@ class Fetched:
 def index(included: Iterable[Any]) -> Included:
     """Included resources by (type, id); those without either cannot be named by any linkage and are left to the drift report.
 
-    Two that differ under one key, as where ids begin anew in each account, count as not come: nobody knows which one is meant.
+    Two that say otherwise under one key, as where ids begin anew in each account, count as not come: nobody knows which one is meant. Where one only says
+    less, the other is taken.
     """
     found: dict[Key, JsonObject] = {}
     ambiguous = set()
     for one in included:
         if isinstance(one, dict) and isinstance(one.get("type"), str) and (record_id := identifier_id(one)):
             key = (one["type"], record_id)
-            if found.setdefault(key, one).get("attributes") != one.get("attributes"):
+            own, other = object_at(one, "attributes"), object_at(found.setdefault(key, one), "attributes")
+            if own is not other and any(own[name] != other[name] for name in own.keys() & other.keys()):
                 ambiguous.add(key)
-            found[key] = one
+            if len(own) >= len(other):
+                found[key] = one
     return {key: one for key, one in found.items() if key not in ambiguous} if ambiguous else found
 
 

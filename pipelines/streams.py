@@ -268,7 +268,7 @@ def _without_names(columns: tuple[Column, ...], names: Mapping[str, tuple[str, .
 
 
 # Raised whenever code begins to read records otherwise, so that rows which older code has shaped are told from new ones (`sql/checks/several_contracts.sql`).
-SHAPING = 1
+SHAPING = 2
 
 
 def shape_of(stream: Stream, contract: Contract) -> str:

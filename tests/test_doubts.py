@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,10 @@ def test_a_sweep_deletes_nothing_where_the_account_list_after_it(
     assert tombstones(settings.warehouse_path) == 1
 
 
-def test_rows_of_accounts_that_nobody_lists_alone_are_told(emulator: Emulator, world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_chosen", [False, True])
+def test_rows_of_accounts_that_nobody_lists_alone_are_told(
+    emulator: Emulator, world: World, tmp_path: Path, is_chosen: bool
+) -> None:
     slugs = {account.id: account.slug for account in world.accounts}
 
     def by_slug(document: dict[str, Any]) -> None:
@@ -137,7 +141,8 @@ def test_rows_of_accounts_that_nobody_lists_alone_are_told(emulator: Emulator, w
             account["id"] = slugs[account["id"]]
 
     emulator.faults.append(Fault(on(LIST), changed(by_slug), times=None))
-    (problem,) = night(settings_for(emulator, tmp_path)).problems
+    chosen = list(slugs)[:2] if is_chosen else []
+    (problem,) = night(settings_for(emulator, tmp_path, sync_accounts=chosen)).problems
     assert problem.startswith("bookings: none of 150 records belongs to an account that is listed")
 
 
@@ -151,6 +156,43 @@ def test_one_listed_account_among_others_is_enough(emulator: Emulator, world: Wo
 
     emulator.faults.append(Fault(on(LIST), changed(elsewhere), times=None))
     assert night(settings_for(emulator, tmp_path)).problems == []
+
+
+def test_a_quiet_night_with_rows_of_a_closed_account_alone_is_green(
+    emulator: Emulator, world: World, tmp_path: Path
+) -> None:
+    settings = settings_for(emulator, tmp_path)
+    closed = world.accounts.rows()[0].id
+
+    def without(document: dict[str, Any]) -> None:
+        document["data"] = [account for account in document["data"] if account["id"] != closed]
+
+    night(settings)
+    world.clock.advance(timedelta(days=2))
+    night(settings)
+    for one in world.bookings.rows(closed)[:25]:
+        world.change_booking(one.id)
+    emulator.faults.append(Fault(on("/v2/accounts"), changed(without), times=None))
+    report = night(settings, streams=[BOOKINGS])
+    assert (report.problems, report.streams[-1].counts.read) == ([], 25)
+
+
+@pytest.mark.parametrize("member", ["meta", "attributes"])
+def test_a_second_walk_that_brings_each_record_otherwise_is_no_repetition(
+    world: World, tmp_path: Path, member: str
+) -> None:
+    """Numbered pages without a total are walked twice, and a signed link, say, is another in each answer."""
+    numbers = count()
+
+    def signed(document: dict[str, Any]) -> None:
+        link = f"https://photos.example/?signature={next(numbers)}"
+        for row in document["data"]:
+            row[member] = row.get(member, {}) | {"photo": link}
+
+    with Emulator(world, Switches(paging="number")) as emulator:
+        emulator.faults.append(Fault(on(LIST), changed(signed), times=None))
+        report = night(settings_for(emulator, tmp_path), streams=[BOOKINGS])
+    assert (report.problems, report.streams[-1].counts.read) == ([], 300)
 
 
 def test_a_booking_that_comes_once_for_each_participant_is_told(tmp_path: Path) -> None:

@@ -297,6 +297,14 @@ def test_of_two_that_differ_under_one_id_none_came() -> None:
         assert one["status"] == ("arrived" if came else None)
 
 
+@pytest.mark.parametrize("less", [IDENTIFIER, {**IDENTIFIER, "attributes": {"status": PARTICIPATION["status"]}}])
+def test_of_two_under_one_id_the_one_that_only_says_less_is_passed_over(less: Json) -> None:
+    record = booking(related={"customerBookings": {"data": [IDENTIFIER]}})
+    for included in ([RESOURCE_OBJECT, less], [less, RESOURCE_OBJECT]):
+        (one,) = of(BOOKINGS, sent(record, included)).children["booking_customers"].to_dicts()
+        assert (one["status"], one["is_partial"]) == ("arrived", False)
+
+
 def test_a_participant_with_unreadable_attributes_is_partial_and_told() -> None:
     record = booking(related={"customerBookings": {"data": [IDENTIFIER]}})
     batch = of(BOOKINGS, sent(record, [{**IDENTIFIER, "attributes": "none"}]))
@@ -435,6 +443,24 @@ def test_answers_and_custom_fields_may_be_resources() -> None:
     assert batch.children["customer_custom_fields"].height == 0
     assert row(batch)["whole_customer_custom_fields"] is False
     assert notes(batch) == {"custom_fields"}
+
+
+@pytest.mark.parametrize(
+    "keyed",
+    [
+        {"f1": {"value": "Chess"}, "f2": {"value": 3}},
+        {"0": {"fieldId": "f1", "questionId": "f1", "value": "Chess"}, "2": {"id": "f2", "value": 3}},
+        {"f1": "Chess", "f2": 3},
+    ],
+)
+def test_fields_and_answers_as_an_object(keyed: Json) -> None:
+    fields = of(CUSTOMERS, resource("customers", customFields=keyed)).children["customer_custom_fields"]
+    assert fields.select("field_id", "value_text", "value_kind").rows() == [
+        ("f1", "Chess", "text"),
+        ("f2", None, "number"),
+    ]
+    answers = of(BOOKINGS, booking(customers=[{"questions": keyed}])).children["booking_answers"]
+    assert answers.select("question_id", "answer_text").rows() == [("f1", "Chess"), ("f2", "3")]
 
 
 def test_answers_without_ids_are_told_by_label_and_number() -> None:

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from pipelines import slots
+from pipelines.documents import cleaned
 from pipelines.normalise import Batch, normalise, normalise_pages
 from pipelines.records import Fetched, index, read_document
 from pipelines.redaction import texts_of
@@ -179,6 +180,10 @@ def test_what_a_redacted_relationship_names_is_not_kept_either() -> None:
     for batch in (normalise_pages(BOOKINGS, contract, [sent], {}), as_dictionaries(odd, contract=contract)):
         for kept in batch.rows.get_column("document"):
             assert [resource["id"] for resource in json.loads(kept)["included"]] == ["p1"]
+    # Nor where it was kept before the name was learned; the API's next answer is then no change.
+    before, after = (normalise_pages(BOOKINGS, one, [sent], {}).rows for one in (CONTRACT, contract))
+    late = cleaned(before.get_column("document").to_list(), redact.members)
+    assert late == dict(enumerate(after.select("document", "content_hash").rows()))
 
 
 def test_linkage_to_the_customers_themselves_says_who_in_slots_too() -> None:
