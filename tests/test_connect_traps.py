@@ -123,6 +123,30 @@ def test_a_page_size_is_one_that_every_list_lets_through(
     assert (found(learned, "abilities", "page_size") is not False) is is_used
 
 
+def test_a_page_size_that_the_accounts_alone_refuse_is_used_for_the_others(plain: Emulator, tmp_path: Path) -> None:
+    def is_refused(request: Request) -> bool:
+        return request.path == "/v2/accounts" and "page[size]" in request.query
+
+    learned = learned_from(plain, tmp_path, Fault(is_refused, Status(400), times=None))
+    assert learned.needs == []
+    assert found(learned, "abilities", "page_size") is not False
+
+
+def test_a_default_size_that_no_list_lets_through_when_it_is_asked_for_ends_the_search(
+    plain: Emulator, tmp_path: Path
+) -> None:
+    def is_too_much(request: Request) -> bool:
+        return int(request.query.get("page[size]", "1")) > 20
+
+    plain.switches = Switches(default_page_size=30)
+    try:
+        learned = learned_from(plain, tmp_path, Fault(is_too_much, Status(400), times=None))
+    finally:
+        plain.switches = Switches()
+    assert learned.needs == []
+    assert found(learned, "abilities", "page_size") is False
+
+
 def test_a_total_that_ignores_filters_is_compared_with_nothing(
     plain: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
