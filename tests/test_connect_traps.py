@@ -342,6 +342,19 @@ def test_a_reference_that_names_accounts_by_their_slugs_is_taken_out(tmp_path: P
         assert differences(settings.warehouse_path, here.truth()) == []
 
 
+def test_a_reference_is_kept_where_accounts_name_one_another_by_their_ids(tmp_path: Path) -> None:
+    def edit(document: Document) -> None:
+        for row in document["data"]:
+            if account := row.get("relationships", {}).get("account"):
+                account["data"]["type"] = "account-link"
+            if row["type"] == "accounts":
+                row["attributes"]["parent"] = row["id"]
+
+    with Emulator(world(customers=40, bookings=90, events=12), Switches(account_filter=ALL)) as emulator:
+        learned = learned_from(emulator, tmp_path, always(edited(edit)))
+    assert "account" in found(learned, "account_reference", "relationships")
+
+
 def test_participants_that_are_keyed_by_their_ids_are_read(tmp_path: Path) -> None:
     here = world(customers=20, bookings=60, events=5)
     with Emulator(here, Switches(participants="attribute")) as emulator:
@@ -446,6 +459,18 @@ def test_what_loses_rows_and_stands_in_a_persons_own_line_is_a_need(
         # What it asks for is enough.
         own.write_text("")
         assert cli(environment(emulator, tmp_path), "connect")[0] == 0
+
+
+def test_a_persons_own_order_is_no_need_where_it_is_another_than_the_one_that_loses_rows(
+    tmp_path: Path, twist: Callable[[Twist], None]
+) -> None:
+    (tmp_path / "own.toml").write_text('[streams.bookings]\nsort = "created"\n')
+    here = world(customers=40, bookings=90)
+    here.bulk_update(6)
+    twist(_cursor_skips_rows_of_one_instant)
+    with Emulator(here) as emulator:
+        code, out = cli(environment(emulator, tmp_path), "connect")
+    assert code == 0, out
 
 
 # ---- next links that forget --------------------------------------------------------------------------------------------------
@@ -569,6 +594,42 @@ def test_values_of_which_some_fit_no_column_are_a_need(
     (need,) = learned_from(plain, tmp_path, always(edited(edit), f"/v2/{listed}")).needs
     assert said in need
     assert "runs red" in need
+
+
+def test_custom_fields_that_a_persons_own_include_brings_are_no_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = QueryReader.read
+
+    def with_include(reader: QueryReader, stream: str, pairs: Any, *, single: bool = False) -> Query:
+        kept = [pair for pair in pairs if (stream, pair[0]) != ("customers", "include")]
+        return read(reader, stream, kept, single=single)
+
+    def linked(document: Document) -> None:
+        for row in document["data"]:
+            fields = row["attributes"].pop("customFields", [])
+            identifiers = [{"type": "customFields", "id": f"{row['id']}-{n}"} for n in range(len(fields))]
+            row.setdefault("relationships", {})["customFields"] = {"data": identifiers}
+            brought = [{**one, "attributes": field} for one, field in zip(identifiers, fields, strict=True)]
+            document["included"] = [*document.get("included", []), *brought]
+
+    def linked_alone(document: Document) -> None:
+        linked(document)
+        document.pop("included", None)
+
+    def answers(edit: Callable[[Document], None], *, is_asked: bool) -> Fault:
+        def is_one(request: Request) -> bool:
+            return request.path == "/v2/customers" and ("include" in request.query) is is_asked
+
+        return Fault(is_one, edited(edit), times=None)
+
+    monkeypatch.setattr(QueryReader, "read", with_include)
+    (tmp_path / "own.toml").write_text('[streams.customers]\ninclude = ["customFields"]\n')
+    with Emulator(world(customers=40, bookings=90)) as emulator:
+        emulator.faults += [answers(linked, is_asked=True), answers(linked_alone, is_asked=False)]
+        code, out = cli(environment(emulator, tmp_path), "connect")
+        assert code == 0, out
+        assert night(settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")).problems == []
 
 
 def test_statuses_that_are_numbers_are_no_need(plain: Emulator, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def reference(seen: Sequence[Seen], accounts: Seen, contract: Contract) -> tuple
         word
         for row in accounts.rows.values()
         for value in object_at(row, "attributes").values()
-        if (word := identifier_id(value))
+        if (word := identifier_id(value)) and word not in accounts.rows
     }
     for one in seen:
         if not one.rows:
