@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode
 import pytest
 
 from resources.contract import load_contract
-from tests.emulator import Emulator, Fault, Naming, Request, Response, Status, Switches
+from tests.emulator import Emulator, Fault, Naming, Request, Response, Status, Switches, World
 from tests.emulator.api import Api
 from tests.emulator.listing import Page, Selection
 from tests.emulator.messages import bad_parameter
@@ -323,17 +323,33 @@ def test_a_list_of_the_customers_does_not_hide_their_participations(tmp_path: Pa
         assert differences(settings.warehouse_path, here.truth()) == []
 
 
-def test_a_reference_that_names_accounts_by_their_slugs_is_taken_out(tmp_path: Path) -> None:
-    here = world(customers=40, bookings=90, events=12)
+def _by_slug(here: World) -> Fault:
+    """Records name their account by its slug."""
     slugs = {account.id: account.slug for account in here.accounts}
 
-    def by_slug(document: Document) -> None:
+    def edit(document: Document) -> None:
         for row in document["data"]:
             if account := row.get("relationships", {}).get("account"):
                 account["data"]["id"] = slugs[account["data"]["id"]]
 
+    return always(edited(edit))
+
+
+def test_a_persons_own_reference_that_names_accounts_by_their_slugs_is_a_need(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[account_reference]\nrelationships = ["account"]\n')
+    here = world(customers=40, bookings=90, events=12)
     with Emulator(here, Switches(account_filter=ALL)) as emulator:
-        emulator.faults.append(always(edited(by_slug)))
+        emulator.faults.append(_by_slug(here))
+        code, out = cli(environment(emulator, tmp_path), "connect")
+    assert code == 1
+    (need,) = [one for one in out.splitlines() if one.startswith("to fill in: ")]
+    assert 'account_reference.relationships: your own line says ["account"], with which' in need
+
+
+def test_a_reference_that_names_accounts_by_their_slugs_is_taken_out(tmp_path: Path) -> None:
+    here = world(customers=40, bookings=90, events=12)
+    with Emulator(here, Switches(account_filter=ALL)) as emulator:
+        emulator.faults.append(_by_slug(here))
         code, out = cli(environment(emulator, tmp_path), "connect")
         assert code == 0, out
         settings, contract = settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")
