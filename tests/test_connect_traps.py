@@ -489,6 +489,15 @@ def test_a_persons_own_order_is_no_need_where_it_is_another_than_the_one_that_lo
     assert code == 0, out
 
 
+def test_a_persons_own_place_of_the_next_link_where_none_stands_is_a_need(plain: Emulator, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[document]\nnext = "meta.next"\n')
+    code, out = cli(environment(plain, tmp_path), "connect")
+    assert code == 1
+    (need,) = [one for one in out.splitlines() if one.startswith("to fill in: ")]
+    assert 'document.next: your own line says "meta.next", with which a sync may end red' in need
+    assert 'Make it "links.next", or take it out.' in need
+
+
 # ---- next links that forget --------------------------------------------------------------------------------------------------
 
 

@@ -209,7 +209,7 @@ def _next_found(probe: Probe, place: str, look: Look, following: Look, contract:
     kind, outcome = "a cursor", "follows it to its end"
     if numbering:
         kind, outcome = "numbered pages", f"{outcome}; a long walk must prove itself whole"
-    lines = [Line(("document", "next"), place, "followed to further rows")]
+    lines = [Line(("document", "next"), place, "followed to further rows", is_due=True)]
     if new := [n for n in numbering if n not in known]:
         lines.append(Line(("document", "shifting_parameters"), [*known, *new], "numbers pages in the next link"))
     return Finding("", NEXT_LINK, f"{place} ({form}, {kind})", evidence, outcome, "certain", tuple(lines))
