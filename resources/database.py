@@ -96,8 +96,9 @@ def write_anew(path: Path, memory_limit_mb: int) -> None:
                 connection.execute("set preserve_insertion_order = true")
                 (name,) = connection.execute("select current_database()").fetchone() or ("",)
                 quoted = str(path).replace("'", "''")
-                connection.execute(f"attach '{quoted}' as old (read_only)")
-                connection.execute(f'copy from database old to "{name}"')
+                # A name that a file has from itself has no dot in it.
+                connection.execute(f"attach '{quoted}' as \"file.before\" (read_only)")
+                connection.execute(f'copy from database "file.before" to "{name}"')
                 connection.execute("checkpoint")
             except BaseException:
                 end_query(connection)
