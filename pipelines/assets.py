@@ -275,7 +275,7 @@ def publish_asset(streams: Sequence[Stream]) -> dg.AssetsDefinition:
                 PUBLISHED,
                 deps=[ACCOUNTS.name, *(s.name for s in streams)],
                 kinds={"duckdb"},
-                description="The published file that analysts open: checked, then renamed over the old one; never locked.",
+                description="The published file that analysts open: checked, then renamed over the old one; no run locks it.",
             ),
             *(
                 dg.AssetSpec(

@@ -126,7 +126,7 @@ def _lease(working: Path) -> DoctorLine:
         return failed("lease", error)
     except BlockingIOError:
         told = f"{working} is open in another program, so a sync could not write it. Close it there; for reading, open the published file"
-        return DoctorLine("lease", "warning", f"{told}, which is never locked.")
+        return DoctorLine("lease", "warning", f"{told} read-only, which no run locks.")
     except OSError as error:
         return _refused("lease", error)
     return DoctorLine("lease", "ok", f"nobody writes {working}")

@@ -62,7 +62,7 @@ def connect(path: Path, *, read_only: bool, memory_limit_mb: int | None = None) 
             held = re.search(r"\(PID (\d+)\)", str(error))
             raise WarehouseError(
                 f"{path} is open in another program{f' (process {held[1]})' if held else ''}. Close it there; "
-                f"for reading, open the published file, which is never locked."
+                f"for reading, open the published file read-only, which no run locks."
             ) from None
         raise WarehouseError(f"{path} cannot be opened: {_first_line(error)}.{_cure(str(error))}") from None
     connection.execute("set TimeZone = 'UTC'")  # the session's zone is the host's otherwise
@@ -96,8 +96,9 @@ def write_anew(path: Path, memory_limit_mb: int) -> None:
                 connection.execute("set preserve_insertion_order = true")
                 (name,) = connection.execute("select current_database()").fetchone() or ("",)
                 quoted = str(path).replace("'", "''")
-                connection.execute(f"attach '{quoted}' as old (read_only)")
-                connection.execute(f'copy from database old to "{name}"')
+                # A name that a file has from itself has no dot in it.
+                connection.execute(f"attach '{quoted}' as \"file.before\" (read_only)")
+                connection.execute(f'copy from database "file.before" to "{name}"')
                 connection.execute("checkpoint")
             except BaseException:
                 end_query(connection)

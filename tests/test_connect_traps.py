@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode
 import pytest
 
 from resources.contract import load_contract
-from tests.emulator import Emulator, Fault, Naming, Request, Response, Status, Switches
+from tests.emulator import Emulator, Fault, Naming, Request, Response, Status, Switches, World
 from tests.emulator.api import Api
 from tests.emulator.listing import Page, Selection
 from tests.emulator.messages import bad_parameter
@@ -121,6 +121,30 @@ def test_a_page_size_is_one_that_every_list_lets_through(
     assert learned.needs == []
     assert found(learned, "parameters", "page_size_value") == size
     assert (found(learned, "abilities", "page_size") is not False) is is_used
+
+
+def test_a_page_size_that_the_accounts_alone_refuse_is_used_for_the_others(plain: Emulator, tmp_path: Path) -> None:
+    def is_refused(request: Request) -> bool:
+        return request.path == "/v2/accounts" and "page[size]" in request.query
+
+    learned = learned_from(plain, tmp_path, Fault(is_refused, Status(400), times=None))
+    assert learned.needs == []
+    assert found(learned, "abilities", "page_size") is not False
+
+
+def test_a_default_size_that_no_list_lets_through_when_it_is_asked_for_ends_the_search(
+    plain: Emulator, tmp_path: Path
+) -> None:
+    def is_too_much(request: Request) -> bool:
+        return int(request.query.get("page[size]", "1")) > 20
+
+    plain.switches = Switches(default_page_size=30)
+    try:
+        learned = learned_from(plain, tmp_path, Fault(is_too_much, Status(400), times=None))
+    finally:
+        plain.switches = Switches()
+    assert learned.needs == []
+    assert found(learned, "abilities", "page_size") is False
 
 
 def test_a_total_that_ignores_filters_is_compared_with_nothing(
@@ -299,23 +323,52 @@ def test_a_list_of_the_customers_does_not_hide_their_participations(tmp_path: Pa
         assert differences(settings.warehouse_path, here.truth()) == []
 
 
-def test_a_reference_that_names_accounts_by_their_slugs_is_taken_out(tmp_path: Path) -> None:
-    here = world(customers=40, bookings=90, events=12)
+def _by_slug(here: World) -> Fault:
+    """Records name their account by its slug."""
     slugs = {account.id: account.slug for account in here.accounts}
 
-    def by_slug(document: Document) -> None:
+    def edit(document: Document) -> None:
         for row in document["data"]:
             if account := row.get("relationships", {}).get("account"):
                 account["data"]["id"] = slugs[account["data"]["id"]]
 
+    return always(edited(edit))
+
+
+def test_a_persons_own_reference_that_names_accounts_by_their_slugs_is_a_need(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[account_reference]\nrelationships = ["account"]\n')
+    here = world(customers=40, bookings=90, events=12)
     with Emulator(here, Switches(account_filter=ALL)) as emulator:
-        emulator.faults.append(always(edited(by_slug)))
+        emulator.faults.append(_by_slug(here))
+        code, out = cli(environment(emulator, tmp_path), "connect")
+    assert code == 1
+    (need,) = [one for one in out.splitlines() if one.startswith("to fill in: ")]
+    assert 'account_reference.relationships: your own line says ["account"], with which' in need
+
+
+def test_a_reference_that_names_accounts_by_their_slugs_is_taken_out(tmp_path: Path) -> None:
+    here = world(customers=40, bookings=90, events=12)
+    with Emulator(here, Switches(account_filter=ALL)) as emulator:
+        emulator.faults.append(_by_slug(here))
         code, out = cli(environment(emulator, tmp_path), "connect")
         assert code == 0, out
         settings, contract = settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")
         assert "account" not in contract.account_reference.relationships
         assert night(settings, contract).problems == []
         assert differences(settings.warehouse_path, here.truth()) == []
+
+
+def test_a_reference_is_kept_where_accounts_name_one_another_by_their_ids(tmp_path: Path) -> None:
+    def edit(document: Document) -> None:
+        for row in document["data"]:
+            if account := row.get("relationships", {}).get("account"):
+                account["data"]["type"] = "account-link"
+            if row["type"] == "accounts":
+                row["attributes"]["parent"] = row["id"]
+
+    with Emulator(world(customers=40, bookings=90, events=12), Switches(account_filter=ALL)) as emulator:
+        learned = learned_from(emulator, tmp_path, always(edited(edit)))
+    assert "account" in found(learned, "account_reference", "relationships")
 
 
 def test_participants_that_are_keyed_by_their_ids_are_read(tmp_path: Path) -> None:
@@ -422,6 +475,27 @@ def test_what_loses_rows_and_stands_in_a_persons_own_line_is_a_need(
         # What it asks for is enough.
         own.write_text("")
         assert cli(environment(emulator, tmp_path), "connect")[0] == 0
+
+
+def test_a_persons_own_order_is_no_need_where_it_is_another_than_the_one_that_loses_rows(
+    tmp_path: Path, twist: Callable[[Twist], None]
+) -> None:
+    (tmp_path / "own.toml").write_text('[streams.bookings]\nsort = "created"\n')
+    here = world(customers=40, bookings=90)
+    here.bulk_update(6)
+    twist(_cursor_skips_rows_of_one_instant)
+    with Emulator(here) as emulator:
+        code, out = cli(environment(emulator, tmp_path), "connect")
+    assert code == 0, out
+
+
+def test_a_persons_own_place_of_the_next_link_where_none_stands_is_a_need(plain: Emulator, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[document]\nnext = "meta.next"\n')
+    code, out = cli(environment(plain, tmp_path), "connect")
+    assert code == 1
+    (need,) = [one for one in out.splitlines() if one.startswith("to fill in: ")]
+    assert 'document.next: your own line says "meta.next", with which a sync may end red' in need
+    assert 'Make it "links.next", or take it out.' in need
 
 
 # ---- next links that forget --------------------------------------------------------------------------------------------------
@@ -545,6 +619,42 @@ def test_values_of_which_some_fit_no_column_are_a_need(
     (need,) = learned_from(plain, tmp_path, always(edited(edit), f"/v2/{listed}")).needs
     assert said in need
     assert "runs red" in need
+
+
+def test_custom_fields_that_a_persons_own_include_brings_are_no_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = QueryReader.read
+
+    def with_include(reader: QueryReader, stream: str, pairs: Any, *, single: bool = False) -> Query:
+        kept = [pair for pair in pairs if (stream, pair[0]) != ("customers", "include")]
+        return read(reader, stream, kept, single=single)
+
+    def linked(document: Document) -> None:
+        for row in document["data"]:
+            fields = row["attributes"].pop("customFields", [])
+            identifiers = [{"type": "customFields", "id": f"{row['id']}-{n}"} for n in range(len(fields))]
+            row.setdefault("relationships", {})["customFields"] = {"data": identifiers}
+            brought = [{**one, "attributes": field} for one, field in zip(identifiers, fields, strict=True)]
+            document["included"] = [*document.get("included", []), *brought]
+
+    def linked_alone(document: Document) -> None:
+        linked(document)
+        document.pop("included", None)
+
+    def answers(edit: Callable[[Document], None], *, is_asked: bool) -> Fault:
+        def is_one(request: Request) -> bool:
+            return request.path == "/v2/customers" and ("include" in request.query) is is_asked
+
+        return Fault(is_one, edited(edit), times=None)
+
+    monkeypatch.setattr(QueryReader, "read", with_include)
+    (tmp_path / "own.toml").write_text('[streams.customers]\ninclude = ["customFields"]\n')
+    with Emulator(world(customers=40, bookings=90)) as emulator:
+        emulator.faults += [answers(linked, is_asked=True), answers(linked_alone, is_asked=False)]
+        code, out = cli(environment(emulator, tmp_path), "connect")
+        assert code == 0, out
+        assert night(settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")).problems == []
 
 
 def test_statuses_that_are_numbers_are_no_need(plain: Emulator, tmp_path: Path) -> None:

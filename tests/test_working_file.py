@@ -18,7 +18,7 @@ import pytest
 
 from pipelines.sync import RunReport, publish_run
 from resources import sql_files
-from resources.database import connect, count_runs_of_whole_file, put_in_order, transaction
+from resources.database import connect, count_runs_of_whole_file, put_in_order, transaction, write_anew
 from resources.errors import LeaseHeldError, SettingsError, WarehouseError
 from resources.files import LEAST_FREE_BYTES
 from resources.migrations import open_for_writing
@@ -274,6 +274,13 @@ def test_a_file_that_is_written_anew_is_on_the_disk_before_it_has_its_name(
         assert writer.write_anew()
         assert done == [path.stat().st_ino, "renamed", path.parent.stat().st_ino]
         assert rows(writer, "select count(*) from core.bookings") == [(1,)]
+
+
+def test_a_file_called_old_can_be_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "old.duckdb"
+    open_for_writing(path, 512).close()
+    write_anew(path, 512)
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_migration_that_fails_changes_nothing_and_can_be_mended(tmp_path: Path, sql: Path) -> None:

@@ -40,7 +40,7 @@ def reference(seen: Sequence[Seen], accounts: Seen, contract: Contract) -> tuple
         word
         for row in accounts.rows.values()
         for value in object_at(row, "attributes").values()
-        if (word := identifier_id(value))
+        if (word := identifier_id(value)) and word not in accounts.rows
     }
     for one in seen:
         if not one.rows:
@@ -69,9 +69,8 @@ def reference(seen: Sequence[Seen], accounts: Seen, contract: Contract) -> tuple
         outcome = "puts each row under that account"
         findings.append(Finding(one.name, "account of a row", f"{kind} {name}", told, outcome, "certain"))
     why = "its values are ids of listed accounts"
+    misused = {own: stream for own, stream in misused.items() if own not in used}
     for (kind, name), stream in misused.items():
-        if (kind, name) in used:
-            continue
         (relationships if kind == "relationship" else attributes).remove(name)
         why = f"{name} holds another word for an account than its id"
         outcome = "does not read it"
@@ -80,7 +79,8 @@ def reference(seen: Sequence[Seen], accounts: Seen, contract: Contract) -> tuple
         )
     if findings:
         groups = {"relationships": relationships, "attributes": attributes}
-        lines = tuple(Line(("account_reference", group), names, why) for group, names in groups.items())
+        is_due = bool(misused)
+        lines = tuple(Line(("account_reference", group), names, why, is_due) for group, names in groups.items())
         findings[0] = replace(findings[0], lines=lines)
     return findings, unnamed
 

@@ -174,10 +174,11 @@ class _Contact:
         return list(accounts.rows)
 
     def _reference(self, changing: Sequence[Seen]) -> set[str]:
-        """How rows name their account; the names found are the contract's from here on, so that no column takes them."""
+        """How rows name their account; the names found are the contract's from here on, so that no column takes them. A person's own lines stay."""
         findings, unnamed = belonging.reference(changing, self.seen["accounts"], self.contract)
         self.learned.add(*findings)
-        names = {line.key[-1]: tuple(line.value) for f in findings for line in f.lines}
+        lines = [line for f in findings for line in f.lines if line.dotted not in self.past.own_keys]
+        names = {line.key[-1]: tuple(line.value) for line in lines}
         reference = self.contract.account_reference.model_copy(update=names)
         self.contract = self.contract.model_copy(update={"account_reference": reference})
         return unnamed
@@ -230,7 +231,7 @@ class _Contact:
 
     def _overruled(self) -> Iterator[Finding]:
         """A person's own lines that say otherwise than is due; they stay, as all of them do."""
-        settled = self._settled().model_dump()
+        settled = self._settled().model_dump(mode="json")
         for line in self.learned.lines:
             own = at(settled, line.key)
             if line.is_due and own != line.value:

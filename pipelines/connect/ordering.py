@@ -64,7 +64,8 @@ def _order_of(probe: Probe, seen: Seen, contract: Contract, known: str) -> tuple
             continue
         if lost := _left_out(probe, seen, pages) or _lost_between(probe, seen, parameter, pages):
             why = f"{parameter}={value} {lost}"
-            return _no_order(seen, "none that is whole", why, why, is_due=True), known
+            is_due = value == seen.names.sort.lstrip("-")  # another one, a person's own, may lose nothing
+            return _no_order(seen, "none that is whole", why, why, is_due=is_due), known
         for look in pages.values():
             probe.add_sample(seen, look)
         line = Line(("streams", seen.name, "sort"), value, "rows came in this order")

@@ -13,6 +13,7 @@ from pipelines.connect.described import unique
 from pipelines.connect.findings import Finding, Line
 from pipelines.connect.places import address, at, counts, next_marks, next_places, shifting
 from pipelines.connect.probe import Probe, Seen, is_list, raw_rows, rows_of, said
+from pipelines.streams import ACCOUNTS
 from resources.appointedd import Look
 from resources.contract import Contract
 from resources.marks import Mark
@@ -63,8 +64,10 @@ def page_size(probe: Probe, seen: Sequence[Seen], contract: Contract) -> Finding
     sizes = {int(size) for size in (contract.parameters.page_size_value, *contract.plausible.page_size_values)}
     sizes |= {min(size, LARGEST_TRIED) for size in maxima[:1]}
     value, told = _largest(probe, subject, found, sorted(sizes), there)
-    while any(not is_list(probe.get(one.path, {found: value})) for one in seen if one.first is not None):
-        sizes = {size for size in sizes if size < int(value)}
+    # Of the accounts no other question needs a size, and a sync drops what their list alone refuses.
+    sized = [one for one in seen if one.first is not None and one.stream is not ACCOUNTS]
+    while any(not is_list(probe.get(one.path, {found: value})) for one in sized):
+        sizes = {size for size in sizes if size < min(int(value), max(sizes))}
         if not sizes:
             told = f"no size that was tried is let through by every list, {value} neither"
             off = Line(("abilities", "page_size"), False, told)
@@ -206,7 +209,7 @@ def _next_found(probe: Probe, place: str, look: Look, following: Look, contract:
     kind, outcome = "a cursor", "follows it to its end"
     if numbering:
         kind, outcome = "numbered pages", f"{outcome}; a long walk must prove itself whole"
-    lines = [Line(("document", "next"), place, "followed to further rows")]
+    lines = [Line(("document", "next"), place, "followed to further rows", is_due=True)]
     if new := [n for n in numbering if n not in known]:
         lines.append(Line(("document", "shifting_parameters"), [*known, *new], "numbers pages in the next link"))
     return Finding("", NEXT_LINK, f"{place} ({form}, {kind})", evidence, outcome, "certain", tuple(lines))
