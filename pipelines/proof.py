@@ -53,6 +53,8 @@ class Proof:
         self.read: dict[Slice, tuple[int, int]] = {}
         self.bad_values: Counter[DriftKey] = Counter()
         self.rows_count = 0
+        # The accounts of what was read, until one of them is known.
+        self.strangers: set[str] = set()
         self.is_any_known = False
         self.present: set[str] = set()
         self.reason = ""
@@ -82,6 +84,7 @@ class Proof:
         self._watch_quarantine(piece, part)
         self.rows_count += part.batch.rows.height
         self.is_any_known |= not part.batch.accounts.isdisjoint(self.known)
+        self.strangers = set() if self.is_any_known else self.strangers | part.batch.accounts
         self.at = part.fetched_at
         self.present |= part.batch.present
         self.bad_values += Counter({k: n for k, n in part.batch.drift.items() if k.kind == "bad_value"})
@@ -141,10 +144,14 @@ class Proof:
     def tell_of_strangers(self) -> None:
         """After the last slice: where no record at all belongs to an account that was ever listed, what rows name as their account is something else.
 
-        One that is closed is listed no more, and in a quiet night its rows may be all that changed. `SYNC_ACCOUNTS` would leave out all that came.
+        One that is closed is listed no more, and in a quiet night its rows may be all that changed; so may those of one that was opened meanwhile.
+        `SYNC_ACCOUNTS` would leave out all that came.
         """
         count = sum(read - odd for read, odd in self.read.values())
-        if count >= FEW_VALUES and not self.is_any_known:
+        if count < FEW_VALUES or self.is_any_known:
+            return
+        listed = [self.listed(name) for name in sorted({piece.api_client for piece in self.read})]
+        if None not in listed and self.strangers.isdisjoint(set().union(*filter(None, listed))):
             self.problem(
                 f"{self.stream.name}: none of {count} records belongs to an account that is listed or ever was, so what they name as their account "
                 f"is none, such as its slug. Correct account_reference in the contract (appointedd-warehouse connect does), move away the file at "
