@@ -605,9 +605,19 @@ def _labelled(row: Document) -> None:
     row["attributes"]["tags"] = [{"label": tag} for tag in ("regular", "new")]
 
 
+def _born(row: Document) -> None:
+    for field in row["attributes"]["customFields"]:
+        if field["id"] == "date_of_birth":
+            field["value"] = "31/12/1990"
+
+
 @pytest.mark.parametrize(
     ("listed", "change", "said"),
-    [("bookings", _dear, "price: text that is no money"), ("customers", _labelled, "tags: dict where a tag is due")],
+    [
+        ("bookings", _dear, "price: text that is no money"),
+        ("customers", _labelled, "tags: dict where a tag is due"),
+        ("customers", _born, "(date_fields for custom fields that are days)"),
+    ],
 )
 def test_values_of_which_some_fit_no_column_are_a_need(
     plain: Emulator, tmp_path: Path, listed: str, change: Callable[[Document], None], said: str

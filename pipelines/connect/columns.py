@@ -18,7 +18,7 @@ from pipelines.connect.probe import Seen
 from pipelines.drift import FEW_VALUES, VALUES_SHARE
 from pipelines.normalise import normalise
 from pipelines.records import Fetched, JsonObject, index, object_at
-from pipelines.streams import ACCOUNTS, Stream
+from pipelines.streams import ACCOUNTS, CUSTOMERS, Stream
 from resources.contract import Contract, Names
 from resources.schemas import EMPTY
 
@@ -189,9 +189,10 @@ def unfit_in_part(seen: Seen, contract: Contract) -> list[Finding]:
     if not odd:
         return []
     forms = "; ".join(f"{key.path}: {key.detail}, {count} of {len(records)}" for key, count in odd)
+    days = " (date_fields for custom fields that are days)" if seen.stream is CUSTOMERS else ""
     need = (
         f"{seen.name}: values come in forms that their columns do not take ({forms}), so they would be empty there and runs red. Name other members "
-        f"that hold them, or [] for an empty column, in streams.{seen.name} of the contract."
+        f"that hold them, or [] for an empty column, in streams.{seen.name} of the contract{days}."
     )
     return [Finding(seen.name, "forms", forms, "values of its records", "would leave them empty", "none", need=need)]
 
