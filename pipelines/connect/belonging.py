@@ -28,61 +28,75 @@ UNKNOWN_ACCOUNT = "appointedd-warehouse-asks"
 def reference(seen: Sequence[Seen], accounts: Seen, contract: Contract) -> tuple[list[Finding], set[str]]:
     """How rows name their account, and the streams whose rows do not.
 
-    A name that the contract knows comes before one that only fits by its values. An attribute that it does not know must also be called like an account: a
-    count of places, say, may happen to be the id of one. A name that the contract knows and that holds another word for an account, such as its slug, is
-    taken out: a sync would take that word for an id.
+    A name that the contract knows and that holds another word for an account, such as its slug, is taken out: a sync would take that word for an id.
     """
-    known = contract.account_reference
-    relationships, attributes = list(known.relationships), list(known.attributes)
+    names = {
+        "relationship": list(contract.account_reference.relationships),
+        "attribute": list(contract.account_reference.attributes),
+    }
     findings, unnamed, used = [], set(), set()
     misused: dict[tuple[str, str], str] = {}
-    other_words = {
-        word
-        for row in accounts.rows.values()
-        for value in object_at(row, "attributes").values()
-        if (word := identifier_id(value)) and word not in accounts.rows
-    }
     for one in seen:
         if not one.rows:
             findings.append(Finding(one.name, "account of a row", "not known", "the list is empty", "as it is", "low"))
             continue
-        by_relationship, by_attribute = account_members(one.rows.values(), set(accounts.rows), accounts.types)
-        words = {fold(path).removesuffix("s") for path in contract.plausible.paths["accounts"]}
-        fitting = [
-            *(("relationship", n) for n in by_relationship if n in known.relationships),
-            *(("attribute", n) for n in by_attribute if n in known.attributes),
-            *(("relationship", n) for n in by_relationship),
-            *(("attribute", n) for n in by_attribute if any(word in fold(n) for word in words)),
-        ]
+        fitting = _holding_ids(one, accounts, contract)
         if not fitting:
             unnamed.add(one.name)
-            by_relationship, by_attribute = account_members(one.rows.values(), other_words)
-            misused |= {("relationship", n): one.name for n in by_relationship if n in known.relationships}
-            misused |= {("attribute", n): one.name for n in by_attribute if n in known.attributes}
+            misused |= dict.fromkeys(_holding_other_words(one, accounts, contract), one.name)
             continue
         kind, name = fitting[0]
         used.add((kind, name))
-        group = relationships if kind == "relationship" else attributes
-        if name not in group:
-            group.insert(0, name)
+        if name not in names[kind]:
+            names[kind].insert(0, name)
         told = f"in all {len(one.rows)} rows it holds the id of a listed account"
         outcome = "puts each row under that account"
         findings.append(Finding(one.name, "account of a row", f"{kind} {name}", told, outcome, "certain"))
     why = "its values are ids of listed accounts"
     misused = {own: stream for own, stream in misused.items() if own not in used}
     for (kind, name), stream in misused.items():
-        (relationships if kind == "relationship" else attributes).remove(name)
+        names[kind].remove(name)
         why = f"{name} holds another word for an account than its id"
-        outcome = "does not read it"
-        findings.append(
-            Finding(stream, "account of a row", f"{kind} {name}", "it holds no id of an account", outcome, "certain")
-        )
+        told, outcome = "it holds no id of an account", "does not read it"
+        findings.append(Finding(stream, "account of a row", f"{kind} {name}", told, outcome, "certain"))
     if findings:
-        groups = {"relationships": relationships, "attributes": attributes}
         is_due = bool(misused)
-        lines = tuple(Line(("account_reference", group), names, why, is_due) for group, names in groups.items())
-        findings[0] = replace(findings[0], lines=lines)
+        lines = (Line(("account_reference", f"{kind}s"), own, why, is_due) for kind, own in names.items())
+        findings[0] = replace(findings[0], lines=tuple(lines))
     return findings, unnamed
+
+
+def _holding_ids(one: Seen, accounts: Seen, contract: Contract) -> list[tuple[str, str]]:
+    """Members that hold the id of a listed account in all rows, the best first: relationship or attribute, and its name.
+
+    A name that the contract knows comes before one that only fits by its values. An attribute that it does not know must also be called like an account: a
+    count of places, say, may happen to be the id of one.
+    """
+    known = contract.account_reference
+    by_relationship, by_attribute = account_members(one.rows.values(), set(accounts.rows), accounts.types)
+    words = {fold(path).removesuffix("s") for path in contract.plausible.paths["accounts"]}
+    return [
+        *(("relationship", n) for n in by_relationship if n in known.relationships),
+        *(("attribute", n) for n in by_attribute if n in known.attributes),
+        *(("relationship", n) for n in by_relationship),
+        *(("attribute", n) for n in by_attribute if any(word in fold(n) for word in words)),
+    ]
+
+
+def _holding_other_words(one: Seen, accounts: Seen, contract: Contract) -> list[tuple[str, str]]:
+    """Members by which the contract would read an account, and which hold another attribute of one in all rows."""
+    known = contract.account_reference
+    words = {
+        word
+        for row in accounts.rows.values()
+        for value in object_at(row, "attributes").values()
+        if (word := identifier_id(value)) and word not in accounts.rows
+    }
+    by_relationship, by_attribute = account_members(one.rows.values(), words)
+    return [
+        *(("relationship", n) for n in by_relationship if n in known.relationships),
+        *(("attribute", n) for n in by_attribute if n in known.attributes),
+    ]
 
 
 def account_filter(
