@@ -214,10 +214,8 @@ def combine(batches: Sequence[Batch]) -> Batch:
         return pl.concat(shifted)
 
     rows = stacked(b.rows for b in batches)
-    kept = (
-        rows.sort("updated_at", "fetched_at", POSITION, nulls_last=False)
-        .unique(stream.key, keep="last", maintain_order=True)
-        .sort(POSITION)
+    kept = rows.sort("updated_at", "fetched_at", POSITION, nulls_last=False).unique(
+        stream.key, keep="last", maintain_order=True
     )
     read, lost = sum(b.read_count for b in batches), rows.height - kept.height
     total = Batch(stream, kept.drop(POSITION), {}, read, batches[0].shape, lost)

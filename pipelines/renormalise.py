@@ -65,7 +65,7 @@ def renormalise_stream(
             return read, changed
         wanted = [d for d in documents if accounts is None or d[0] in accounts]
         batches = []
-        for account_id, own in groupby(sorted(wanted), key=itemgetter(0)):
+        for account_id, own in groupby(wanted, key=itemgetter(0)):
             fetched = [read_document(text, fetched_at) for _, text, fetched_at in own]
             batches.append(normalise(stream, contract, fetched, zones, account_id))
         if not batches:

@@ -74,7 +74,7 @@ def told_by(response: httpx.Response, hide: Hide) -> str:
         words = [error.get("code"), error.get("title"), error.get("detail"), *sources]
         # Cut only after `hide`, which would not know half a secret for one.
         parts.append(", ".join(hide(str(w))[:200] for w in words if w))
-    return f" ({'; '.join(parts)})" if parts else ""
+    return f" ({'; '.join(parts)})" if any(parts) else ""
 
 
 def named_parameters(response: httpx.Response) -> tuple[str, ...]:

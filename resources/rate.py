@@ -21,8 +21,8 @@ def pause(seconds: float, stopped: threading.Event | None) -> None:
     """Wait; raises `StoppedError` as soon as `stopped` is set, and at once where it is set already."""
     if stopped is None:
         # The main thread has no event: the exception that a signal raises there ends its sleep.
-        time.sleep(max(0.0, seconds))
-    elif stopped.wait(max(0.0, seconds)):
+        time.sleep(seconds)
+    elif stopped.wait(seconds):
         raise StoppedError("The run is being stopped, so this request was not sent.")
 
 

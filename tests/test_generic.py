@@ -166,6 +166,8 @@ def test_the_view_tells_what_its_own_columns_hold(things: duckdb.DuckDBPyConnect
         "select column_name from duckdb_columns() where schema_name = 'marts' and table_name = 'things' and comment like '%.' order by 1"
     ).fetchall()
     assert told == [("account_id",), ("created_at",), ("record_id",), ("updated_at",)]
+    (comment,) = things.execute("select comment from duckdb_views() where view_name = 'things'").fetchall()
+    assert str(comment[0]).startswith("One row per live record of things.")
 
 
 def test_the_shell_lists_its_view_too(things: duckdb.DuckDBPyConnection, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,6 +235,12 @@ def test_names_do_not_hang_on_the_order_of_records(things: duckdb.DuckDBPyConnec
     assert held(things, "name, attribute_name") == [("Name", None), (None, "name")]
 
 
+def test_a_name_without_a_letter_is_no_empty_one(things: duckdb.DuckDBPyConnection) -> None:
+    store(things, "1", {"attributes": {"%": 1, "-": 2}})
+    refresh_views(things)
+    assert held(things, "unnamed, attribute_unnamed") == [(1, 2)]
+
+
 def test_a_column_stays_when_no_record_has_the_member_any_more(things: duckdb.DuckDBPyConnection) -> None:
     store(things, "1", {"attributes": {"note": "x"}, "relationships": {"owner": {"data": {"id": "o"}}}})
     refresh_views(things)
@@ -252,7 +260,7 @@ ONE, MANY = {"data": {"id": "1"}}, {"data": [{"id": "1"}, {"id": "2"}]}
         # A whole number widens, also where other values are of other types; nothing else changes its type.
         ([1, -2], "BIGINT", [12.5, "free"], "DECIMAL(38,9)", [Decimal("12.5"), None]),
         ([1], "BIGINT", ["12.5", "12", True, 2**63], "BIGINT", [None, 12, None, None]),
-        ([12.5, 3], "DECIMAL(38,9)", ["free", "3.10", 4, []], "DECIMAL(38,9)", [None, Decimal("3.1"), Decimal(4), None]),
+        ([12.5, 3, -2], "DECIMAL(38,9)", ["free", "3.10", 4, []], "DECIMAL(38,9)", [None, Decimal("3.1"), Decimal(4), None]),
         ([True], "BOOLEAN", ["yes", 1, "false", None], "BOOLEAN", [None, None, False, None]),
         (["x"], "VARCHAR", [1, 1.5, True, {"a": 1}], "VARCHAR", ["1", "1.5", "true", '{"a":1}']),
         ([1, "x"], "JSON", [1, 1.5], "JSON", ["1", "1.5"]),

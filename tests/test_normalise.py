@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pipelines.connect.matching import instant_of
 from pipelines.drift import DriftKey, Notes
 from pipelines.extract import NoAccountError
-from pipelines.normalise import Batch, combine, normalise, schema_of
+from pipelines.normalise import Batch, combine, normalise, schema_of, together
 from pipelines.records import Fetched, index, read_document
 from pipelines.streams import ACCOUNTS, BOOKINGS, BUILT_IN, CUSTOMERS, DTYPES, EVENTS, SHAPING, Stream
 from resources.contract import Contract, load_contract, spelling
@@ -394,20 +394,20 @@ def version(number: int, updated: str | None = None, fetched: int = 0, record_id
     return sent(booking(record_id=record_id, **attributes), fetched_at=NOW + timedelta(seconds=fetched))
 
 
-@pytest.mark.parametrize(
-    "versions",
-    [
-        [version(1, "01"), version(9, "02")],
-        [version(9, "02"), version(1, "01")],
-        [version(9, "02"), version(1, "01", fetched=5)],
-        [version(1, "02"), version(9, "02", fetched=1)],
-        [version(9, "02", fetched=1), version(1, "02")],
-        [version(1, "02"), version(9, "02")],
-        [version(1), version(9)],
-        [version(9, fetched=1), version(1)],
-        [version(1, fetched=9), version(9, "02")],  # with an instant counts as newer than without
-    ],
-)
+VERSIONS = [
+    [version(1, "01"), version(9, "02")],
+    [version(9, "02"), version(1, "01")],
+    [version(9, "02"), version(1, "01", fetched=5)],
+    [version(1, "02"), version(9, "02", fetched=1)],
+    [version(9, "02", fetched=1), version(1, "02")],
+    [version(1, "02"), version(9, "02")],
+    [version(1), version(9)],
+    [version(9, fetched=1), version(1)],
+    [version(1, fetched=9), version(9, "02")],  # with an instant counts as newer than without
+]
+
+
+@pytest.mark.parametrize("versions", VERSIONS)
 @pytest.mark.parametrize("apart", [False, True])
 def test_the_newest_version_wins_and_only_its_children_stay(versions: list[Fetched], apart: bool) -> None:
     other = version(5, record_id="x2")
@@ -418,6 +418,30 @@ def test_the_newest_version_wins_and_only_its_children_stay(versions: list[Fetch
     people = batch.children["booking_customers"].select("booking_id", "customer_id").rows()
     assert sorted(people) == [("x1", "c9"), ("x1", "same"), ("x2", "c5"), ("x2", "same")]
     assert (batch.read_count, batch.duplicate_count) == (3, 1)
+
+
+def test_a_batch_of_many_and_one_of_few_do_not_mix_their_children() -> None:
+    many = [version(5, record_id="x2"), version(1, "01"), version(7, record_id="x3")]
+    batches = [normalise(BOOKINGS, CONTRACT, group, {}, None) for group in (many, [version(9, "02")])]
+    people = combine(batches).children["booking_customers"].filter(pl.col("customer_id") != "same")
+    assert sorted(people.select("booking_id", "customer_id").rows()) == [("x1", "c9"), ("x2", "c5"), ("x3", "c7")]
+
+
+@pytest.mark.parametrize("versions", VERSIONS)
+def test_of_slices_that_commit_together_each_keeps_what_none_brought_newer(versions: list[Fetched]) -> None:
+    other = version(5, record_id="x2")
+    slices = [[versions[0], other], [versions[1]], [version(7, record_id="x3")]]
+    batches = {f"s{n}": combine([normalise(BOOKINGS, CONTRACT, own, {}, None)]) for n, own in enumerate(slices)}
+    rows, children, lost = together(batches)
+    newest, older = ("s0", "s1") if versions[0].record["attributes"]["price"] == 9 else ("s1", "s0")
+    found = rows.select("booking_id", "price", "slice_id").rows()
+    assert sorted(found) == [("x1", 9, newest), ("x2", 5, "s0"), ("x3", 7, "s2")]
+    people = children["booking_customers"].select("booking_id", "customer_id").rows()
+    expected = [("x1", "c9"), ("x1", "same"), ("x2", "c5"), ("x2", "same"), ("x3", "c7"), ("x3", "same")]
+    assert sorted(people) == expected
+    assert lost == {older: 1, newest: 0, "s2": 0}
+    del batches["s1"]
+    assert together(batches)[2] == {}
 
 
 def test_the_same_id_in_two_accounts_is_two_rows() -> None:

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from resources.appointedd import ApiClient, open_clients
 from resources.contract import load_contract
 from resources.errors import ClientRefusedError, GaveUpError
-from resources.oauth import RENEWALS_PER_REQUEST, ClientCredentials
+from resources.oauth import QUOTED, RENEWALS_PER_REQUEST, ClientCredentials
 from resources.retries import ATTEMPTS, TroubleError
 from resources.settings import ClientSettings, Settings
 from tests.emulator import Emulator, Fault, Replace, Reset, Status, Switches, World, on
@@ -229,7 +229,7 @@ def test_odd_characters_arrive_either_way(way: str, client_id: str, secret: str)
         assert request.headers["accept"] == "application/json"
         assert request.headers["content-type"] == "application/x-www-form-urlencoded"
         assert request.pairs == []
-        form = parse_qs(request.body.decode())
+        form = parse_qs(request.body.decode(), keep_blank_values=True)
         assert form["grant_type"] == ["client_credentials"]
         assert ("authorization" in request.headers) == (way == "basic")
         assert ("client_secret" in form) == (way == "post")
@@ -268,6 +268,8 @@ HTML = Status(200, body=b"<html>maintenance</html>")
         HTML,
         Status(200, body=b'{"token_type": "Bearer"}', content_type="application/json"),
         Status(200, body=b'{"access_token": 7}', content_type="application/json"),
+        Status(200, body=b'{"access_token": ""}', content_type="application/json"),
+        Status(200, body=b'{"access_token": "t\\u00f6ken"}', content_type="application/json"),
         Status(200, body=b'["no"]', content_type="application/json"),
         Status(200, body=b'{"access_token": "two\\nlines"}', content_type="application/json"),
         Reset(),
@@ -302,7 +304,7 @@ def test_a_token_endpoint_that_stays_down_is_given_up_and_not_called_a_refusal(f
             b'{"error": "invalid_client", "error_description": "who?"}',
             r"invalid_client who\?\. Check the client id",
         ),
-        (302, b"", "HTTP 302; is APPOINTEDD_TOKEN_URL right"),
+        (302, b"", r"HTTP 302; is APPOINTEDD_TOKEN_URL right\?$"),
         (405, b"{}", "HTTP 405; is APPOINTEDD_TOKEN_URL right"),
         (401, b"<html/>", "refuses it: HTTP 401"),
         (400, b'{"error": "unauthorized_client"}', "refuses it: unauthorized_client"),
@@ -477,6 +479,24 @@ def test_a_token_that_another_thread_has_renewed_is_used_as_it_is() -> None:
     assert len(endpoint.asked) == 2
 
 
+def test_a_token_has_served_where_an_address_was_not_found() -> None:
+    """It was taken all the same, so a later 401 is about its age, and what was not found is no place to try another at."""
+    endpoint = Endpoint({})
+    auth = endpoint.credentials()
+    assert served(auth, lambda _: 404) == "t1"
+    assert served(auth, lambda token: 404 if token == "t2" else 401) == "t2"
+    good, other = (httpx.Request("GET", f"https://api.example.test/v2/{name}") for name in ("good", "other"))
+    flow = auth.sync_auth_flow(good)
+    next(flow)
+    with pytest.raises(StopIteration):
+        flow.send(httpx.Response(200))
+    flow = auth.sync_auth_flow(other)
+    next(flow)
+    assert flow.send(httpx.Response(401)) is other
+    elsewhere = flow.send(httpx.Response(401))
+    assert (elsewhere.url, elsewhere.headers["Authorization"]) == (good.url, "Bearer t3")
+
+
 def test_a_token_that_comes_as_something_created_is_one() -> None:
     """Web frameworks answer a POST with 201 unless they are told otherwise."""
     created = httpx.Response(201, content=b'{"access_token": "new", "token_type": "Bearer"}')
@@ -484,13 +504,23 @@ def test_a_token_that_comes_as_something_created_is_one() -> None:
 
 
 def test_trouble_at_the_endpoint_is_handed_on_and_forgotten() -> None:
-    busy = httpx.Response(503, headers={"Retry-After": "7", "Date": "Mon, 02 Mar 2026 02:00:00 GMT"})
+    headers = {"Retry-After": "7", "Date": "Mon, 02 Mar 2026 02:00:00 GMT"}
+    busy = httpx.Response(503, headers=headers, content=b'{"access_token": "of an answer that is none"}')
     auth = Endpoint(busy, {}).credentials()
     with pytest.raises(TroubleError) as trouble:
         served(auth)
     assert (trouble.value.status, trouble.value.retry_after) == (503, "7")
     assert trouble.value.date == "Mon, 02 Mar 2026 02:00:00 GMT"
     assert served(auth) == "t2"
+
+
+def test_what_a_server_wrote_is_quoted_in_one_bounded_line_without_secrets() -> None:
+    auth = Endpoint({"access_token": "issued-one"}).credentials()
+    served(auth)
+    text = "problem:\n issued-one,\tcanary, Y2FuYXJ5 and bearer abcdefgh.1 or Basic QUJDREVGR0g="
+    assert auth.hide(text) == "problem: ***, ***, *** and bearer *** or Basic ***"
+    assert auth.hide("x" * QUOTED) == "x" * QUOTED
+    assert auth.hide("x" * (QUOTED + 1)) == "x" * QUOTED + "…"
 
 
 def test_its_repr_is_a_name() -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources.rate import RECOVERY_AFTER, SLOWEST_PER_SECOND, RateBudget
+from resources.rate import RECOVERY_AFTER, RECOVERY_S, SLOWEST_PER_SECOND, RateBudget
+from resources.retries import StoppedError
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=100)
 
@@ -122,6 +123,17 @@ def test_many_good_answers_raise_the_pace_up_to_the_ceiling_and_no_further() -> 
     assert time.slept[-1] == pytest.approx(1 / 8)
 
 
+def test_a_pause_is_no_time_without_a_429() -> None:
+    rate, time = budget(8)
+    rate.note_limit(RECOVERY_S * 5)
+    rate.wait_turn()
+    rate.note_answer()
+    assert rate.per_second == 4
+    time.now += RECOVERY_S
+    rate.note_answer()
+    assert rate.per_second == pytest.approx(4.4)
+
+
 def test_a_429_forgets_the_answers_before_it() -> None:
     rate, _ = budget(8)
     for _ in range(RECOVERY_AFTER - 1):
@@ -154,6 +166,26 @@ def test_no_second_sees_more_than_its_share(per_second: float, happenings: list[
         elif isinstance(what, float):
             time.now += what
     assert all(b - a >= 1 / per_second - 1e-6 for a, b in pairwise(sent))
+
+
+def test_a_turn_is_waited_for_by_this_machines_clock_and_by_the_event_that_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    class Stopped(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0.0)
+            return self.is_set()
+
+    monkeypatch.setattr("resources.rate.time.sleep", waits.append)
+    rate, stopped = RateBudget(4, lambda: 1000.0), Stopped()
+    for who in (None, stopped, None, stopped):
+        rate.wait_turn(who)
+    assert waits == pytest.approx([0.0, 0.25, 0.5, 0.75])
+    stopped.set()
+    with pytest.raises(StoppedError):
+        rate.wait_turn(stopped)
 
 
 def test_threads_share_one_budget() -> None:

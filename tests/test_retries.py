@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -14,6 +15,7 @@ from resources.retries import (
     LONGEST_WAIT_S,
     TroubleError,
     backoff_s,
+    given_up,
     http_date,
     judge,
     retry_after_s,
@@ -33,7 +35,7 @@ def test_the_moment_was_wrong(status: int | None) -> None:
     assert judge(TroubleError("x", status=status), NOW) is True
 
 
-@pytest.mark.parametrize("status", [301, 302, 400, 401, 403, 404, 405, 406, 409, 410, 415, 422, 451])
+@pytest.mark.parametrize("status", [301, 302, 400, 401, 403, 404, 405, 406, 409, 410, 415, 422, 451, 499])
 def test_the_request_was_wrong(status: int) -> None:
     assert judge(TroubleError("x", status=status), NOW) is False
     assert judge(TroubleError("x", status=status, retry_after="1"), NOW) is False
@@ -78,6 +80,19 @@ def test_a_server_may_ask_for_a_wait_but_not_for_any_wait(retry_after: str | Non
     assert isinstance(answer, bool) == isinstance(verdict, bool)  # 0.0 means at once, False means never
 
 
+@pytest.mark.parametrize(
+    ("attempts", "retry_after", "told"),
+    [
+        (1, "121", "1 attempt: the API asks to wait for 2 minutes, longer than a run waits; run again then"),
+        (8, "120", "8 attempts"),  # waited for as often as it was asked for
+        (8, None, "8 attempts"),
+    ],
+)
+def test_a_wait_is_called_too_long_only_where_it_is(attempts: int, retry_after: str | None, told: str) -> None:
+    trouble = TroubleError("x", status=429, retry_after=retry_after, attempts=attempts)
+    assert given_up(trouble, NOW) == f"Gave up after {told}"
+
+
 def test_each_backoff_is_longer_than_the_one_before_up_to_a_bound() -> None:
     for attempt, least in enumerate((0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4), start=1):
         assert least <= backoff_s(attempt) <= least + 1
@@ -99,6 +114,17 @@ def test_each_backoff_is_longer_than_the_one_before_up_to_a_bound() -> None:
 )
 def test_http_date(text: str | None, instant: datetime | None) -> None:
     assert http_date(text) == instant
+
+
+@pytest.mark.parametrize("zone", [" -0000", ""])
+def test_a_date_without_a_zone_is_not_of_this_machines(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", "America/New_York")
+            time.tzset()
+            assert http_date(f"Mon, 02 Mar 2026 02:00:00{zone}") == NOW
+    finally:
+        time.tzset()
 
 
 @PROPERTY

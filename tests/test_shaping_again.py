@@ -149,6 +149,12 @@ def test_linkage_alone_keeps_participants_when_they_are_shaped_again(writer: Wri
     assert answers(writer) == {("p1", "q"): True}
 
 
+def test_what_a_list_names_stays_where_the_list_is_not_known_to_be_whole(writer: Writer) -> None:
+    put(writer, customer(0, tags=["a", {"none": 1}]))
+    shaped_again(writer, CUSTOMERS)
+    assert listed(writer, "customer_tags", "tag") == {"a": True}
+
+
 def test_the_children_of_a_tombstone_stay_dead_when_it_is_shaped_again(writer: Writer) -> None:
     put(writer, booking(customers=people("p1"), amount=3))
     gone(writer, ("a1", "b1"))

@@ -122,6 +122,12 @@ def test_a_member_that_a_path_leads_into_is_read_beside_one_that_is_kept_as_it_i
     assert people.children["booking_customers"].select("price_points", "notes").rows() == [expected]
 
 
+def test_a_value_that_is_kept_as_it_was_sent_holds_no_capability_link() -> None:
+    who = person("p1", pricePoints=[{"cancellationUrl": TOKEN, "price": 1}])
+    people = in_slots(page(booking(people=("p1",)), included=[who])).children["booking_customers"]
+    assert people.get_column("price_points").to_list() == ['[{"price":1}]']
+
+
 @pytest.mark.parametrize("linkage", [[{"type": "fields", "id": "f"}], {"type": "fields", "id": "f"}])
 @pytest.mark.parametrize("value", [7, None, "", [1]])
 def test_custom_fields_that_are_resources_are_the_same_in_both_forms(linkage: Any, value: Any) -> None:
