@@ -65,7 +65,7 @@ def _name(value: object, redacted: tuple[str, ...]) -> Any:
 
 def _tags(listing: Listing, lists: Lists) -> None:
     names, redacted = listing.contract.streams[CUSTOMERS.name].columns["tags"], listing.contract.redact.members
-    sent, whole = listed(listing.members.values(names), len(listing.accounts))
+    sent, whole = listed(listing.members.values(names), len(listing.accounts), is_of_texts=True)
     owners, tags = [], []
     for place, elements in enumerate(sent):
         for element in map(plain, elements):

@@ -53,11 +53,11 @@ class Listing:
     sheaf: Sheaf | None = None
 
 
-def listed(values: Values | None, count: int) -> tuple[list[list[Any]], list[bool]]:
+def listed(values: Values | None, count: int, *, is_of_texts: bool = False) -> tuple[list[list[Any]], list[bool]]:
     """For each resource the elements of a list, and whether it came at all; see `list_of`."""
     if values is None:
         return [[] for _ in range(count)], [False] * count
-    lists = [[] if v is MISSING else list_of(v) for v in values]
+    lists = [[] if v is MISSING else list_of(v, is_of_texts=is_of_texts) for v in values]
     return lists, [value is not MISSING for value in values]
 
 

@@ -59,16 +59,18 @@ def object_at(parent: object, name: str) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
-def list_of(value: object) -> list[Any]:
+def list_of(value: object, *, is_of_texts: bool = False) -> list[Any]:
     """The elements of a list in whatever form it came: null is an empty one, a single value is one of one.
 
-    An object of objects is one that is keyed by id, and one whose names are numbers is how PHP writes a list with gaps.
+    An object of objects is one that is keyed by id, and one whose names are numbers is how PHP writes a list with gaps. Texts under numbers that do not
+    begin at 0 may as well be names under ids, so they count as elements only where a text is what is due (`is_of_texts`).
     """
     if isinstance(value, list):
         return value
     if isinstance(value, dict) and "attributes" not in value:
-        is_keyed = all(type(one) is dict for one in value.values()) or all(name.isdecimal() for name in value)
-        return list(value.values()) if is_keyed else [value]
+        kinds = set(map(type, value.values()))
+        is_numbered = all(name.isdecimal() for name in value) and (is_of_texts or "0" in value or kinds != {str})
+        return list(value.values()) if kinds <= {dict} or is_numbered else [value]
     return [] if value is None else [value]
 
 

@@ -258,6 +258,13 @@ def test_a_participant_is_the_same_in_every_form(record: Json, included: list[Js
     assert not batch.drift
 
 
+def test_names_under_ids_are_no_ids() -> None:
+    batch = of(BOOKINGS, booking(resources={"101": "Room A"}, customers={"7": "Ann"}))
+    assert batch.children["booking_resources"].is_empty()
+    assert batch.children["booking_customers"].get_column("customer_id").to_list() == [None]
+    assert "resources" in notes(batch)
+
+
 def test_a_bare_id_is_the_participations_own_where_the_contract_says_so() -> None:
     contract = with_names("participant_columns", customer_booking_id=("id",))
     batch = of(BOOKINGS, booking(customers=[{"id": "p1", "customerId": "c1"}, {"id": "p2"}]), contract=contract)
