@@ -1006,6 +1006,15 @@ def test_a_429_holds_the_whole_client_for_as_long_as_it_asks(form: str | None, p
         assert b.client.exchange.rate.per_second == pytest.approx(5e5)
 
 
+def test_the_pace_rises_again_with_answers_that_are_no_429() -> None:
+    with bench() as b:
+        b.fault(Status(429))
+        b.ids()
+        b.waits.now += 5
+        b.ids()
+        assert b.client.exchange.rate.per_second == pytest.approx(5.5e5)
+
+
 @pytest.mark.parametrize(("asked", "least", "most"), [("7", 7.0, 7.0), ("120", 120.0, 120.0), ("", 0.1, 1.2)])
 def test_what_is_repeated_waits_as_long_as_it_is_asked_to(
     asked: str, least: float, most: float, monkeypatch: pytest.MonkeyPatch
