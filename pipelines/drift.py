@@ -59,12 +59,17 @@ class Notes:
 
 def unfit(stream: str, drift: Counter[DriftKey], read: int) -> list[str]:
     """A sentence for each kind of values that do not fit their column in more than odd ones of so many records that were read."""
-    return [
-        f"{stream}: {count} of {read} records are the same ones several times, otherwise each time, so only the last version of each is kept. Their ids are "
-        f"not unique, or the API joins them with something: name a parameter that lists each once in streams.{stream}.queries, or ask the vendor."
-        if key == REPEATED
-        else f"{stream}: {count} values of {key.path!r} in {read} records do not fit their column ({key.detail}), so it is empty there; "
+    many = [(k, n) for k, n in drift.items() if k.kind == "bad_value" and n >= FEW_VALUES and n > VALUES_SHARE * read]
+    return [_sentence(stream, key, count, read) for key, count in sorted(many, key=lambda item: str(item[0]))]
+
+
+def _sentence(stream: str, key: DriftKey, count: int, read: int) -> str:
+    if key == REPEATED:
+        return (
+            f"{stream}: {count} of {read} records are the same ones several times, otherwise each time, so only the last version of each is kept. Their ids "
+            f"are not unique, or the API joins them with something: name a parameter that lists each once in streams.{stream}.queries, or ask the vendor."
+        )
+    return (
+        f"{stream}: {count} values of {key.path!r} in {read} records do not fit their column ({key.detail}), so it is empty there; "
         f"they stay in document. Correct the name or the form in the contract, then run appointedd-warehouse renormalise."
-        for key, count in sorted(drift.items(), key=lambda item: str(item[0]))
-        if key.kind == "bad_value" and count >= FEW_VALUES and count > VALUES_SHARE * read
-    ]
+    )
