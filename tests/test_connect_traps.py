@@ -306,6 +306,15 @@ def test_participants_whose_linkage_comes_with_the_include_alone_are_read(tmp_pa
         assert differences(settings.warehouse_path, here.truth()) == []
 
 
+def _connects_and_syncs(emulator: Emulator, here: World, folder: Path) -> None:
+    """What `connect` has written is enough for a night without a problem or a difference."""
+    code, out = cli(environment(emulator, folder), "connect")
+    assert code == 0, out
+    settings, contract = settings_for(emulator, folder), load_contract(folder / "own.toml")
+    assert night(settings, contract).problems == []
+    assert differences(settings.warehouse_path, here.truth()) == []
+
+
 def test_a_list_of_the_customers_does_not_hide_their_participations(tmp_path: Path) -> None:
     here = world(customers=20, bookings=60, events=5)
     customers = {b.id: [{"type": "customers", "id": p.customer_id} for p in b.participants] for b in here.bookings}
@@ -316,11 +325,7 @@ def test_a_list_of_the_customers_does_not_hide_their_participations(tmp_path: Pa
                 row["relationships"]["customers"] = {"data": customers[row["id"]]}
 
         emulator.faults.append(always(edited(named_twice), "/v2/bookings"))
-        code, out = cli(environment(emulator, tmp_path), "connect")
-        assert code == 0, out
-        settings, contract = settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")
-        assert night(settings, contract).problems == []
-        assert differences(settings.warehouse_path, here.truth()) == []
+        _connects_and_syncs(emulator, here, tmp_path)
 
 
 def _by_slug(here: World) -> Fault:
@@ -381,11 +386,7 @@ def test_participants_that_are_keyed_by_their_ids_are_read(tmp_path: Path) -> No
                 row["attributes"]["customers"] = {one["customerBookingId"]: one for one in people}
 
         emulator.faults.append(always(edited(keyed), "/v2/bookings"))
-        code, out = cli(environment(emulator, tmp_path), "connect")
-        assert code == 0, out
-        settings, contract = settings_for(emulator, tmp_path), load_contract(tmp_path / "own.toml")
-        assert night(settings, contract).problems == []
-        assert differences(settings.warehouse_path, here.truth()) == []
+        _connects_and_syncs(emulator, here, tmp_path)
 
 
 def test_a_relationship_of_links_alone_is_told_with_the_include_that_may_bring_it(
